@@ -1,0 +1,119 @@
+#!/bin/sh
+# Runs parts of the tests and closes with their totals, "N passed, N failed", alone on the last line.
+#
+#   tests/check.sh PART:MODE...       PART = unit fuzz e2e soak, MODE = the build it runs
+#
+# A part that ran nothing has failed: silence is not success.
+set -u
+cd "$(dirname "$0")/.." || exit 1
+
+build=${BUILD:-build}
+logs=$build/logs
+passed=0
+failed=0
+summary=
+
+mkdir -p "$logs"
+
+# Fatal, with a trace, and never hidden by a test that ignores the exit code.
+export ASAN_OPTIONS="${ASAN_OPTIONS:-detect_leaks=1:abort_on_error=0:detect_stack_use_after_return=1}"
+export UBSAN_OPTIONS="${UBSAN_OPTIONS:-print_stacktrace=1}"
+export TSAN_OPTIONS="${TSAN_OPTIONS:-halt_on_error=1}"
+
+absolute() {
+    case $1 in
+    /*) echo "$1" ;;
+    *) echo "$PWD/$1" ;;
+    esac
+}
+
+# settle PART MODE OK BAD SECONDS STATUS: adds a part to the totals.
+settle() {
+    bad=$4
+    if [ "$bad" -eq 0 ] && [ "$6" -ne 0 ]; then
+        echo "$1 ($2): ended with status $6"
+        bad=1
+    elif [ $(($3 + $4)) -eq 0 ]; then
+        echo "$1 ($2): ran no test"
+        bad=1
+    fi
+    passed=$((passed + $3))
+    failed=$((failed + bad))
+    summary="$summary$(printf '%-5s %-8s %5d passed %3d failed %4d s' "$1" "$2" "$3" "$bad" "$5")
+"
+}
+
+# Check's closing summary: "100%: Checks: 25, Failures: 0, Errors: 0".
+run_unit() {
+    log=$logs/unit-$1
+    [ "$1" = release ] || export CK_TIMEOUT_MULTIPLIER="${CK_TIMEOUT_MULTIPLIER:-5}"
+    "$build/$1/unit" >"$log" 2>&1
+    status=$?
+    cat "$log"
+    # shellcheck disable=SC2046 # two numbers
+    set -- $(awk -F'[ ,]+' '/^[0-9]+%: Checks: / { all += $3; bad += $5 + $7 }
+        END { print all - bad, bad + 0 }' "$log")
+    ok=$1 bad=$2
+}
+
+# Each input of a corpus is one test; a crash ends the replay of its target.
+run_fuzz() {
+    ok=0 bad=0 status=0
+    for source in tests/fuzz/fuzz_*.c; do
+        [ -e "$source" ] || continue
+        name=$(basename "$source" .c)
+        name=${name#fuzz_}
+        log=$logs/fuzz-$name
+        if "$build/$1/fuzz/$name" "tests/fuzz/corpus/$name" >"$log" 2>&1; then
+            ok=$((ok + $(sed -n 's/^replayed \([0-9]*\) inputs$/\1/p' "$log")))
+            printf '%s: ' "$name"
+            tail -n 1 "$log"
+        else
+            bad=$((bad + 1))
+            cat "$log"
+            echo "$name: failed"
+        fi
+    done
+}
+
+# run_node MODE NAME FILE...: Node's runner; people read one report, the totals come from the other.
+run_node() {
+    mode=$1 log=$logs/$2-$1
+    shift 2
+    for node in tests/node_modules/node-linux-*/bin/node; do :; done
+    CHATMUX_BIN=$(absolute "$build/$mode/chatmux") CHATMUX_MODE=$mode "$node" --test --test-concurrency=2 \
+        --test-timeout=120000 --test-reporter=spec --test-reporter-destination=stdout \
+        --test-reporter=tap --test-reporter-destination="$log" "$@"
+    status=$?
+    ok=$(sed -n 's/^# pass //p' "$log")
+    bad=$(awk '/^# (fail|cancelled) / { n += $3 } END { print n + 0 }' "$log")
+    ok=${ok:-0}
+}
+
+run_e2e() {
+    # shellcheck disable=SC2086 # E2E may name several files
+    run_node "$1" e2e ${E2E:-tests/e2e/*.test.mjs}
+}
+
+run_soak() {
+    ok=0 bad=0 status=0
+    set -- "$1" tests/soak/*.test.mjs
+    if [ -e "$2" ]; then
+        mode=$1
+        shift
+        run_node "$mode" soak "$@"
+    else
+        echo "There are no long runs yet (tests/soak is empty)."
+    fi
+}
+
+for part_mode; do
+    part=${part_mode%:*} mode=${part_mode#*:}
+    printf '\n== %s (%s)\n' "$part" "$mode"
+    begun=$(date +%s)
+    "run_$part" "$mode"
+    settle "$part" "$mode" "$ok" "$bad" $(($(date +%s) - begun)) "$status"
+done
+
+printf '\n%s%d passed, %d failed\n' "$summary" "$passed" "$failed"
+[ "$failed" -eq 0 ]
