@@ -1,0 +1,270 @@
+/* The table of configuration keys, and finding one in it. */
+#include "config_int.h"
+
+#include "chatmux/base/mem.h"
+
+#define SECOND INT64_C(1000)
+#define MINUTE (60 * SECOND)
+#define HOUR (60 * MINUTE)
+#define DAY (24 * HOUR)
+#define KIB INT64_C(1024)
+#define MIB (1024 * KIB)
+#define GIB (1024 * MIB)
+#define MANY INT64_C(1000000)
+
+#define IN(member) offsetof(struct cm_config, member)
+#define IN_PROVIDER(member) offsetof(struct cm_provider_conf, member)
+#define IN_MODEL(member) offsetof(struct cm_model_conf, member)
+
+/* whether a reload is enough, and whether the value is shown */
+#define LIVE true
+#define RESTART false
+#define OPEN false
+#define SECRET true
+
+/* clang-format off */
+const struct cm_conf_key cm_conf_keys[] = {
+    {"server", "listen", CM_CONF_LIST, IN(server.listen), "127.0.0.1:8080", 0, 0, NULL, RESTART, OPEN,
+     "list of host:port, [v6]:port, unix:/path, systemd (socket activation)"},
+    {"server", "route_prefix", CM_CONF_STR, IN(server.route_prefix), "", 0, 0, NULL, LIVE, OPEN,
+     "\"hf\": every route is also served under /hf"},
+    {"server", "tls_cert", CM_CONF_STR, IN(server.tls_cert), "", 0, 0, NULL, RESTART, OPEN,
+     "PEM file with the certificate chain; read again on SIGHUP; empty = plain HTTP"},
+    {"server", "tls_key", CM_CONF_STR, IN(server.tls_key), "", 0, 0, NULL, RESTART, OPEN,
+     "PEM file with the private key of tls_cert"},
+    {"server", "max_header_bytes", CM_CONF_SIZE, IN(server.max_header_bytes), "32k", 256, 16 * MIB, NULL, LIVE, OPEN,
+     "largest request head; over it: 431"},
+    {"server", "max_body_bytes", CM_CONF_SIZE, IN(server.max_body_bytes), "64m", 1, 4 * GIB, NULL, LIVE, OPEN,
+     "largest request body; over it: 413"},
+    {"server", "header_timeout", CM_CONF_DURATION, IN(server.header_timeout_ms), "10s", 1, DAY, NULL, LIVE, OPEN,
+     "a request head that is not complete by then: 408 and close"},
+    {"server", "body_timeout", CM_CONF_DURATION, IN(server.body_timeout_ms), "60s", 1, DAY, NULL, LIVE, OPEN,
+     "no byte of the request body for so long: 408 and close"},
+    {"server", "keepalive_timeout", CM_CONF_DURATION, IN(server.keepalive_timeout_ms), "75s", 1, DAY, NULL, LIVE, OPEN,
+     "an idle connection is closed after so long"},
+    {"server", "max_connections", CM_CONF_INT, IN(server.max_connections), "10000", 1, MANY, NULL, LIVE, OPEN,
+     "client connections at once; over it accepting waits"},
+    {"server", "drain_timeout", CM_CONF_DURATION, IN(server.drain_timeout_ms), "300s", 0, DAY, NULL, LIVE, OPEN,
+     "how long requests in flight may go on after SIGTERM"},
+    {"server", "cors_origins", CM_CONF_LIST, IN(server.cors_origins), "", 0, 0, NULL, LIVE, OPEN,
+     "\"*\" or a list of origins (https://chat.example.com); empty = no CORS headers"},
+    {"server", "trusted_proxies", CM_CONF_LIST, IN(server.trusted_proxies), "", 0, 0, NULL, LIVE, OPEN,
+     "list of networks (10.0.0.0/8) whose X-Forwarded-For counts"},
+
+    {"auth", "keys", CM_CONF_LIST, IN(auth.keys), "", 0, 0, NULL, LIVE, SECRET,
+     "list of client keys; stored keys come on top"},
+    {"auth", "open", CM_CONF_BOOL, IN(auth.open), "no", 0, 0, NULL, LIVE, OPEN,
+     "yes = clients need no key; without any key and not open, only loopback listeners start"},
+    {"auth", "admin_secret", CM_CONF_STR, IN(auth.admin_secret), "", 0, 0, NULL, LIVE, SECRET,
+     "secret of the admin API; empty = admin API off"},
+    {"auth", "ip_requests_per_minute", CM_CONF_INT, IN(auth.ip_requests_per_minute), "0", 0, MANY, NULL, LIVE, OPEN,
+     "requests of one client address per minute; 0 = any number"},
+    {"auth", "ip_bad_auth_per_minute", CM_CONF_INT, IN(auth.ip_bad_auth_per_minute), "30", 0, MANY, NULL, LIVE, OPEN,
+     "wrong keys of one client address per minute, then 429; 0 = any number"},
+
+    {"store", "url", CM_CONF_STR, IN(store.url), "sqlite:chatmux.db", 0, 0, NULL, RESTART, OPEN,
+     "sqlite:FILE, relative to state_dir"},
+    {"store", "state_dir", CM_CONF_STR, IN(store.state_dir), "", 0, 0, NULL, RESTART, OPEN,
+     "directory of all durable files; empty = $STATE_DIRECTORY, else ./data"},
+    {"store", "master_key", CM_CONF_STR, IN(store.master_key), "", 0, 0, NULL, RESTART, SECRET,
+     "key that encrypts stored secrets; empty = a key file is made beside the database"},
+    {"store", "master_key_file", CM_CONF_STR, IN(store.master_key_file), "", 0, 0, NULL, RESTART, OPEN,
+     "file that holds the master key, instead of master_key"},
+
+    {"log", "level", CM_CONF_ENUM, IN(log.level), "info", 0, 0, "error|warn|info|debug|trace", LIVE, OPEN,
+     "least important lines that are written"},
+    {"log", "format", CM_CONF_ENUM, IN(log.format), "text", 0, 0, "text|json", LIVE, OPEN,
+     "text for people, json (one object a line) for programs"},
+    {"log", "access", CM_CONF_BOOL, IN(log.access), "yes", 0, 0, NULL, LIVE, OPEN,
+     "one line for each request that was answered"},
+
+    {"upstream", "proxy", CM_CONF_STR, IN(upstream.proxy), "", 0, 0, NULL, LIVE, OPEN,
+     "http://, https:// or socks5h://[user:password@]host:port for every connection to the platform"},
+    {"upstream", "connect_timeout", CM_CONF_DURATION, IN(upstream.connect_timeout_ms), "10s", 1, HOUR, NULL, LIVE, OPEN,
+     "name resolution, connection and TLS"},
+    {"upstream", "first_token_timeout", CM_CONF_DURATION, IN(upstream.first_token_timeout_ms), "120s", 1, DAY, NULL, LIVE, OPEN,
+     "a streamed answer must have begun to say something by then"},
+    {"upstream", "idle_timeout", CM_CONF_DURATION, IN(upstream.idle_timeout_ms), "120s", 1, DAY, NULL, LIVE, OPEN,
+     "longest silence within a streamed answer"},
+    {"upstream", "response_timeout", CM_CONF_DURATION, IN(upstream.response_timeout_ms), "600s", 1, DAY, NULL, LIVE, OPEN,
+     "head of an answer that is not streamed"},
+    {"upstream", "total_timeout", CM_CONF_DURATION, IN(upstream.total_timeout_ms), "3600s", 1, 7 * DAY, NULL, LIVE, OPEN,
+     "one attempt from first to last byte"},
+    {"upstream", "max_inflight", CM_CONF_INT, IN(upstream.max_inflight), "0", 0, MANY, NULL, LIVE, OPEN,
+     "attempts at once per credential; 0 = the adapter's default"},
+    {"upstream", "cooldown", CM_CONF_DURATION, IN(upstream.cooldown_ms), "", 0, 30 * DAY, "", LIVE, OPEN,
+     "rest of a rate limited credential when the platform tells no time; empty = the adapter's own"},
+    {"upstream", "on_disconnect", CM_CONF_ENUM, IN(upstream.on_disconnect), "cancel", 0, 0, "cancel|drain", LIVE, OPEN,
+     "when the client leaves: cancel the answer, or drain it to its end"},
+    {"upstream", "user_agent", CM_CONF_STR, IN(upstream.user_agent), "", 0, 0, NULL, LIVE, OPEN,
+     "User-Agent towards the platform; empty = the adapter's own"},
+    {"upstream", "ca_file", CM_CONF_STR, IN(upstream.ca_file), "", 0, 0, NULL, LIVE, OPEN,
+     "PEM file of the authorities to trust; empty = the system's"},
+    {"upstream", "http_version", CM_CONF_ENUM, IN(upstream.http_version), "auto", 0, 0, "auto|1.1|2", LIVE, OPEN,
+     "HTTP version towards the platform"},
+    {"upstream", "allow_private_fetch", CM_CONF_BOOL, IN(upstream.allow_private_fetch), "no", 0, 0, NULL, LIVE, OPEN,
+     "image URLs in messages may point at private or loopback addresses"},
+
+    {"retry", "credentials", CM_CONF_INT, IN(retry.credentials), "8", 1, 1000, NULL, LIVE, OPEN,
+     "how many credentials one request may try"},
+    {"retry", "retries", CM_CONF_INT, IN(retry.retries), "2", 0, 100, NULL, LIVE, OPEN,
+     "repetitions of one target, with growing pauses"},
+    {"retry", "max_wait", CM_CONF_DURATION, IN(retry.max_wait_ms), "10s", 0, HOUR, NULL, LIVE, OPEN,
+     "wait when all credentials are busy, or when the earliest cooldown ends within it; else 429 at once"},
+
+    {"stream", "keepalive", CM_CONF_DURATION, IN(stream.keepalive_ms), "15s", 0, HOUR, NULL, LIVE, OPEN,
+     "a comment (or ping) into a stream that is silent for so long; 0 = off"},
+    {"stream", "commit_after", CM_CONF_DURATION, IN(stream.commit_after_ms), "0", 0, HOUR, NULL, LIVE, OPEN,
+     "send 200 and keep-alives to a streaming client after so long without an answer; 0 = never"},
+    {"stream", "reasoning", CM_CONF_ENUM, IN(stream.reasoning), "field", 0, 0,
+     "field|think|think_colon|think_colon_delta|plain|hide", LIVE, OPEN,
+     "where reasoning goes: field = reasoning_content, think = <think>...</think> in the text, hide = nowhere"},
+
+    {"provider", "type", CM_CONF_STR, IN_PROVIDER(type), "", 0, 0, NULL, LIVE, OPEN,
+     "the adapter: openai, demo ... (needed)"},
+    {"provider", "base_url", CM_CONF_STR, IN_PROVIDER(base_url), "", 0, 0, NULL, LIVE, OPEN,
+     "where the platform is; empty = the adapter's default"},
+    {"provider", "credentials", CM_CONF_LIST, IN_PROVIDER(credentials), "", 0, 0, NULL, LIVE, SECRET,
+     "list of API keys, cookies or tokens; stored credentials come on top"},
+    {"provider", "models", CM_CONF_LIST, IN_PROVIDER(models), "", 0, 0, NULL, LIVE, OPEN,
+     "list; \"ours=theirs\" renames; \"*\" accepts any name; empty = the adapter's table or the platform's list"},
+    {"provider", "priority", CM_CONF_INT, IN_PROVIDER(priority), "0", -1000, 1000, NULL, LIVE, OPEN,
+     "lower first, when several providers have a model"},
+    {"provider", "weight", CM_CONF_INT, IN_PROVIDER(weight), "1", 1, 1000, NULL, LIVE, OPEN,
+     "share among providers of the same priority"},
+
+    {"model", "targets", CM_CONF_LIST, IN_MODEL(targets), "", 0, 0, NULL, LIVE, OPEN,
+     "list of provider/model, each with weight=N if wanted (needed)"},
+    {"model", "strategy", CM_CONF_ENUM, IN_MODEL(strategy), "priority", 0, 0, "priority|weighted|least_busy|fastest", LIVE, OPEN,
+     "which target is tried first: priority = in the order written"},
+    {"model", "hedge_after", CM_CONF_DURATION, IN_MODEL(hedge_after_ms), "0", 0, HOUR, "auto", LIVE, OPEN,
+     "a second attempt when nothing was said by then; 0 = off, auto = from the model's own times"},
+};
+/* clang-format on */
+const size_t cm_conf_keys_n = CM_COUNT(cm_conf_keys);
+
+bool cm_conf_row_is(const struct cm_conf_key *row, const char *section)
+{
+    return strcmp(row->section, section) == 0;
+}
+
+enum cm_conf_scope_kind cm_conf_row_scope(const struct cm_conf_key *row)
+{
+    if (cm_conf_row_is(row, "provider"))
+        return CM_SCOPE_PROVIDER;
+    return cm_conf_row_is(row, "model") ? CM_SCOPE_MODEL : CM_SCOPE_FIXED;
+}
+
+static bool row_in(const struct cm_conf_key *row, struct cm_str section)
+{
+    return cm_str_eq(cm_str_of(row->section), section) ||
+           (cm_str_eq(section, CM_S("provider")) && cm_conf_row_is(row, "upstream"));
+}
+
+const struct cm_conf_key *cm_conf_row(struct cm_str section, struct cm_str key)
+{
+    for (size_t i = 0; i < cm_conf_keys_n; i++) {
+        const struct cm_conf_key *row = &cm_conf_keys[i];
+
+        if (row_in(row, section) && cm_str_eq(cm_str_of(row->key), key))
+            return row;
+    }
+    return NULL;
+}
+
+bool cm_conf_is_section(struct cm_str name)
+{
+    if (cm_str_eq(name, CM_S("provider")) || cm_str_eq(name, CM_S("model")))
+        return false;
+    for (size_t i = 0; i < cm_conf_keys_n; i++) {
+        if (cm_str_eq(cm_str_of(cm_conf_keys[i].section), name))
+            return true;
+    }
+    return false;
+}
+
+void *cm_conf_slot(const struct cm_conf_scope *scope, const struct cm_conf_key *row)
+{
+    size_t offset = row->offset;
+
+    if (scope->kind == CM_SCOPE_PROVIDER && cm_conf_row_is(row, "upstream"))
+        offset = offset - IN(upstream) + IN_PROVIDER(upstream);
+    return (char *)scope->base + offset;
+}
+
+struct cm_str cm_conf_nearest_section(struct cm_str name)
+{
+    const char *names[CM_COUNT(cm_conf_keys)];
+
+    for (size_t i = 0; i < cm_conf_keys_n; i++)
+        names[i] = cm_conf_keys[i].section;
+    return cm_str_of(cm_conf_nearest(name, names, cm_conf_keys_n));
+}
+
+struct cm_str cm_conf_nearest_key(struct cm_str section, struct cm_str key)
+{
+    const char *names[CM_COUNT(cm_conf_keys)];
+    size_t n = 0;
+
+    for (size_t i = 0; i < cm_conf_keys_n; i++) {
+        if (row_in(&cm_conf_keys[i], section))
+            names[n++] = cm_conf_keys[i].key;
+    }
+    return cm_str_of(cm_conf_nearest(key, names, n));
+}
+
+/* Names are short words; what is longer than this is near none of them. */
+#define NEAR_MAX 40
+
+static char lower(char c)
+{
+    return c >= 'A' && c <= 'Z' ? (char)(c - 'A' + 'a') : c;
+}
+
+/* Edit distance with swapped neighbours counted once (optimal string alignment). */
+static size_t distance(struct cm_str a, struct cm_str b)
+{
+    size_t rows[3][NEAR_MAX + 1];
+
+    for (size_t j = 0; j <= b.n; j++)
+        rows[0][j] = j;
+    for (size_t i = 1; i <= a.n; i++) {
+        size_t *now = rows[i % 3], *last = rows[(i + 2) % 3], *before = rows[(i + 1) % 3];
+
+        now[0] = i;
+        for (size_t j = 1; j <= b.n; j++) {
+            bool same = lower(a.p[i - 1]) == lower(b.p[j - 1]);
+            size_t best = last[j - 1] + (same ? 0 : 1);
+
+            if (last[j] + 1 < best)
+                best = last[j] + 1;
+            if (now[j - 1] + 1 < best)
+                best = now[j - 1] + 1;
+            if (i > 1 && j > 1 && lower(a.p[i - 1]) == lower(b.p[j - 2]) &&
+                lower(a.p[i - 2]) == lower(b.p[j - 1]) && before[j - 2] + 1 < best)
+                best = before[j - 2] + 1;
+            now[j] = best;
+        }
+    }
+    return rows[a.n % 3][b.n];
+}
+
+const char *cm_conf_nearest(struct cm_str name, const char *const *names, size_t n)
+{
+    const char *nearest = NULL;
+    size_t best = SIZE_MAX;
+
+    for (size_t i = 0; i < n && name.n <= NEAR_MAX; i++) {
+        struct cm_str known = cm_str_of(names[i]);
+        size_t longer = known.n > name.n ? known.n : name.n, d;
+
+        if (known.n > NEAR_MAX)
+            continue;
+        d = distance(name, known);
+        if (d < best && d < longer && d <= 1 + longer / 4) {
+            best = d;
+            nearest = names[i];
+        }
+    }
+    return nearest;
+}

@@ -1,0 +1,47 @@
+/* SHA-256 and comparison of secrets. */
+#include "chatmux/base/crypto.h"
+
+#include "chatmux/base/mem.h"
+
+#include <openssl/crypto.h>
+#include <openssl/evp.h>
+#include <pthread.h>
+#include <stdio.h>
+
+/* OpenSSL 3 looks a digest up by name for each use unless it was fetched: that costs more than
+ * hashing a key. */
+static EVP_MD *sha256;
+static pthread_once_t sha256_once = PTHREAD_ONCE_INIT;
+
+static void sha256_fetch(void)
+{
+    sha256 = EVP_MD_fetch(NULL, "SHA256", NULL);
+    CM_ASSERT(sha256);
+}
+
+void cm_sha256(struct cm_str bytes, unsigned char out[CM_SHA256_SIZE])
+{
+    int ok;
+
+    pthread_once(&sha256_once, sha256_fetch);
+    ok = EVP_Digest(bytes.n > 0 ? bytes.p : "", bytes.n, out, NULL, sha256, NULL);
+    CM_ASSERT(ok == 1);
+}
+
+bool cm_secret_eq(struct cm_str a, struct cm_str b)
+{
+    return a.n == b.n && (a.n == 0 || CRYPTO_memcmp(a.p, b.p, a.n) == 0);
+}
+
+void cm_fingerprint(struct cm_str secret, char out[CM_FINGERPRINT_CAP])
+{
+    struct cm_str tail = secret.n >= 12 ? cm_str_from(secret, secret.n - 4) : CM_STR_NONE;
+    unsigned char hash[CM_SHA256_SIZE];
+    char shown[5] = "";
+
+    for (size_t i = 0; i < tail.n; i++) /* it goes into logs and pages: visible ASCII only */
+        shown[i] = tail.p[i] > 0x20 && tail.p[i] < 0x7f ? tail.p[i] : '?';
+    cm_sha256(secret, hash);
+    snprintf(out, CM_FINGERPRINT_CAP, "…%s#%02x%02x%02x%02x", shown, (unsigned)hash[0],
+             (unsigned)hash[1], (unsigned)hash[2], (unsigned)hash[3]);
+}
