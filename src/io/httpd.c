@@ -1,0 +1,1099 @@
+/* HTTP/1.1 server.
+ *
+ * Happy path of a connection: HEAD (bytes -> head -> on_request) -> HOLD (the handler has not asked for the body) -> BODY (collects it ->
+ * on_body) -> WAIT (the answer is due) -> HEAD. Without a body HOLD and BODY are skipped.
+ * Side ways: the answer ended before the body: DISCARD, then HEAD. Framing errors, time-outs and sizes: the answer is made here, then FLUSH
+ * (what is queued goes out) -> LINGER (our side is shut, what the client still sends is thrown away, so that it reads the answer and not a
+ * reset) -> closed. The client leaves: on_gone -> closed, at once.
+ *
+ * A client that ends its side while a request is open counts as gone, as with nginx: a half-closed connection looks just like one whose
+ * client has left. Requests that had arrived complete before that are answered.
+ *
+ * conn_run() is a loop over the bytes at hand and the only place that parses, so that a thousand pipelined requests need no stack. Handlers
+ * run from within it; what they do (answer, ask for the body, abort) changes the state that the loop looks at next. What it cannot use yet is
+ * kept in `in`, and a task goes on with it. */
+#include "chatmux/io/httpd.h"
+
+#include "chatmux/base/clock.h"
+#include "chatmux/base/log.h"
+#include "chatmux/base/rand.h"
+#include "conn_int.h"
+#include "http1_int.h"
+#include "listener_int.h"
+
+#include <stdlib.h>
+
+#define BACKLOG_BYTES 65536       /* pipelined bytes kept; more stay in the kernel */
+#define SERVE_PER_TURN 16u        /* pipelined requests of one connection before others get their turn */
+#define BODY_FIRST_BYTES 65536u   /* taken on Content-Length's word; more only as bytes come */
+#define BODY_FLOOR_BYTES 4096u    /* a body brings at least so much in each body_timeout */
+#define DISCARD_BYTES 262144u     /* of a body nobody wants, to keep the connection */
+#define LINGER_BYTES (4u << 20)
+#define LINGER_MS 2000u
+#define ABORT_MS 10000u           /* for what is queued when a response is aborted */
+#define DRAIN_GRACE_MS 500u       /* a request may be on its way on a connection that served a moment ago */
+
+#define STATES(X) X(HEAD) X(HOLD) X(BODY) X(WAIT) X(DISCARD) X(FLUSH) X(LINGER)
+enum state {
+#define X(name) STATE_##name,
+    STATES(X)
+#undef X
+};
+
+struct hconn;
+
+struct req {
+    struct cm_req pub;
+    struct hconn *c; /* NULL once it is over: a late call does nothing */
+    const struct cm_req_cb *cb;
+    void *arg;
+    struct cm_buf body;
+    size_t body_max;
+    bool reading;    /* the handler wants the body */
+    bool told;       /* and has it */
+    bool keep;       /* the connection may serve another request */
+    bool expects;    /* the client waits for 100 Continue before it sends the body */
+    bool started;    /* the response head is queued */
+    bool mute;       /* HEAD, 204, 304: no body goes out */
+    bool chunked;
+    bool high;       /* cm_resp_write() has said more than CM_HTTPD_HIGH: on_drain is owed */
+};
+
+struct hconn {
+    struct cm_conn conn;
+    struct cm_httpd *h;
+    struct cm_list link; /* in h->conns */
+    struct cm_h1 h1;
+    struct req *req;     /* owned; NULL between requests */
+    struct cm_buf in;    /* read and not parsed; a head that is not complete */
+    struct cm_task task; /* goes on with `in`, tells of a lost connection */
+    struct cm_deadline deadline; /* never later than due_ms; moved when it fires */
+    uint64_t due_ms;     /* when patience ends; 0 = not now */
+    uint64_t began_us;   /* HEAD: first byte of the request */
+    uint64_t since_ms;   /* HEAD: idle, or the head began; BODY, DISCARD: the period of BODY_FLOOR_BYTES began */
+    uint64_t last_ms;    /* BODY, DISCARD: last byte; FLUSH, HEAD: the queue moved */
+    uint64_t mark;       /* BODY, DISCARD: bytes at since_ms; FLUSH, HEAD: queue at last_ms; LINGER: bytes thrown away */
+    enum state state;
+    bool running;        /* conn_run() is on the stack */
+    bool eof;            /* the client has ended its side */
+    bool aborted;        /* FLUSH: for ABORT_MS, whatever moves */
+};
+
+struct cm_httpd {
+    struct cm_loop *loop;
+    struct cm_httpd_setup setup;
+    struct cm_httpd_handler handler;
+    struct cm_listeners listeners;
+    struct cm_list conns; /* of hconn */
+    size_t n_conns;       /* their memory goes with on_closed */
+    char *read_buf;       /* owned; CM_CONN_READ_BYTES */
+    struct cm_task idle_task;
+    void (*on_idle)(void *arg);
+    void *idle_arg;
+    int64_t date_s;       /* of `date` */
+    char date[CM_HTTP_DATE_CAP];
+    bool draining, closing;
+};
+
+static const char *state_name(enum state s)
+{
+    static const char *const names[] = {
+#define X(name) #name,
+        STATES(X)
+#undef X
+    };
+    return names[s];
+}
+
+static uint64_t now_ms(const struct hconn *c)
+{
+    return cm_loop_now_ms(c->h->loop);
+}
+
+/* ---- patience */
+
+/* Moving a deadline on every byte would cost a walk through the heap: it is only ever moved forward here, and later when it fires. */
+static void set_due(struct hconn *c, uint64_t due_ms)
+{
+    c->due_ms = due_ms;
+    if (due_ms > 0 && (c->deadline.slot == SIZE_MAX || c->deadline.at_ms > due_ms))
+        cm_deadline_set(c->h->loop, &c->deadline, due_ms);
+}
+
+/* A queue that moves is not dead. */
+static uint64_t stall_due(struct hconn *c)
+{
+    size_t queued = cm_conn_queued(&c->conn);
+
+    if (queued != c->mark) {
+        c->mark = queued;
+        c->last_ms = now_ms(c);
+    }
+    return c->last_ms + (uint64_t)c->h->setup.body_timeout_ms;
+}
+
+static uint64_t body_due(const struct hconn *c)
+{
+    uint64_t from_ms = c->last_ms < c->since_ms ? c->last_ms : c->since_ms;
+
+    return from_ms + (uint64_t)c->h->setup.body_timeout_ms;
+}
+
+static uint64_t head_due(struct hconn *c)
+{
+    const struct cm_httpd_setup *setup = &c->h->setup;
+
+    if (cm_conn_queued(&c->conn) > 0)
+        return stall_due(c);
+    if (c->h1.state == CM_H1_HEAD)
+        return c->since_ms + (uint64_t)setup->header_timeout_ms;
+    if (c->h->draining)
+        return c->since_ms + DRAIN_GRACE_MS;
+    return c->since_ms + (uint64_t)setup->keepalive_timeout_ms;
+}
+
+static void rearm(struct hconn *c)
+{
+    switch (c->state) {
+    case STATE_HEAD:
+        set_due(c, head_due(c));
+        return;
+    case STATE_HOLD:
+    case STATE_WAIT:
+        set_due(c, 0); /* the handler has clocks of its own */
+        return;
+    case STATE_BODY:
+    case STATE_DISCARD:
+        set_due(c, body_due(c));
+        return;
+    case STATE_FLUSH:
+        if (!c->aborted)
+            set_due(c, stall_due(c));
+        return;
+    case STATE_LINGER:
+        return; /* set when it began */
+    }
+}
+
+/* ---- ends */
+
+static void hconn_close(struct hconn *c)
+{
+    cm_task_cancel(&c->task);
+    cm_deadline_clear(c->h->loop, &c->deadline);
+    cm_conn_close(&c->conn);
+}
+
+static void req_free(struct req *r)
+{
+    cm_buf_clear(&r->body);
+    cm_arena_clear(&r->pub.arena);
+    free(r);
+}
+
+/* The handler hears of the end of a request that it did not end. */
+static void req_gone(struct hconn *c, const struct cm_err *why)
+{
+    struct req *r = c->req;
+
+    if (!r)
+        return;
+    c->req = NULL;
+    r->c = NULL;
+    if (r->cb && r->cb->on_gone)
+        r->cb->on_gone(r->arg, &r->pub, why);
+    req_free(r);
+}
+
+static void conn_drop(struct hconn *c)
+{
+    req_gone(c, NULL);
+    hconn_close(c);
+}
+
+/* FLUSH is done. */
+static void conn_flushed(struct hconn *c)
+{
+    bool between = c->h1.state == CM_H1_END || c->h1.state == CM_H1_LEAD;
+
+    if (c->eof || (between && c->in.n == 0)) {
+        hconn_close(c);
+        return;
+    }
+    cm_conn_shutdown(&c->conn);
+    cm_buf_clear(&c->in);
+    c->state = STATE_LINGER;
+    c->mark = 0;
+    set_due(c, now_ms(c) + LINGER_MS);
+    cm_conn_read(&c->conn, true);
+}
+
+/* No request is open any more; what is queued still goes out. */
+static void conn_end(struct hconn *c, bool aborted)
+{
+    if (c->conn.closing)
+        return;
+    if (cm_conn_flush(&c->conn, CM_STR_NONE) != 0) {
+        hconn_close(c);
+        return;
+    }
+    c->state = STATE_FLUSH;
+    c->aborted = aborted;
+    c->mark = 0;
+    if (cm_conn_queued(&c->conn) == 0) {
+        conn_flushed(c);
+        return;
+    }
+    if (aborted)
+        set_due(c, now_ms(c) + ABORT_MS);
+    else
+        rearm(c);
+}
+
+/* ---- response */
+
+static const char *reason(int status)
+{
+    switch (status) {
+    case 200:
+        return "OK";
+    case 201:
+        return "Created";
+    case 202:
+        return "Accepted";
+    case 204:
+        return "No Content";
+    case 206:
+        return "Partial Content";
+    case 301:
+        return "Moved Permanently";
+    case 302:
+        return "Found";
+    case 304:
+        return "Not Modified";
+    case 400:
+        return "Bad Request";
+    case 401:
+        return "Unauthorized";
+    case 402:
+        return "Payment Required";
+    case 403:
+        return "Forbidden";
+    case 404:
+        return "Not Found";
+    case 405:
+        return "Method Not Allowed";
+    case 408:
+        return "Request Timeout";
+    case 409:
+        return "Conflict";
+    case 413:
+        return "Content Too Large";
+    case 415:
+        return "Unsupported Media Type";
+    case 422:
+        return "Unprocessable Content";
+    case 429:
+        return "Too Many Requests";
+    case 431:
+        return "Request Header Fields Too Large";
+    case 500:
+        return "Internal Server Error";
+    case 501:
+        return "Not Implemented";
+    case 502:
+        return "Bad Gateway";
+    case 503:
+        return "Service Unavailable";
+    case 504:
+        return "Gateway Timeout";
+    case 529:
+        return "Overloaded";
+    default:
+        return ""; /* RFC 9112 4: may be empty */
+    }
+}
+
+static struct cm_str http_date(struct cm_httpd *h)
+{
+    int64_t now_s = cm_unix_ms() / 1000;
+
+    if (now_s != h->date_s) {
+        h->date_s = now_s;
+        cm_http_date(now_s, h->date);
+    }
+    return cm_str(h->date, CM_HTTP_DATE_CAP - 1);
+}
+
+enum length { LENGTH_NONE, LENGTH_KNOWN, LENGTH_CHUNKED };
+
+struct head {
+    int status;
+    const struct cm_header *headers;
+    size_t n_headers;
+    enum length length;
+    size_t content_length;
+    bool keep;
+    int minor; /* the client's */
+};
+
+static void put_head(struct cm_httpd *h, struct cm_buf *out, const struct head *head)
+{
+    cm_buf_reserve(out, 512); /* most heads fit, so that the buffer grows once */
+    cm_buf_append(out, CM_S("HTTP/1.1 "));
+    cm_buf_put_u64(out, (uint64_t)head->status);
+    cm_buf_put(out, ' ');
+    cm_buf_append(out, cm_str_of(reason(head->status)));
+    cm_buf_append(out, CM_S("\r\nDate: "));
+    cm_buf_append(out, http_date(h));
+    cm_buf_append(out, CM_S("\r\n"));
+    for (size_t i = 0; i < head->n_headers; i++) {
+        const struct cm_header *f = &head->headers[i];
+
+        if (!cm_header_name_ok(f->name) || !cm_header_value_ok(f->value)) {
+            cm_warn("httpd", "a response header that would break the message is left out: \"" CM_PRI "\"",
+                    CM_ARG(f->name));
+            continue;
+        }
+        cm_buf_append(out, f->name);
+        cm_buf_append(out, CM_S(": "));
+        cm_buf_append(out, f->value);
+        cm_buf_append(out, CM_S("\r\n"));
+    }
+    if (head->length == LENGTH_KNOWN) {
+        cm_buf_append(out, CM_S("Content-Length: "));
+        cm_buf_put_u64(out, head->content_length);
+        cm_buf_append(out, CM_S("\r\n"));
+    } else if (head->length == LENGTH_CHUNKED) {
+        cm_buf_append(out, CM_S("Transfer-Encoding: chunked\r\n"));
+    }
+    if (!head->keep)
+        cm_buf_append(out, CM_S("Connection: close\r\n"));
+    else if (head->minor == 0)
+        cm_buf_append(out, CM_S("Connection: keep-alive\r\n"));
+    cm_buf_append(out, CM_S("\r\n"));
+}
+
+static struct req *req_of(struct cm_req *pub)
+{
+    return CM_CONTAINER(pub, struct req, pub);
+}
+
+/* -1 and a task when the connection is lost: the handler hears of it on a later turn, not from within its own call. */
+static int conn_send(struct hconn *c, struct cm_str tail)
+{
+    struct req *r = c->req;
+    int rc = cm_conn_flush(&c->conn, tail);
+
+    if (rc != 0 || (r && r->high && cm_conn_queued(&c->conn) < CM_HTTPD_LOW))
+        cm_task_post(c->h->loop, &c->task);
+    return rc;
+}
+
+/* Whether another request may follow, as far as that is known when the head goes out. */
+static bool may_keep(const struct req *r)
+{
+    const struct hconn *c = r->c;
+    bool unread = c->state == STATE_HOLD || c->state == STATE_BODY;
+
+    if (!r->keep || c->h->draining)
+        return false;
+    if (unread && r->expects)
+        return false; /* whether the body comes now is the client's choice: what follows is not readable */
+    return !unread || c->h1.state != CM_H1_LENGTH || c->h1.left <= DISCARD_BYTES;
+}
+
+static void put_resp_head(struct req *r, int status, const struct cm_header *headers, size_t n,
+                          enum length length, size_t content_length)
+{
+    struct cm_buf *out = &r->c->conn.out;
+    size_t before = out->n;
+    bool bodyless = status < 200 || status == 204 || status == 304;
+
+    CM_ASSERT(!r->started);
+    r->started = true;
+    r->mute = r->pub.head || bodyless;
+    r->keep = may_keep(r) && (length != LENGTH_NONE || r->mute);
+    put_head(r->c->h, out,
+             &(struct head){.status = status,
+                            .headers = headers,
+                            .n_headers = n,
+                            .length = bodyless ? LENGTH_NONE : length,
+                            .content_length = content_length,
+                            .keep = r->keep,
+                            .minor = r->pub.http_minor});
+    r->pub.bytes_out += out->n - before;
+}
+
+static void conn_next(struct hconn *c);
+static void conn_settle(struct hconn *c);
+
+/* The response is queued and flushed: the request is over. */
+static void resp_over(struct req *r)
+{
+    struct hconn *c = r->c;
+    bool keep = r->keep;
+
+    c->req = NULL;
+    req_free(r);
+    if (c->conn.closing)
+        return;
+    if (!keep || c->conn.lost != 0) {
+        conn_end(c, false);
+        return;
+    }
+    if (c->state == STATE_WAIT) {
+        conn_next(c);
+    } else {
+        c->state = STATE_DISCARD;
+        c->h1.body = NULL;
+        c->h1.body_max = c->h1.body_n + DISCARD_BYTES;
+        c->since_ms = c->last_ms = now_ms(c);
+        c->mark = c->h1.body_n;
+    }
+    if (c->running)
+        return;
+    if (c->in.n > 0)
+        cm_task_post(c->h->loop, &c->task);
+    else
+        conn_settle(c);
+}
+
+void cm_resp_send(struct cm_req *req, int status, const struct cm_header *headers, size_t n, struct cm_str body)
+{
+    struct req *r = req_of(req);
+
+    if (!r->c)
+        return;
+    put_resp_head(r, status, headers, n, LENGTH_KNOWN, body.n);
+    if (r->mute)
+        body = CM_STR_NONE;
+    r->pub.bytes_out += body.n;
+    conn_send(r->c, body);
+    resp_over(r);
+}
+
+void cm_resp_start(struct cm_req *req, int status, const struct cm_header *headers, size_t n)
+{
+    struct req *r = req_of(req);
+
+    if (!r->c)
+        return;
+    r->chunked = req->http_minor > 0;
+    put_resp_head(r, status, headers, n, r->chunked ? LENGTH_CHUNKED : LENGTH_NONE, 0);
+}
+
+size_t cm_resp_write(struct cm_req *req, struct cm_str bytes)
+{
+    struct req *r = req_of(req);
+    struct cm_buf *out;
+    size_t before, queued;
+
+    if (!r->c)
+        return 0;
+    CM_ASSERT(r->started);
+    out = &r->c->conn.out;
+    before = out->n;
+    if (r->mute || bytes.n == 0 || r->c->conn.lost != 0)
+        return cm_conn_queued(&r->c->conn);
+    if (r->chunked) {
+        char size[2 * sizeof(size_t) + 2];
+        size_t at = sizeof(size);
+
+        size[--at] = '\n';
+        size[--at] = '\r';
+        for (size_t left = bytes.n; left > 0; left >>= 4)
+            size[--at] = "0123456789abcdef"[left & 15];
+        cm_buf_reserve(out, sizeof(size) + bytes.n + 2);
+        cm_buf_append(out, cm_str(size + at, sizeof(size) - at));
+        cm_buf_append(out, bytes);
+        cm_buf_append(out, CM_S("\r\n"));
+    } else {
+        cm_buf_append(out, bytes);
+    }
+    r->pub.bytes_out += out->n - before;
+    queued = cm_conn_queued(&r->c->conn);
+    r->high |= queued > CM_HTTPD_HIGH;
+    return queued;
+}
+
+void cm_resp_flush(struct cm_req *req)
+{
+    struct req *r = req_of(req);
+
+    if (r->c)
+        conn_send(r->c, CM_STR_NONE);
+}
+
+size_t cm_resp_queued(const struct cm_req *req)
+{
+    const struct req *r = (const struct req *)(const void *)((const char *)req - offsetof(struct req, pub));
+
+    return r->c ? cm_conn_queued(&r->c->conn) : 0;
+}
+
+bool cm_resp_started(const struct cm_req *req)
+{
+    return ((const struct req *)(const void *)((const char *)req - offsetof(struct req, pub)))->started;
+}
+
+void cm_resp_end(struct cm_req *req)
+{
+    struct req *r = req_of(req);
+
+    if (!r->c)
+        return;
+    CM_ASSERT(r->started);
+    if (r->chunked && !r->mute)
+        cm_buf_append(&r->c->conn.out, CM_S("0\r\n\r\n"));
+    conn_send(r->c, CM_STR_NONE);
+    resp_over(r);
+}
+
+void cm_resp_abort(struct cm_req *req)
+{
+    struct req *r = req_of(req);
+    struct hconn *c = r->c;
+
+    if (!c)
+        return;
+    c->req = NULL;
+    req_free(r);
+    conn_end(c, true);
+}
+
+/* ---- answers made here */
+
+static void put_error(struct hconn *c, const struct cm_err *err)
+{
+    struct req *r = c->req;
+    char made[CM_ID_CAP];
+    struct cm_header headers[2] = {{CM_S("Content-Type"), CM_S("application/json")}};
+    struct cm_buf body = {0};
+    struct cm_buf *out = &c->conn.out;
+    size_t before = out->n;
+    bool mute = r && r->pub.head;
+
+    if (c->h->handler.describe_error)
+        c->h->handler.describe_error(c->h->handler.arg, err, &body);
+    headers[1].name = CM_S("x-request-id");
+    if (r && r->pub.id.n > 0) {
+        headers[1].value = r->pub.id;
+    } else {
+        cm_id_make(made, "req_", cm_unix_ms());
+        headers[1].value = cm_str_of(made);
+    }
+    put_head(c->h, out,
+             &(struct head){.status = cm_err_status(err),
+                            .headers = headers,
+                            .n_headers = 2,
+                            .length = LENGTH_KNOWN,
+                            .content_length = body.n});
+    if (r)
+        r->pub.bytes_out += out->n - before + (mute ? 0 : body.n);
+    conn_send(c, mute ? CM_STR_NONE : cm_buf_str(&body));
+    cm_buf_clear(&body);
+}
+
+/* The request cannot be served, and nothing after it can be read. */
+static void conn_refuse(struct hconn *c, const struct cm_err *err)
+{
+    bool cut = c->req && c->req->started; /* too late for an answer */
+
+    cm_debug("httpd", "%s: refused in %s, closes: %s", c->conn.peer, state_name(c->state), err->msg);
+    c->h1.state = CM_H1_FAILED;
+    if (!cut)
+        put_error(c, err);
+    req_gone(c, err);
+    conn_end(c, cut);
+}
+
+/* ---- requests */
+
+static struct req *req_new(struct hconn *c, struct cm_str used, struct cm_err *err)
+{
+    struct req *r = CM_NEW(struct req);
+    struct cm_h1_head head;
+
+    if (cm_h1_head(&c->h1, used, &r->pub.arena, &head, err) != 0) {
+        req_free(r);
+        return NULL;
+    }
+    r->c = c;
+    r->keep = head.keep_alive && !cm_str_eq(head.method, CM_S("CONNECT")); /* what follows that is no HTTP */
+    r->expects = head.expects_continue;
+    r->pub.method = head.method;
+    r->pub.target = head.target;
+    r->pub.path = head.path;
+    r->pub.query = head.query;
+    r->pub.headers = head.headers;
+    r->pub.n_headers = head.n_headers;
+    r->pub.peer = cm_str_of(c->conn.peer);
+    r->pub.head = cm_str_eq(head.method, CM_S("HEAD"));
+    r->pub.has_body = c->h1.state != CM_H1_END;
+    r->pub.content_length = head.content_length;
+    r->pub.http_minor = head.minor;
+    r->pub.began_us = c->began_us;
+    return r;
+}
+
+/* Back to the start, for the next request. */
+static void conn_next(struct hconn *c)
+{
+    c->state = STATE_HEAD;
+    c->since_ms = now_ms(c);
+    c->mark = 0;
+    cm_h1_reset(&c->h1, (size_t)c->h->setup.max_header_bytes);
+}
+
+/* The handler wants the body. */
+static void body_begin(struct hconn *c, struct cm_str rest)
+{
+    struct req *r = c->req;
+
+    c->state = STATE_BODY;
+    c->since_ms = c->last_ms = now_ms(c);
+    c->mark = 0;
+    c->h1.body = &r->body;
+    c->h1.body_max = r->body_max;
+    if (c->h1.state == CM_H1_LENGTH && c->h1.left > c->h1.body_max)
+        return; /* refused before a byte of it */
+    if (c->h1.state == CM_H1_LENGTH) {
+        r->body.limit = (size_t)c->h1.left;
+        cm_buf_reserve(&r->body, c->h1.left < BODY_FIRST_BYTES ? (size_t)c->h1.left : BODY_FIRST_BYTES);
+    }
+    if (r->expects && rest.n == 0 && !r->started) {
+        cm_buf_append(&c->conn.out, CM_S("HTTP/1.1 100 Continue\r\n\r\n"));
+        conn_send(c, CM_STR_NONE);
+    }
+    r->expects = false;
+}
+
+/* Parses a head and hands it over. Returns the bytes used; those of an incomplete head stay. */
+static size_t run_head(struct hconn *c, struct cm_str rest)
+{
+    struct cm_err err;
+    size_t used;
+
+    if (c->h1.state == CM_H1_LEAD) {
+        c->began_us = cm_mono_us();
+        c->since_ms = now_ms(c);
+    }
+    switch (cm_h1_next(&c->h1, rest, &used, &err)) {
+    case CM_H1_GOT_HEAD:
+        c->req = req_new(c, cm_str_head(rest, used), &err);
+        if (!c->req)
+            break;
+        c->state = c->req->pub.has_body ? STATE_HOLD : STATE_WAIT;
+        c->h->handler.on_request(c->h->handler.arg, &c->req->pub);
+        return used;
+    case CM_H1_MORE:
+    case CM_H1_GOT_END:
+        return used;
+    case CM_H1_ERROR:
+        break;
+    }
+    conn_refuse(c, &err);
+    return rest.n;
+}
+
+static size_t run_body(struct hconn *c, struct cm_str rest)
+{
+    struct cm_err err;
+    size_t used;
+    enum cm_h1_event ev = cm_h1_next(&c->h1, rest, &used, &err);
+
+    if (used > 0)
+        c->last_ms = now_ms(c);
+    if (c->req)
+        c->req->pub.bytes_in = c->h1.body_n;
+    if (ev == CM_H1_ERROR && c->state == STATE_DISCARD)
+        conn_end(c, false); /* answered already */
+    else if (ev == CM_H1_ERROR)
+        conn_refuse(c, &err);
+    else if (ev == CM_H1_GOT_END && c->state == STATE_DISCARD)
+        conn_next(c);
+    else if (ev == CM_H1_GOT_END)
+        c->state = STATE_WAIT;
+    return used;
+}
+
+/* Goes as far as it can; returns how many bytes it is done with. */
+static size_t conn_run(struct hconn *c, struct cm_str in)
+{
+    unsigned served = 0;
+    size_t at = 0;
+
+    while (!c->conn.closing) {
+        struct cm_str rest = cm_str_from(in, at);
+        size_t used;
+
+        switch (c->state) {
+        case STATE_HEAD:
+            if (rest.n == 0 || cm_conn_queued(&c->conn) > 0)
+                return at; /* one who does not read answers need not ask */
+            if (served++ == SERVE_PER_TURN) {
+                cm_task_post(c->h->loop, &c->task);
+                return at;
+            }
+            used = run_head(c, rest);
+            at += used;
+            if (c->state == STATE_HEAD && c->h1.state == CM_H1_HEAD)
+                return at; /* incomplete */
+            break;
+        case STATE_HOLD:
+            if (!c->req->reading)
+                return at;
+            body_begin(c, rest);
+            at += run_body(c, rest);
+            break;
+        case STATE_BODY:
+        case STATE_DISCARD:
+            if (rest.n == 0)
+                return at;
+            at += run_body(c, rest);
+            break;
+        case STATE_WAIT:
+            if (!c->req->reading || c->req->told)
+                return at;
+            c->req->told = true;
+            if (c->req->cb && c->req->cb->on_body)
+                c->req->cb->on_body(c->req->arg, &c->req->pub, cm_buf_str(&c->req->body));
+            break;
+        case STATE_FLUSH:
+        case STATE_LINGER:
+            c->mark += c->state == STATE_LINGER ? rest.n : 0;
+            if (c->state == STATE_LINGER && c->mark > LINGER_BYTES)
+                hconn_close(c);
+            return in.n;
+        }
+    }
+    return in.n;
+}
+
+/* After anything that moved the connection: reads as long as there is room, and waits no longer than it should. */
+static void conn_settle(struct hconn *c)
+{
+    bool blocked;
+
+    if (c->conn.closing)
+        return;
+    blocked = c->state == STATE_HOLD || c->state == STATE_WAIT ||
+              (c->state == STATE_HEAD &&
+               (cm_conn_queued(&c->conn) > 0 || !cm_list_empty(&c->task.link)));
+    if (c->eof && !c->req && !blocked && c->state != STATE_FLUSH) {
+        conn_end(c, false); /* all that came before has been answered */
+        return;
+    }
+    cm_conn_read(&c->conn, !c->eof && !(blocked && c->in.n >= BACKLOG_BYTES));
+    rearm(c);
+}
+
+/* Goes on with what was kept. */
+static void conn_resume(struct hconn *c)
+{
+    size_t used;
+
+    c->running = true;
+    used = conn_run(c, cm_buf_str(&c->in));
+    c->running = false;
+    cm_buf_consume(&c->in, used);
+    if (c->in.n == 0)
+        cm_buf_clear(&c->in);
+    conn_settle(c);
+}
+
+static void on_data(struct cm_conn *conn, struct cm_str bytes)
+{
+    struct hconn *c = CM_CONTAINER(conn, struct hconn, conn);
+    size_t used;
+
+    if (c->in.n > 0) {
+        cm_buf_append(&c->in, bytes);
+        conn_resume(c);
+        return;
+    }
+    c->running = true;
+    used = conn_run(c, bytes);
+    c->running = false;
+    if (used < bytes.n && !c->conn.closing)
+        cm_buf_append(&c->in, cm_str_from(bytes, used));
+    conn_settle(c);
+}
+
+static void on_eof(struct cm_conn *conn, int uv_err)
+{
+    struct hconn *c = CM_CONTAINER(conn, struct hconn, conn);
+
+    c->eof = true;
+    if (uv_err != 0 || c->req || c->state == STATE_LINGER)
+        conn_drop(c);
+    else
+        conn_settle(c);
+}
+
+static void tell_drain(struct hconn *c)
+{
+    struct req *r = c->req;
+
+    if (!r || !r->high || cm_conn_queued(&c->conn) >= CM_HTTPD_LOW)
+        return;
+    r->high = false;
+    if (r->cb && r->cb->on_drain)
+        r->cb->on_drain(r->arg, &r->pub);
+}
+
+static void on_sent(struct cm_conn *conn)
+{
+    struct hconn *c = CM_CONTAINER(conn, struct hconn, conn);
+
+    tell_drain(c);
+    if (c->conn.closing || cm_conn_queued(&c->conn) > 0)
+        return;
+    if (c->state == STATE_FLUSH)
+        conn_flushed(c);
+    else
+        conn_resume(c);
+}
+
+static void on_task(void *arg)
+{
+    struct hconn *c = arg;
+
+    if (c->conn.lost != 0) {
+        conn_drop(c);
+        return;
+    }
+    tell_drain(c);
+    if (!c->conn.closing)
+        conn_resume(c);
+}
+
+/* ---- patience ends */
+
+static void body_late(struct hconn *c)
+{
+    uint64_t now = now_ms(c), timeout = (uint64_t)c->h->setup.body_timeout_ms;
+    struct cm_err err;
+
+    if (now - c->last_ms < timeout && c->h1.body_n - c->mark >= BODY_FLOOR_BYTES) {
+        c->since_ms = now;
+        c->mark = c->h1.body_n;
+        rearm(c);
+        return;
+    }
+    if (c->state == STATE_DISCARD) {
+        hconn_close(c);
+        return;
+    }
+    cm_fail(&err, CM_ERR_TIMEOUT_CLIENT, "the request body came too slowly: %llu bytes so far",
+            (unsigned long long)c->h1.body_n);
+    conn_refuse(c, &err);
+}
+
+static void on_deadline(void *arg)
+{
+    struct hconn *c = arg;
+    struct cm_err err;
+
+    if (c->due_ms == 0)
+        return; /* a request is being served; set again after it */
+    rearm(c);
+    if (c->due_ms > now_ms(c)) {
+        cm_deadline_set(c->h->loop, &c->deadline, c->due_ms);
+        return;
+    }
+    switch (c->state) {
+    case STATE_HEAD:
+        if (cm_conn_queued(&c->conn) > 0 || c->h1.state != CM_H1_HEAD) {
+            hconn_close(c);
+            return;
+        }
+        cm_fail(&err, CM_ERR_TIMEOUT_CLIENT, "the request head was not complete within %lld ms",
+                (long long)c->h->setup.header_timeout_ms);
+        conn_refuse(c, &err);
+        return;
+    case STATE_BODY:
+    case STATE_DISCARD:
+        body_late(c);
+        return;
+    case STATE_HOLD:
+    case STATE_WAIT:
+        return;
+    case STATE_FLUSH:
+    case STATE_LINGER:
+        hconn_close(c);
+        return;
+    }
+}
+
+/* ---- connections */
+
+static void httpd_free(struct cm_httpd *h)
+{
+    free(h->read_buf);
+    free(h);
+}
+
+static void on_closed(struct cm_conn *conn)
+{
+    struct hconn *c = CM_CONTAINER(conn, struct hconn, conn);
+    struct cm_httpd *h = c->h;
+
+    cm_list_remove(&c->link);
+    cm_buf_clear(&c->in);
+    free(c);
+    h->n_conns--;
+    if (h->closing && h->n_conns == 0)
+        httpd_free(h);
+    else if (h->draining && h->n_conns == 0)
+        cm_task_post(h->loop, &h->idle_task);
+    else if (!h->closing)
+        cm_listeners_resume(&h->listeners);
+}
+
+static const struct cm_conn_cb conn_callbacks = {on_data, on_eof, on_sent, on_closed};
+
+static bool on_connection(void *arg, uv_stream_t *server)
+{
+    struct cm_httpd *h = arg;
+    struct hconn *c;
+
+    if (h->n_conns >= (size_t)h->setup.max_connections) {
+        cm_warn("httpd", "%zu connections are open: new ones wait", h->n_conns);
+        return false;
+    }
+    c = CM_NEW(struct hconn);
+    c->h = h;
+    cm_list_push(&h->conns, &c->link);
+    h->n_conns++;
+    cm_task_init(&c->task, on_task, c);
+    cm_deadline_init(&c->deadline, on_deadline, c);
+    if (cm_conn_accept(&c->conn, server, h->read_buf, &conn_callbacks) != 0)
+        return true; /* closes itself */
+    conn_next(c);
+    conn_settle(c);
+    return true;
+}
+
+/* ---- the server */
+
+static void on_idle_task(void *arg)
+{
+    struct cm_httpd *h = arg;
+    void (*on_idle)(void *arg) = h->on_idle;
+
+    h->on_idle = NULL;
+    if (on_idle)
+        on_idle(h->idle_arg);
+}
+
+struct cm_httpd *cm_httpd_new(struct cm_loop *loop, const struct cm_httpd_setup *setup,
+                              const struct cm_httpd_handler *handler)
+{
+    struct cm_httpd *h = CM_NEW(struct cm_httpd);
+
+    h->loop = loop;
+    h->setup = *setup;
+    h->handler = *handler;
+    h->read_buf = cm_alloc(CM_CONN_READ_BYTES);
+    cm_list_init(&h->conns);
+    cm_task_init(&h->idle_task, on_idle_task, h);
+    cm_listeners_init(&h->listeners, loop);
+    h->listeners.on_connection = on_connection;
+    h->listeners.arg = h;
+    return h;
+}
+
+void cm_httpd_limits(struct cm_httpd *h, const struct cm_httpd_setup *setup)
+{
+    h->setup = *setup;
+    cm_listeners_resume(&h->listeners);
+}
+
+int cm_httpd_listen(struct cm_httpd *h, struct cm_str address, struct cm_err *err)
+{
+    return cm_listeners_add(&h->listeners, address, err);
+}
+
+int cm_httpd_port(const struct cm_httpd *h, size_t n)
+{
+    return cm_listeners_port(&h->listeners, n);
+}
+
+size_t cm_httpd_connections(const struct cm_httpd *h)
+{
+    return h->n_conns;
+}
+
+void cm_httpd_drain(struct cm_httpd *h, void (*on_idle)(void *arg), void *arg)
+{
+    h->on_idle = on_idle;
+    h->idle_arg = arg;
+    h->draining = true;
+    cm_listeners_close(&h->listeners);
+    CM_LIST_EACH (&h->conns, link) {
+        struct hconn *c = CM_LIST_ITEM(link, struct hconn, link);
+
+        if (!c->running)
+            rearm(c); /* idle ones close within DRAIN_GRACE_MS, most of them with the next timer */
+    }
+    if (h->n_conns == 0)
+        cm_task_post(h->loop, &h->idle_task);
+}
+
+void cm_httpd_close(struct cm_httpd *h)
+{
+    if (!h || h->closing)
+        return;
+    h->closing = true;
+    h->on_idle = NULL;
+    cm_task_cancel(&h->idle_task);
+    cm_listeners_close(&h->listeners);
+    if (h->n_conns == 0) {
+        httpd_free(h);
+        return;
+    }
+    CM_LIST_EACH (&h->conns, link)
+        conn_drop(CM_LIST_ITEM(link, struct hconn, link));
+}
+
+/* ---- what handlers ask */
+
+struct cm_str cm_req_header(const struct cm_req *req, struct cm_str name)
+{
+    return cm_header_find(req->headers, req->n_headers, name);
+}
+
+void cm_req_listen(struct cm_req *req, const struct cm_req_cb *cb, void *arg)
+{
+    struct req *r = req_of(req);
+
+    r->cb = cb;
+    r->arg = arg;
+}
+
+void cm_req_read(struct cm_req *req, size_t max_bytes)
+{
+    struct req *r = req_of(req);
+    size_t max;
+
+    if (!r->c)
+        return;
+    CM_ASSERT(!r->reading);
+    max = (size_t)r->c->h->setup.max_body_bytes;
+    r->reading = true;
+    r->body_max = max_bytes < max ? max_bytes : max;
+    if (!r->c->running)
+        cm_task_post(r->c->h->loop, &r->c->task);
+}
+
+struct cm_buf cm_req_take_body(struct cm_req *req)
+{
+    struct req *r = req_of(req);
+    struct cm_buf body = r->body;
+
+    body.limit = 0;
+    cm_buf_init(&r->body, 0);
+    return body;
+}
