@@ -1,0 +1,100 @@
+/* The canonical answer: a sequence of events from an adapter to a surface. Loop thread only. Slices are valid until the receiver returns. */
+#ifndef CHATMUX_CHAT_EVENT_H
+#define CHATMUX_CHAT_EVENT_H
+
+#include "chatmux/base/buf.h"
+#include "chatmux/base/header.h"
+#include "chatmux/chat/request.h"
+
+#define CM_FINISHES(X)                                                                             \
+    X(NONE, "") X(STOP, "stop") X(LENGTH, "length") X(TOOL_CALLS, "tool_calls") X(CONTENT_FILTER, "content_filter")
+enum cm_finish {
+#define X(name, text) CM_FINISH_##name,
+    CM_FINISHES(X)
+#undef X
+};
+const char *cm_finish_name(enum cm_finish f); /* OpenAI's word */
+
+enum cm_usage_source { CM_USAGE_NONE, CM_USAGE_UPSTREAM, CM_USAGE_ESTIMATED, CM_USAGE_PARTIAL };
+
+/* Disjoint buckets: input = uncached + cache_read + cache_write (+ audio, image parts of it), output = text + reasoning. -1 is never used; 0 = none. */
+struct cm_usage {
+    enum cm_usage_source source;
+    int64_t in_uncached, in_cache_read, in_cache_write;
+    int64_t out_text, out_reasoning;
+};
+static inline int64_t cm_usage_in(const struct cm_usage *u)
+{
+    return u->in_uncached + u->in_cache_read + u->in_cache_write;
+}
+static inline int64_t cm_usage_out(const struct cm_usage *u)
+{
+    return u->out_text + u->out_reasoning;
+}
+
+#define CM_EVENT_KINDS(X)                                                                          \
+    X(TEXT)      /* text */                                                                        \
+    X(REASONING) /* text */                                                                        \
+    X(REFUSAL)   /* text */                                                                        \
+    X(TOOL_CALL) /* index, id, name: a call begins; pieces of its arguments follow */              \
+    X(TOOL_ARGS) /* index, text */                                                                 \
+    X(IMAGE)     /* url (http or data:), text = alternative text */                                \
+    X(CITATION)  /* url, name = title */                                                           \
+    X(USAGE)     /* usage, running totals: the last one counts */                                  \
+    X(FINISH)    /* finish: one choice has ended */                                                \
+    X(HEAD)      /* relay lane: status, headers of the upstream's answer, before any RELAY */      \
+    X(RELAY)     /* relay lane: text = bytes in the client's own dialect, ready to be sent */
+enum cm_event_kind {
+#define X(name) CM_EVENT_##name,
+    CM_EVENT_KINDS(X)
+#undef X
+};
+const char *cm_event_name(enum cm_event_kind kind);
+
+struct cm_event {
+    enum cm_event_kind kind;
+    int choice;                /* 0 … n-1 */
+    int index;                 /* ordinal of the tool call in its message, from 0 without gaps */
+    struct cm_str text, id, name, url;
+    enum cm_finish finish;
+    bool semantic;             /* RELAY: holds text, reasoning, a tool call, an image …, not only roles, pings and comments */
+    const struct cm_usage *usage;
+    int status;                /* HEAD */
+    const struct cm_header *headers;
+    size_t n_headers;
+};
+
+/* Text, reasoning, refusal, tool call, image, citation: what ends the holding back (design, section 2). */
+bool cm_event_semantic(const struct cm_event *ev);
+
+/* An IMAGE event as "![alternative text](url)", for dialects whose answers are text. */
+void cm_event_put_markdown(const struct cm_event *image, struct cm_buf *out);
+
+/* An answer collected for clients that did not ask for a stream. */
+struct cm_call_acc {
+    struct cm_str id, name;
+    struct cm_buf args;
+};
+struct cm_citation {
+    struct cm_str url, title;
+};
+struct cm_choice_acc {
+    struct cm_buf text, reasoning, refusal;
+    struct cm_call_acc *calls;
+    size_t n_calls, cap_calls;
+    struct cm_citation *citations;
+    size_t n_citations, cap_citations;
+    enum cm_finish finish;
+};
+struct cm_answer {
+    struct cm_choice_acc *choices;
+    size_t n_choices;
+    struct cm_usage usage;
+    size_t bytes;              /* held so far */
+};
+#define CM_ANSWER_MAX (64 * 1024 * 1024)
+/* Zeroed memory is an empty answer. -1: more than CM_ANSWER_MAX bytes (CM_ERR_UPSTREAM_DOWN). HEAD and RELAY are not for it. Images become Markdown in the text. */
+int cm_answer_add(struct cm_answer *a, const struct cm_event *ev, struct cm_err *err);
+void cm_answer_clear(struct cm_answer *a);
+
+#endif

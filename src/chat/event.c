@@ -1,0 +1,217 @@
+/* The canonical answer: what an event means, and collecting a whole answer from its events. */
+#include "chatmux/chat/event.h"
+
+#include "chatmux/base/mem.h"
+
+#include <stdlib.h>
+
+const char *cm_finish_name(enum cm_finish f)
+{
+    static const char *const names[] = {
+#define X(name, text) text,
+        CM_FINISHES(X)
+#undef X
+    };
+
+    CM_ASSERT((size_t)f < CM_COUNT(names));
+    return names[f];
+}
+
+const char *cm_event_name(enum cm_event_kind kind)
+{
+    static const char *const names[] = {
+#define X(name) #name,
+        CM_EVENT_KINDS(X)
+#undef X
+    };
+
+    CM_ASSERT((size_t)kind < CM_COUNT(names));
+    return names[kind];
+}
+
+bool cm_event_semantic(const struct cm_event *ev)
+{
+    switch (ev->kind) {
+    case CM_EVENT_TEXT:
+    case CM_EVENT_REASONING:
+    case CM_EVENT_REFUSAL:
+    case CM_EVENT_TOOL_ARGS:
+        return ev->text.n > 0;
+    case CM_EVENT_TOOL_CALL:
+    case CM_EVENT_IMAGE:
+    case CM_EVENT_CITATION:
+        return true;
+    case CM_EVENT_RELAY:
+        return ev->semantic;
+    case CM_EVENT_USAGE:
+    case CM_EVENT_FINISH:
+    case CM_EVENT_HEAD:
+        break;
+    }
+    return false;
+}
+
+void cm_event_put_markdown(const struct cm_event *image, struct cm_buf *out)
+{
+    static const char hex[] = "0123456789ABCDEF";
+
+    cm_buf_append(out, CM_S("!["));
+    for (size_t i = 0; i < image->text.n; i++) {
+        const char c = image->text.p[i];
+
+        if (c == '[' || c == ']' || c == '\\')
+            cm_buf_put(out, '\\');
+        cm_buf_put(out, c == '\n' || c == '\r' ? ' ' : c);
+    }
+    cm_buf_append(out, CM_S("]("));
+    for (size_t i = 0; i < image->url.n; i++) {
+        const unsigned char c = (unsigned char)image->url.p[i];
+
+        /* these would end the address, or the line */
+        if (c <= ' ' || c == '(' || c == ')' || c == '<' || c == '>' || c == 0x7f) {
+            const char escape[3] = { '%', hex[c >> 4], hex[c & 0xf] };
+
+            cm_buf_append(out, cm_str(escape, sizeof(escape)));
+        } else {
+            cm_buf_put(out, (char)c);
+        }
+    }
+    cm_buf_put(out, ')');
+}
+
+/* Adapters number choices and calls without gaps; these bound what an upstream's own numbers can make us allocate. */
+#define CHOICES_MAX 128
+#define CALLS_MAX 1024
+#define ITEM_OVERHEAD 64 /* bytes counted for a call or a citation besides its text */
+
+static struct cm_choice_acc *choice_at(struct cm_answer *a, int index)
+{
+    const size_t want = (size_t)index + 1;
+
+    if (want > a->n_choices) {
+        a->choices = cm_realloc(a->choices, want * sizeof(*a->choices));
+        memset(a->choices + a->n_choices, 0, (want - a->n_choices) * sizeof(*a->choices));
+        a->n_choices = want;
+    }
+    return &a->choices[index];
+}
+
+static struct cm_call_acc *call_at(struct cm_choice_acc *c, int index)
+{
+    while (c->n_calls <= (size_t)index) {
+        if (c->n_calls == c->cap_calls) {
+            c->cap_calls = c->cap_calls ? c->cap_calls * 2 : 4;
+            c->calls = cm_realloc(c->calls, c->cap_calls * sizeof(*c->calls));
+        }
+        c->calls[c->n_calls++] = (struct cm_call_acc){ 0 };
+    }
+    return &c->calls[index];
+}
+
+static struct cm_str own(struct cm_str s)
+{
+    return cm_str(cm_str_dup(s), s.n);
+}
+
+static void own_free(struct cm_str s)
+{
+    free((char *)(uintptr_t)s.p);
+}
+
+static void begin_call(struct cm_choice_acc *c, const struct cm_event *ev)
+{
+    struct cm_call_acc *call = call_at(c, ev->index);
+
+    own_free(call->id);
+    own_free(call->name);
+    call->id = own(ev->id);
+    call->name = own(ev->name);
+    cm_buf_append(&call->args, ev->text);
+}
+
+static void add_citation(struct cm_choice_acc *c, const struct cm_event *ev)
+{
+    if (c->n_citations == c->cap_citations) {
+        c->cap_citations = c->cap_citations ? c->cap_citations * 2 : 4;
+        c->citations = cm_realloc(c->citations, c->cap_citations * sizeof(*c->citations));
+    }
+    c->citations[c->n_citations++] = (struct cm_citation){ own(ev->url), own(ev->name) };
+}
+
+int cm_answer_add(struct cm_answer *a, const struct cm_event *ev, struct cm_err *err)
+{
+    const size_t bytes = ev->text.n + ev->url.n + ev->id.n + ev->name.n;
+    struct cm_choice_acc *c;
+
+    if (ev->kind == CM_EVENT_USAGE) {
+        a->usage = *ev->usage;
+        return 0;
+    }
+    if (ev->choice < 0 || ev->choice >= CHOICES_MAX || ev->index < 0 || ev->index >= CALLS_MAX)
+        return cm_fail(err, CM_ERR_UPSTREAM_DOWN, "the upstream numbered a part of its answer %d/%d",
+                       ev->choice, ev->index);
+    if (bytes + ITEM_OVERHEAD > CM_ANSWER_MAX - a->bytes)
+        return cm_fail(err, CM_ERR_UPSTREAM_DOWN, "the answer has more than %d MiB",
+                       CM_ANSWER_MAX / (1024 * 1024));
+    c = choice_at(a, ev->choice);
+    switch (ev->kind) {
+    case CM_EVENT_TEXT:
+        cm_buf_append(&c->text, ev->text);
+        break;
+    case CM_EVENT_REASONING:
+        cm_buf_append(&c->reasoning, ev->text);
+        break;
+    case CM_EVENT_REFUSAL:
+        cm_buf_append(&c->refusal, ev->text);
+        break;
+    case CM_EVENT_TOOL_CALL:
+        begin_call(c, ev);
+        a->bytes += ITEM_OVERHEAD;
+        break;
+    case CM_EVENT_TOOL_ARGS:
+        cm_buf_append(&call_at(c, ev->index)->args, ev->text);
+        break;
+    case CM_EVENT_IMAGE:
+        cm_event_put_markdown(ev, &c->text);
+        break;
+    case CM_EVENT_CITATION:
+        add_citation(c, ev);
+        a->bytes += ITEM_OVERHEAD;
+        break;
+    case CM_EVENT_FINISH:
+        c->finish = ev->finish;
+        break;
+    case CM_EVENT_USAGE:
+    case CM_EVENT_HEAD:
+    case CM_EVENT_RELAY:
+        break;
+    }
+    a->bytes += bytes;
+    return 0;
+}
+
+static void choice_clear(struct cm_choice_acc *c)
+{
+    cm_buf_clear(&c->text);
+    cm_buf_clear(&c->reasoning);
+    cm_buf_clear(&c->refusal);
+    for (size_t i = 0; i < c->n_calls; i++) {
+        own_free(c->calls[i].id);
+        own_free(c->calls[i].name);
+        cm_buf_clear(&c->calls[i].args);
+    }
+    free(c->calls);
+    for (size_t i = 0; i < c->n_citations; i++) {
+        own_free(c->citations[i].url);
+        own_free(c->citations[i].title);
+    }
+    free(c->citations);
+}
+
+void cm_answer_clear(struct cm_answer *a)
+{
+    for (size_t i = 0; i < a->n_choices; i++)
+        choice_clear(&a->choices[i]);
+    free(a->choices);
+    *a = (struct cm_answer){ 0 };
+}
