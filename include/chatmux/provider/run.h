@@ -1,0 +1,111 @@
+/* A run drives one flow of an adapter: one attempt of an exchange, or one errand of a credential. Loop thread only.
+ *
+ * Upper half: what the gateway does with runs. Lower half: what adapters call from within step. */
+#ifndef CHATMUX_PROVIDER_RUN_H
+#define CHATMUX_PROVIDER_RUN_H
+
+#include "chatmux/io/job.h"
+#include "chatmux/io/wsc.h"
+#include "chatmux/provider/provider.h"
+
+/* How runs reach the world: real transfers, or scripted ones in tests and simulations. */
+struct cm_transport {
+    struct cm_xfer *(*open)(void *arg, const struct cm_xfer_req *req, const struct cm_xfer_cb *cb, void *cb_arg);
+    void (*pause)(void *arg, struct cm_xfer *x);
+    void (*resume)(void *arg, struct cm_xfer *x);
+    void (*close)(void *arg, struct cm_xfer *x);
+    struct cm_ws *(*ws_open)(void *arg, const struct cm_xfer_req *req, size_t max_message,
+                             const struct cm_ws_cb *cb, void *cb_arg);
+    void (*ws_send)(void *arg, struct cm_ws *ws, struct cm_str message, bool binary);
+    void (*ws_pause)(void *arg, struct cm_ws *ws);
+    void (*ws_resume)(void *arg, struct cm_ws *ws);
+    void (*ws_close)(void *arg, struct cm_ws *ws);
+    void *arg;
+};
+struct cm_host {                     /* not owned; outlives all runs */
+    struct cm_loop *loop;
+    struct cm_jobs *jobs;
+    struct cm_transport transport;
+};
+/* Real transfers over `hc`. */
+struct cm_transport cm_transport_httpc(struct cm_httpc *hc);
+
+struct cm_run_cb {
+    /* Canonical events as the adapter emits them; the last before on_end is FINISH (or the last RELAY). May close the run. */
+    void (*on_event)(void *arg, const struct cm_event *ev);
+    /* After the events of one piece of upstream input: the place to flush. May close the run. */
+    void (*on_batch)(void *arg);
+    /* Once: err NULL when the flow returned DONE. May close the run. */
+    void (*on_end)(void *arg, const struct cm_err *err);
+};
+
+struct cm_run_setup {
+    const struct cm_flow *flow;
+    const struct cm_instance *instance;
+    const struct cm_chat *chat;          /* NULL outside of an answer */
+    const struct cm_target *target;      /* which model, which modifiers; NULL outside of an answer */
+    struct cm_cred cred;
+    struct cm_str id;                    /* request id, for the log */
+    void (*on_model)(void *arg, const struct cm_model_row *row); /* models_list only; same arg */
+};
+
+/* Chat and target are borrowed until cm_run_close(); instance, credential and their strings until the credential is released (see there). The first
+ * step comes on a later turn. */
+struct cm_run *cm_run_open(const struct cm_host *host, const struct cm_run_setup *setup, const struct cm_run_cb *cb, void *arg);
+/* A slow client: pieces stop coming, and the idle clock stands still. */
+void cm_run_pause(struct cm_run *run);
+void cm_run_resume(struct cm_run *run);
+/* Final: the owner hears nothing more. A run that has not ended gets CM_EV_STOP and may go on by itself for at most 5 s to tidy up on the
+ * platform, without its chat. `released` (may be NULL) is called once, within this call or later, when the credential is free. */
+void cm_run_close(struct cm_run *run, void (*released)(void *arg), void *arg);
+
+struct cm_run_info {
+    const char *state;                   /* the flow's own name of where it is */
+    uint64_t began_us;                   /* monotonic */
+    uint64_t first_byte_us, semantic_us; /* 0 = not yet */
+    uint64_t bytes_up, bytes_down;
+};
+void cm_run_info(const struct cm_run *run, struct cm_run_info *out);
+
+/* ---- For adapters, within step ---- */
+
+struct cm_call {
+    const char *method;                  /* "POST" */
+    struct cm_str url;                   /* absolute, or a path below the instance's base_url */
+    const struct cm_header *headers;     /* besides the operator's header.… and User-Agent, which the run adds */
+    size_t n_headers;
+    struct cm_str body;                  /* must live in the arena, the chat or the setup */
+    size_t max_reply;                    /* fetch: 0 = 4 MiB. More fails as CM_ERR_UPSTREAM_DOWN */
+    int64_t timeout_ms;                  /* fetch: 0 = response_timeout */
+    bool long_wait;                      /* stream: the answer itself is not streamed: response_timeout instead of first_token and idle */
+};
+
+enum cm_step cm_run_fetch(struct cm_run *run, const struct cm_call *call);   /* -> REPLY or FAILED */
+enum cm_step cm_run_stream(struct cm_run *run, const struct cm_call *call);  /* -> HEAD, DATA*, END or FAILED */
+enum cm_step cm_run_ws(struct cm_run *run, const struct cm_call *call);      /* wss:// URL -> OPEN, DATA*, END or FAILED */
+void cm_run_ws_send(struct cm_run *run, struct cm_str message, bool binary); /* after OPEN */
+enum cm_step cm_run_sleep(struct cm_run *run, int64_t ms);                   /* -> TIMER */
+/* fn(arg) on the cpu lane; arg is touched by nobody else until COMPUTED. When the run ends first, `cancelled` becomes true and drop(arg) follows (may be
+ * NULL) once the thread has let go: arg must then not be in the run's arena. */
+enum cm_step cm_run_compute(struct cm_run *run, void (*fn)(void *arg, const atomic_bool *cancelled), void *arg, void (*drop)(void *arg));
+/* Ends what is in flight (a stream that has said all) without waiting for its end. */
+void cm_run_hang_up(struct cm_run *run);
+
+void *cm_run_state(struct cm_run *run);
+struct cm_arena *cm_run_arena(struct cm_run *run);
+const struct cm_chat *cm_run_chat(const struct cm_run *run);
+const struct cm_target *cm_run_target(const struct cm_run *run);
+const struct cm_instance *cm_run_instance(const struct cm_run *run);
+const struct cm_cred *cm_run_cred(const struct cm_run *run);
+int64_t cm_run_unix_ms(const struct cm_run *run);
+
+void cm_run_emit(struct cm_run *run, const struct cm_event *ev);
+void cm_run_text(struct cm_run *run, struct cm_str text);      /* choice 0, like the others; empty text is no event */
+void cm_run_reasoning(struct cm_run *run, struct cm_str text);
+void cm_run_usage(struct cm_run *run, const struct cm_usage *usage);
+void cm_run_finish(struct cm_run *run, enum cm_finish finish);
+void cm_run_model(struct cm_run *run, const struct cm_model_row *row); /* models_list */
+/* Something of the platform's was not understood: logged with the state, secrets masked, and counted. Not an error by itself. */
+void cm_run_odd(struct cm_run *run, const char *what, struct cm_str piece);
+
+#endif

@@ -1,0 +1,839 @@
+/* Drives one flow of an adapter: events in, one thing in flight at a time, clocks, pausing, a bounded farewell.
+ *
+ * Happy path: open -> START -> fetch/stream/ws/sleep/compute -> events … -> DONE -> on_end -> close -> freed.
+ * Failures: a clock or the transfer fails -> FAILED to the adapter, which returns FAIL; the owner closes early -> STOP, and the adapter may tidy up for
+ * CM_TIDY_MS. A stream whose adapter has heard enough lingers CM_LINGER_MS, so that its connection can serve again.
+ * `refs` counts who may still come back: the owner, a step on the stack, a transfer, a job. */
+#include "chatmux/provider/run.h"
+
+#include "chatmux/base/clock.h"
+#include "chatmux/base/log.h"
+#include "chatmux/base/mem.h"
+#include <stdlib.h>
+
+#define CM_TIDY_MS 5000
+#define CM_LINGER_MS 1000
+#define CM_FETCH_MAX (4 * 1024 * 1024)
+#define CM_WS_MESSAGE_MAX (16 * 1024 * 1024)
+
+#define FLIGHTS(X) X(NONE) X(FETCH) X(STREAM) X(WS) X(SLEEP) X(COMPUTE)
+enum flight {
+#define X(name) FLIGHT_##name,
+    FLIGHTS(X)
+#undef X
+};
+
+/* A computation outlives its run when the thread has not let go yet. */
+struct run_job {
+    struct cm_job job;  /* first: what the lanes hand around */
+    struct cm_run *run; /* NULL: the run has ended */
+    void (*fn)(void *arg, const atomic_bool *cancelled);
+    void *arg;
+    void (*drop)(void *arg);
+};
+
+struct cm_run {
+    const struct cm_host *host; /* not owned */
+    struct cm_run_setup setup;  /* copy; never changed */
+    const struct cm_run_cb *cb; /* NULL once closed */
+    void *arg;
+    void (*released)(void *arg);
+    void *released_arg;
+    struct cm_arena arena;
+    void *state; /* the flow's, in the arena */
+    struct cm_task start;
+    struct cm_deadline
+        clock; /* the nearest of all clocks; moved when it fires, not with every byte */
+
+    enum flight flight;
+    struct cm_xfer *xfer; /* FETCH, STREAM, or lingering after the end */
+    struct cm_ws *ws;
+    struct run_job *job;
+    int reply_status; /* FETCH: head and body collected so far */
+    struct cm_header *reply_headers;
+    size_t n_reply_headers;
+    struct cm_buf reply;
+
+    uint64_t began_ms, call_ms; /* monotonic: of the run, of what is in flight */
+    uint64_t byte_ms;           /* last sign of life of what is in flight */
+    uint64_t timer_ms;          /* SLEEP: when it is over */
+    int64_t call_timeout_ms;    /* FETCH, or a stream that is one long wait */
+    uint64_t began_us, first_byte_us, semantic_us, bytes_up, bytes_down;
+
+    unsigned refs, depth; /* depth: steps of this run on the stack */
+    bool head_seen, long_wait, paused, timer_due, emitted;
+    bool flow_done, stopping, closed, gone; /* gone: the credential was released */
+};
+
+static void run_settle(struct cm_run *run, enum cm_step step, const struct cm_err *err);
+static void run_part(struct cm_run *run);
+
+static void run_unref(struct cm_run *run)
+{
+    if (--run->refs > 0)
+        return;
+    cm_task_cancel(&run->start);
+    cm_deadline_clear(run->host->loop, &run->clock);
+    if (run->setup.flow->clear)
+        run->setup.flow->clear(run->state);
+    cm_buf_clear(&run->reply);
+    cm_arena_clear(&run->arena);
+    free(run);
+}
+
+static const char *state_of(const struct cm_run *run)
+{
+    return run->setup.flow->state_name ? run->setup.flow->state_name(run->state) : "-";
+}
+
+/* --- clocks --------------------------------------------------------------------------------------- */
+
+static const struct cm_upstream_conf *conf_of(const struct cm_run *run)
+{
+    return &run->setup.instance->conf->upstream;
+}
+
+struct due {
+    uint64_t at_ms;
+    const char *what; /* for the message; NULL = not a failure (sleep, linger, farewell) */
+    int64_t limit_ms;
+};
+
+static void due_sooner(struct due *d, uint64_t from_ms, int64_t limit_ms, const char *what)
+{
+    uint64_t at_ms = from_ms + (uint64_t)limit_ms;
+
+    if (limit_ms > 0 && at_ms < d->at_ms)
+        *d = (struct due){at_ms, what, limit_ms};
+}
+
+/* The clock that runs out first (design, section 2 "Clocks"). */
+static struct due run_due(const struct cm_run *run)
+{
+    const struct cm_upstream_conf *c = conf_of(run);
+    struct due d = {UINT64_MAX, NULL, 0};
+
+    if (run->stopping || run->closed) {
+        due_sooner(&d, run->call_ms, run->flow_done ? CM_LINGER_MS : CM_TIDY_MS, NULL);
+        return d;
+    }
+    due_sooner(&d, run->began_ms, c->total_timeout_ms,
+               "the whole answer took longer than total_timeout");
+    switch (run->flight) {
+    case FLIGHT_SLEEP:
+        if (run->timer_ms < d.at_ms)
+            d = (struct due){run->timer_ms, NULL, 0};
+        break;
+    case FLIGHT_FETCH:
+        due_sooner(&d, run->call_ms, run->call_timeout_ms,
+                   "no complete reply within the time limit");
+        break;
+    case FLIGHT_WS:
+    case FLIGHT_STREAM:
+        if (run->paused)
+            break;
+        if (run->long_wait && !run->head_seen) {
+            due_sooner(&d, run->call_ms, c->response_timeout_ms,
+                       "no answer began within response_timeout");
+            break;
+        }
+        if (!run->long_wait && run->semantic_us == 0)
+            due_sooner(&d, run->call_ms, c->first_token_timeout_ms,
+                       "nothing of the answer came within first_token_timeout");
+        due_sooner(&d, run->byte_ms, c->idle_timeout_ms, "the stream was silent for idle_timeout");
+        break;
+    case FLIGHT_COMPUTE:
+    case FLIGHT_NONE:
+        break;
+    }
+    return d;
+}
+
+static void clock_arm(struct cm_run *run)
+{
+    struct due d = run_due(run);
+
+    if (d.at_ms == UINT64_MAX)
+        cm_deadline_clear(run->host->loop, &run->clock);
+    else
+        cm_deadline_set(run->host->loop, &run->clock, d.at_ms);
+}
+
+/* --- steps ---------------------------------------------------------------------------------------- */
+
+static void run_step(struct cm_run *run, const struct cm_ev *ev)
+{
+    struct cm_err err = {0};
+    enum cm_step step;
+
+    run->refs++;
+    run->depth++;
+    step = run->setup.flow->step(run, ev, &err);
+    run->depth--;
+    run_settle(run, step, &err);
+    run_unref(run);
+}
+
+static void drop_transfer(struct cm_run *run)
+{
+    if (run->xfer) {
+        const struct cm_transport *t = &run->host->transport;
+
+        t->close(t->arg, run->xfer);
+        run->xfer = NULL;
+        run_unref(run);
+    }
+}
+
+/* Ends whatever is in flight. */
+static void drop_flight(struct cm_run *run)
+{
+    const struct cm_transport *t = &run->host->transport;
+
+    drop_transfer(run);
+    if (run->ws) {
+        t->ws_close(t->arg, run->ws);
+        run->ws = NULL;
+        run_unref(run);
+    }
+    if (run->job) {
+        run->job->run = NULL;
+        cm_job_cancel(run->host->jobs, &run->job->job);
+        run->job = NULL;
+    }
+    run->flight = FLIGHT_NONE;
+}
+
+static void release(struct cm_run *run)
+{
+    if (run->gone)
+        return;
+    run->gone = true;
+    if (run->released)
+        run->released(run->released_arg);
+}
+
+/* The flow has said its last word. */
+static void run_finish(struct cm_run *run, const struct cm_err *err)
+{
+    run->flow_done = true;
+    cm_deadline_clear(run->host->loop, &run->clock);
+    if (!err && run->flight == FLIGHT_STREAM && run->xfer && !run->stopping) {
+        run->flight = FLIGHT_NONE; /* lingers: only the end of the message is missing */
+        run->call_ms = cm_loop_now_ms(run->host->loop);
+        cm_deadline_set(run->host->loop, &run->clock, run->call_ms + CM_LINGER_MS);
+    } else {
+        drop_flight(run);
+    }
+    if (run->closed)
+        release(run);
+    else
+        run->cb->on_end(run->arg, err);
+}
+
+static void run_settle(struct cm_run *run, enum cm_step step, const struct cm_err *err)
+{
+    bool last = step != CM_STEP_WAIT;
+
+    CM_ASSERT(step != CM_STEP_FAIL || err->cls != CM_ERR_NONE);
+    run->flow_done |=
+        last; /* before the owner runs: closing from there must not ask the flow again */
+    if (run->emitted && !run->closed) {
+        run->emitted = false;
+        if (run->cb->on_batch)
+            run->cb->on_batch(run->arg);
+    }
+    if (last) {
+        run_finish(run, step == CM_STEP_FAIL ? err : NULL);
+    } else if (!run->flow_done) { /* else: closed from on_batch, and the farewell is over already */
+        CM_ASSERT(run->flight != FLIGHT_NONE);
+        if (run->closed && !run->stopping)
+            run_part(run);
+    }
+}
+
+/* Nobody listens any more: the adapter hears of it, once. */
+static void run_part(struct cm_run *run)
+{
+    struct cm_ev stop = {.kind = CM_EV_STOP};
+
+    if (run->flow_done) {
+        release(run);
+        return;
+    }
+    run->stopping = true;
+    cm_task_cancel(&run->start);
+    drop_flight(run);
+    run->call_ms = cm_loop_now_ms(run->host->loop);
+    run->paused = false;
+    run_step(run, &stop);
+    if (!run->flow_done)
+        clock_arm(run);
+}
+
+static void run_fail(struct cm_run *run, const struct cm_err *err)
+{
+    struct cm_ev ev = {.kind = CM_EV_FAILED, .err = err};
+
+    drop_flight(run);
+    run_step(run, &ev);
+}
+
+static void on_clock(void *arg)
+{
+    struct cm_run *run = arg;
+    struct due d = run_due(run);
+    uint64_t now_ms = cm_loop_now_ms(run->host->loop);
+    struct cm_err err = {0};
+
+    run->refs++;
+    if (run->flow_done) {
+        drop_transfer(run); /* lingered long enough */
+    } else if (now_ms < d.at_ms) {
+        clock_arm(run); /* something happened since */
+    } else if (run->stopping) {
+        cm_debug("run", CM_PRI " %s: gave up tidying up in state %s", CM_ARG(run->setup.id),
+                 run->setup.instance->adapter->name, state_of(run));
+        run_finish(run, NULL);
+    } else if (run->flight == FLIGHT_SLEEP && !d.what) {
+        if (run->paused) {
+            run->timer_due = true;
+        } else {
+            run->flight = FLIGHT_NONE;
+            run_step(run, &(struct cm_ev){.kind = CM_EV_TIMER});
+        }
+    } else {
+        cm_fail(&err, CM_ERR_TIMEOUT, CM_PRI ": %s (%lld ms)", CM_ARG(run->setup.instance->name),
+                d.what, (long long)d.limit_ms);
+        cm_info("run", CM_PRI " " CM_PRI " in state %s: %s", CM_ARG(run->setup.id),
+                CM_ARG(run->setup.cred.label), state_of(run), d.what);
+        run_fail(run, &err);
+    }
+    run_unref(run);
+}
+
+static void on_start(void *arg)
+{
+    struct cm_run *run = arg;
+
+    run_step(run, &(struct cm_ev){.kind = CM_EV_START});
+}
+
+/* --- what transfers report ------------------------------------------------------------------------ */
+
+static void sign_of_life(struct cm_run *run)
+{
+    run->byte_ms = cm_loop_now_ms(run->host->loop);
+    if (run->first_byte_us == 0)
+        run->first_byte_us = cm_mono_us();
+}
+
+static void keep_reply_headers(struct cm_run *run, const struct cm_header *headers, size_t n)
+{
+    run->reply_headers = CM_ARENA_ARRAY(&run->arena, struct cm_header, n);
+    run->n_reply_headers = n;
+    for (size_t i = 0; i < n; i++) {
+        run->reply_headers[i].name = cm_arena_str(&run->arena, headers[i].name);
+        run->reply_headers[i].value = cm_arena_str(&run->arena, headers[i].value);
+    }
+}
+
+static void on_head(void *arg, int status, const struct cm_header *headers, size_t n)
+{
+    struct cm_run *run = arg;
+    struct cm_ev ev = {.kind = CM_EV_HEAD, .status = status, .headers = headers, .n_headers = n};
+
+    if (run->flow_done)
+        return;
+    run->head_seen = true;
+    sign_of_life(run);
+    if (run->flight == FLIGHT_FETCH) {
+        run->reply_status = status;
+        keep_reply_headers(run, headers, n);
+        return;
+    }
+    if (run->long_wait)
+        clock_arm(run);
+    run_step(run, &ev);
+}
+
+static void on_data(void *arg, struct cm_str piece)
+{
+    struct cm_run *run = arg;
+    struct cm_ev ev = {.kind = CM_EV_DATA, .data = piece};
+    struct cm_err err = {0};
+
+    run->bytes_down += piece.n;
+    if (run->flow_done)
+        return;
+    sign_of_life(run);
+    if (run->flight != FLIGHT_FETCH) {
+        run_step(run, &ev);
+        return;
+    }
+    cm_buf_append(&run->reply, piece);
+    if (run->reply.failed) {
+        cm_fail(&err, CM_ERR_UPSTREAM_DOWN, CM_PRI ": the reply is larger than %zu bytes",
+                CM_ARG(run->setup.instance->name), run->reply.limit);
+        run_fail(run, &err);
+    }
+}
+
+static void on_xfer_end(void *arg, const struct cm_err *err)
+{
+    struct cm_run *run = arg;
+    struct cm_ev ev = {.kind = CM_EV_END};
+    enum flight was = run->flight;
+
+    run->refs++;
+    drop_transfer(run);
+    if (!run->flow_done) {
+        run->flight = FLIGHT_NONE;
+        if (err)
+            ev = (struct cm_ev){.kind = CM_EV_FAILED, .err = err};
+        else if (was == FLIGHT_FETCH)
+            ev = (struct cm_ev){.kind = CM_EV_REPLY,
+                                .status = run->reply_status,
+                                .headers = run->reply_headers,
+                                .n_headers = run->n_reply_headers,
+                                .data = cm_buf_str(&run->reply)};
+        run_step(run, &ev);
+    }
+    run_unref(run);
+}
+
+static const struct cm_xfer_cb xfer_cb = {
+    .on_head = on_head, .on_data = on_data, .on_end = on_xfer_end};
+
+static void on_ws_open(void *arg)
+{
+    struct cm_run *run = arg;
+
+    run->head_seen = true;
+    sign_of_life(run);
+    run_step(run, &(struct cm_ev){.kind = CM_EV_OPEN});
+}
+
+static void on_ws_message(void *arg, struct cm_str message, bool binary)
+{
+    struct cm_run *run = arg;
+
+    run->bytes_down += message.n;
+    sign_of_life(run);
+    run_step(run, &(struct cm_ev){.kind = CM_EV_DATA, .data = message, .binary = binary});
+}
+
+static void on_ws_end(void *arg, int code, const struct cm_err *err)
+{
+    struct cm_run *run = arg;
+    struct cm_ev ev = {.kind = err ? CM_EV_FAILED : CM_EV_END, .status = code, .err = err};
+
+    run->refs++;
+    drop_flight(run);
+    if (!run->flow_done)
+        run_step(run, &ev);
+    run_unref(run);
+}
+
+static const struct cm_ws_cb ws_cb = {
+    .on_open = on_ws_open, .on_message = on_ws_message, .on_end = on_ws_end};
+
+static void job_work(struct cm_job *job)
+{
+    struct run_job *j = (struct run_job *)job;
+
+    j->fn(j->arg, &job->cancelled);
+}
+
+static void job_done(struct cm_job *job)
+{
+    struct run_job *j = (struct run_job *)job;
+    struct cm_run *run = j->run;
+
+    if (run) {
+        run->job = NULL;
+        run->flight = FLIGHT_NONE;
+        run_step(run, &(struct cm_ev){.kind = CM_EV_COMPUTED});
+    } else if (j->drop) {
+        j->drop(j->arg);
+    }
+    free(j);
+}
+
+/* --- for the gateway ------------------------------------------------------------------------------ */
+
+struct cm_run *cm_run_open(const struct cm_host *host, const struct cm_run_setup *setup,
+                           const struct cm_run_cb *cb, void *arg)
+{
+    struct cm_run *run = CM_NEW(struct cm_run);
+
+    run->setup = *setup;
+    run->setup.id = cm_arena_str(&run->arena, setup->id); /* the log may need it after the exchange has gone */
+    run->host = host;
+    run->cb = cb;
+    run->arg = arg;
+    run->refs = 1;
+    run->state =
+        cm_arena_zalloc(&run->arena, setup->flow->state_size ? setup->flow->state_size : 1);
+    run->began_us = cm_mono_us();
+    run->began_ms = run->call_ms = run->byte_ms = cm_loop_now_ms(host->loop);
+    cm_deadline_init(&run->clock, on_clock, run);
+    cm_task_init(&run->start, on_start, run);
+    cm_task_post(host->loop, &run->start);
+    return run;
+}
+
+static void set_paused(struct cm_run *run, bool paused)
+{
+    const struct cm_transport *t = &run->host->transport;
+
+    if (run->paused == paused || run->flow_done || run->closed)
+        return;
+    run->paused = paused;
+    run->byte_ms = cm_loop_now_ms(run->host->loop);
+    if (run->flight == FLIGHT_STREAM && run->xfer)
+        (paused ? t->pause : t->resume)(t->arg, run->xfer);
+    if (run->ws)
+        (paused ? t->ws_pause : t->ws_resume)(t->arg, run->ws);
+    if (!paused && run->timer_due) {
+        run->timer_due = false;
+        run->timer_ms = run->byte_ms; /* fires on a later turn */
+    }
+    clock_arm(run);
+}
+
+void cm_run_pause(struct cm_run *run)
+{
+    set_paused(run, true);
+}
+
+void cm_run_resume(struct cm_run *run)
+{
+    set_paused(run, false);
+}
+
+void cm_run_close(struct cm_run *run, void (*released)(void *arg), void *arg)
+{
+    if (!run)
+        return;
+    CM_ASSERT(!run->closed);
+    run->closed = true;
+    run->cb = NULL;
+    run->released = released;
+    run->released_arg = arg;
+    if (run->depth == 0)
+        run_part(run);
+    run_unref(run);
+}
+
+void cm_run_info(const struct cm_run *run, struct cm_run_info *out)
+{
+    *out = (struct cm_run_info){.state = state_of(run),
+                                .began_us = run->began_us,
+                                .first_byte_us = run->first_byte_us,
+                                .semantic_us = run->semantic_us,
+                                .bytes_up = run->bytes_up,
+                                .bytes_down = run->bytes_down};
+}
+
+/* --- for adapters: asking ------------------------------------------------------------------------- */
+
+static struct cm_str call_url(struct cm_run *run, struct cm_str url)
+{
+    const struct cm_instance *in = run->setup.instance;
+
+    if (cm_str_has(cm_str_head(url, 8), CM_S("://")))
+        return cm_arena_str(&run->arena, url);
+    return cm_arena_printf(&run->arena, CM_PRI "%s" CM_PRI, CM_ARG(in->base_url),
+                           cm_str_starts(url, CM_S("/")) ? "" : "/", CM_ARG(url));
+}
+
+static bool names_header(const struct cm_header *headers, size_t n, struct cm_str name)
+{
+    for (size_t i = 0; i < n; i++)
+        if (cm_str_eq_nocase(headers[i].name, name))
+            return true;
+    return false;
+}
+
+/* The operator's header.… win over the adapter's of the same name; a configured user_agent wins over both. */
+static void call_headers(struct cm_run *run, const struct cm_call *call, struct cm_xfer_req *req)
+{
+    const struct cm_provider_conf *conf = run->setup.instance->conf;
+    struct cm_header *out =
+        CM_ARENA_ARRAY(&run->arena, struct cm_header, call->n_headers + conf->n_headers + 1);
+    bool agent = conf->upstream.user_agent.n > 0;
+    size_t n = 0;
+
+    for (size_t i = 0; i < conf->n_headers; i++)
+        if (!agent || !cm_str_eq_nocase(conf->headers[i].key, CM_S("User-Agent")))
+            out[n++] = (struct cm_header){conf->headers[i].key, conf->headers[i].value};
+    for (size_t i = 0, own = n; i < call->n_headers; i++) {
+        struct cm_header h = call->headers[i];
+
+        if (names_header(out, own, h.name) ||
+            (agent && cm_str_eq_nocase(h.name, CM_S("User-Agent"))))
+            continue;
+        out[n++] = (struct cm_header){cm_arena_str(&run->arena, h.name),
+                                      cm_arena_str(&run->arena, h.value)};
+    }
+    if (agent)
+        out[n++] = (struct cm_header){CM_S("User-Agent"), conf->upstream.user_agent};
+    req->headers = out;
+    req->n_headers = n;
+}
+
+static void call_prepare(struct cm_run *run, const struct cm_call *call, enum flight flight,
+                         struct cm_xfer_req *req)
+{
+    const struct cm_upstream_conf *c = conf_of(run);
+    const struct cm_cred *cred = &run->setup.cred;
+
+    CM_ASSERT(run->flight == FLIGHT_NONE && !run->xfer && !run->ws && !run->job);
+    *req = (struct cm_xfer_req){.method = cm_str_of(call->method),
+                                .url = call_url(run, call->url),
+                                .body = call->body,
+                                .isolation = cred->isolation,
+                                .proxy = cred->proxy.n ? cred->proxy : c->proxy,
+                                .ca_file = c->ca_file,
+                                .http_version = c->http_version,
+                                .connect_timeout_ms = c->connect_timeout_ms};
+    call_headers(run, call, req);
+    run->flight = flight;
+    run->head_seen = false;
+    run->long_wait = call->long_wait;
+    run->call_ms = run->byte_ms = cm_loop_now_ms(run->host->loop);
+    run->call_timeout_ms = call->timeout_ms ? call->timeout_ms : c->response_timeout_ms;
+    run->bytes_up += call->body.n;
+    run->refs++; /* the transfer's, given back when it is dropped */
+}
+
+static enum cm_step open_xfer(struct cm_run *run, const struct cm_call *call, enum flight flight)
+{
+    const struct cm_transport *t = &run->host->transport;
+    struct cm_xfer_req req;
+
+    call_prepare(run, call, flight, &req);
+    run->xfer = t->open(t->arg, &req, &xfer_cb, run);
+    if (run->paused && flight == FLIGHT_STREAM)
+        t->pause(t->arg, run->xfer);
+    clock_arm(run);
+    return CM_STEP_WAIT;
+}
+
+enum cm_step cm_run_fetch(struct cm_run *run, const struct cm_call *call)
+{
+    cm_buf_clear(&run->reply);
+    cm_buf_init(&run->reply, call->max_reply ? call->max_reply : CM_FETCH_MAX);
+    return open_xfer(run, call, FLIGHT_FETCH);
+}
+
+enum cm_step cm_run_stream(struct cm_run *run, const struct cm_call *call)
+{
+    return open_xfer(run, call, FLIGHT_STREAM);
+}
+
+enum cm_step cm_run_ws(struct cm_run *run, const struct cm_call *call)
+{
+    const struct cm_transport *t = &run->host->transport;
+    struct cm_xfer_req req;
+
+    call_prepare(run, call, FLIGHT_WS, &req);
+    run->ws = t->ws_open(t->arg, &req, CM_WS_MESSAGE_MAX, &ws_cb, run);
+    clock_arm(run);
+    return CM_STEP_WAIT;
+}
+
+void cm_run_ws_send(struct cm_run *run, struct cm_str message, bool binary)
+{
+    CM_ASSERT(run->ws);
+    run->bytes_up += message.n;
+    run->host->transport.ws_send(run->host->transport.arg, run->ws, message, binary);
+}
+
+enum cm_step cm_run_sleep(struct cm_run *run, int64_t ms)
+{
+    CM_ASSERT(run->flight == FLIGHT_NONE);
+    run->flight = FLIGHT_SLEEP;
+    run->timer_ms = cm_loop_now_ms(run->host->loop) + (uint64_t)(ms > 0 ? ms : 0);
+    clock_arm(run);
+    return CM_STEP_WAIT;
+}
+
+enum cm_step cm_run_compute(struct cm_run *run, void (*fn)(void *arg, const atomic_bool *cancelled),
+                            void *arg, void (*drop)(void *arg))
+{
+    struct run_job *j = CM_NEW(struct run_job);
+
+    CM_ASSERT(run->flight == FLIGHT_NONE);
+    *j = (struct run_job){.job = {.work = job_work, .done = job_done},
+                          .run = run,
+                          .fn = fn,
+                          .arg = arg,
+                          .drop = drop};
+    run->flight = FLIGHT_COMPUTE;
+    run->job = j;
+    cm_job_start(run->host->jobs, &j->job, CM_LANE_CPU);
+    clock_arm(run);
+    return CM_STEP_WAIT;
+}
+
+void cm_run_hang_up(struct cm_run *run)
+{
+    drop_flight(run);
+}
+
+/* --- for adapters: reading and telling ------------------------------------------------------------ */
+
+void *cm_run_state(struct cm_run *run)
+{
+    return run->state;
+}
+
+struct cm_arena *cm_run_arena(struct cm_run *run)
+{
+    return &run->arena;
+}
+
+const struct cm_chat *cm_run_chat(const struct cm_run *run)
+{
+    CM_ASSERT(!run->closed);
+    return run->setup.chat;
+}
+
+const struct cm_target *cm_run_target(const struct cm_run *run)
+{
+    CM_ASSERT(!run->closed);
+    return run->setup.target;
+}
+
+const struct cm_instance *cm_run_instance(const struct cm_run *run)
+{
+    return run->setup.instance;
+}
+
+const struct cm_cred *cm_run_cred(const struct cm_run *run)
+{
+    return &run->setup.cred;
+}
+
+int64_t cm_run_unix_ms(const struct cm_run *run)
+{
+    (void)run;
+    return cm_unix_ms();
+}
+
+void cm_run_emit(struct cm_run *run, const struct cm_event *ev)
+{
+    if (run->closed)
+        return;
+    if (run->semantic_us == 0 && cm_event_semantic(ev))
+        run->semantic_us = cm_mono_us();
+    run->emitted = true;
+    run->cb->on_event(run->arg, ev);
+}
+
+void cm_run_text(struct cm_run *run, struct cm_str text)
+{
+    if (text.n > 0)
+        cm_run_emit(run, &(struct cm_event){.kind = CM_EVENT_TEXT, .text = text});
+}
+
+void cm_run_reasoning(struct cm_run *run, struct cm_str text)
+{
+    if (text.n > 0)
+        cm_run_emit(run, &(struct cm_event){.kind = CM_EVENT_REASONING, .text = text});
+}
+
+void cm_run_usage(struct cm_run *run, const struct cm_usage *usage)
+{
+    cm_run_emit(run, &(struct cm_event){.kind = CM_EVENT_USAGE, .usage = usage});
+}
+
+void cm_run_finish(struct cm_run *run, enum cm_finish finish)
+{
+    cm_run_emit(run, &(struct cm_event){.kind = CM_EVENT_FINISH, .finish = finish});
+}
+
+void cm_run_model(struct cm_run *run, const struct cm_model_row *row)
+{
+    if (!run->closed && run->setup.on_model)
+        run->setup.on_model(run->arg, row);
+}
+
+void cm_run_odd(struct cm_run *run, const char *what, struct cm_str piece)
+{
+    /* The piece may echo what the account owns: only its length goes to the log. */
+    cm_warn("run", CM_PRI " " CM_PRI " in state %s: %s (%zu bytes not understood)",
+            CM_ARG(run->setup.id), CM_ARG(run->setup.cred.label), state_of(run), what, piece.n);
+}
+
+/* --- real transfers ------------------------------------------------------------------------------- */
+
+static struct cm_xfer *httpc_open(void *arg, const struct cm_xfer_req *req,
+                                  const struct cm_xfer_cb *cb, void *cb_arg)
+{
+    return cm_xfer_open(arg, req, cb, cb_arg);
+}
+
+static void httpc_pause(void *arg, struct cm_xfer *x)
+{
+    (void)arg;
+    cm_xfer_pause(x);
+}
+
+static void httpc_resume(void *arg, struct cm_xfer *x)
+{
+    (void)arg;
+    cm_xfer_resume(x);
+}
+
+static void httpc_close(void *arg, struct cm_xfer *x)
+{
+    (void)arg;
+    cm_xfer_close(x);
+}
+
+static struct cm_ws *wsc_open(void *arg, const struct cm_xfer_req *req, size_t max_message,
+                              const struct cm_ws_cb *cb, void *cb_arg)
+{
+    return cm_ws_open(arg, req, max_message, cb, cb_arg);
+}
+
+static void wsc_send(void *arg, struct cm_ws *ws, struct cm_str message, bool binary)
+{
+    (void)arg;
+    cm_ws_send(ws, message, binary);
+}
+
+static void wsc_pause(void *arg, struct cm_ws *ws)
+{
+    (void)arg;
+    cm_ws_pause(ws);
+}
+
+static void wsc_resume(void *arg, struct cm_ws *ws)
+{
+    (void)arg;
+    cm_ws_resume(ws);
+}
+
+static void wsc_close(void *arg, struct cm_ws *ws)
+{
+    (void)arg;
+    cm_ws_close(ws);
+}
+
+struct cm_transport cm_transport_httpc(struct cm_httpc *hc)
+{
+    return (struct cm_transport){.open = httpc_open,
+                                 .pause = httpc_pause,
+                                 .resume = httpc_resume,
+                                 .close = httpc_close,
+                                 .ws_open = wsc_open,
+                                 .ws_send = wsc_send,
+                                 .ws_pause = wsc_pause,
+                                 .ws_resume = wsc_resume,
+                                 .ws_close = wsc_close,
+                                 .arg = hc};
+}
