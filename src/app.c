@@ -1,0 +1,272 @@
+/* The daemon: creates every module in order, runs the loop, reloads, drains, closes in reverse.
+ *
+ * Start: loop -> jobs -> httpc -> gateway -> httpd -> listeners -> signals. SIGHUP: the file is read again; when it has problems nothing changes.
+ * End: SIGTERM -> no new connections, answers in flight finish -> (drain_timeout: the rest is cut with an error) -> everything closes -> the loop is empty.
+ * A second signal skips the waiting. */
+#include "app.h"
+
+#include "chatmux/base/log.h"
+#include "chatmux/base/mem.h"
+#include "chatmux/base/version.h"
+#include "chatmux/gateway/gateway.h"
+#include "chatmux/io/httpd.h"
+#include "chatmux/io/signals.h"
+#include <signal.h>
+#include <stdio.h>
+#include <sys/resource.h>
+
+#define CUT_GRACE_MS 2000 /* for the last errors to reach their clients */
+
+struct app {
+    const struct cm_conf_source *source; /* not owned */
+    struct cm_config *config;            /* a reference: what is served now */
+    struct cm_loop *loop;
+    struct cm_jobs *jobs;
+    struct cm_httpc *httpc;
+    struct cm_host host;
+    struct cm_gateway *gateway;
+    struct cm_httpd *httpd;
+    struct cm_signals *signals;
+    struct cm_deadline drain;
+    bool draining, cut, closing;
+};
+
+void app_print_problems(const struct cm_problems *problems)
+{
+    for (const struct cm_problem *p = problems->first; p; p = p->next)
+        fprintf(stderr, CM_PRI ": " CM_PRI "\n", CM_ARG(p->where), CM_ARG(p->text));
+}
+
+static void log_problems(const struct cm_problems *problems)
+{
+    for (const struct cm_problem *p = problems->first; p; p = p->next)
+        cm_error("config", CM_PRI ": " CM_PRI, CM_ARG(p->where), CM_ARG(p->text));
+}
+
+static void setup_log(const struct cm_config *c)
+{
+    struct cm_log_setup setup = { .fd = 2, .level = (enum cm_log_level)c->log.level, .json = c->log.json, .access = c->log.access };
+
+    cm_log_setup(&setup);
+}
+
+static struct cm_httpd_setup httpd_setup(const struct cm_config *c)
+{
+    return (struct cm_httpd_setup){ .max_header_bytes = c->server.max_header_bytes,
+                                    .max_body_bytes = c->server.max_body_bytes,
+                                    .header_timeout_ms = c->server.header_timeout_ms,
+                                    .body_timeout_ms = c->server.body_timeout_ms,
+                                    .keepalive_timeout_ms = c->server.keepalive_timeout_ms,
+                                    .max_connections = c->server.max_connections };
+}
+
+/* One descriptor for each client and each upstream connection: the soft limit of many systems is 1024. */
+static void raise_descriptor_limit(void)
+{
+    struct rlimit limit;
+
+    if (getrlimit(RLIMIT_NOFILE, &limit) == 0 && limit.rlim_cur < limit.rlim_max) {
+        limit.rlim_cur = limit.rlim_max;
+        setrlimit(RLIMIT_NOFILE, &limit);
+    }
+}
+
+/* ---- the end ---- */
+
+static void on_gateway_closed(void *arg)
+{
+    struct app *app = arg;
+
+    app->gateway = NULL;
+    cm_httpc_close(app->httpc);
+    cm_jobs_close(app->jobs);
+    app->httpc = NULL;
+    app->jobs = NULL;
+}
+
+static void app_close(struct app *app)
+{
+    if (app->closing)
+        return;
+    app->closing = true;
+    cm_deadline_clear(app->loop, &app->drain);
+    cm_signals_close(app->signals);
+    cm_httpd_close(app->httpd);
+    cm_gateway_close(app->gateway, on_gateway_closed, app);
+}
+
+static void on_idle(void *arg)
+{
+    app_close(arg);
+}
+
+static void on_drain_over(void *arg)
+{
+    struct app *app = arg;
+
+    if (app->cut) {
+        app_close(app);
+        return;
+    }
+    cm_warn("app", "drain_timeout is over: %zu connections are cut", cm_httpd_connections(app->httpd));
+    app->cut = true;
+    cm_gateway_cut(app->gateway);
+    cm_deadline_set(app->loop, &app->drain, cm_loop_now_ms(app->loop) + CUT_GRACE_MS);
+}
+
+static void stop(struct app *app)
+{
+    if (app->draining) {
+        cm_warn("app", "second signal: ending at once");
+        app_close(app);
+        return;
+    }
+    app->draining = true;
+    cm_info("app", "stopping: answers in flight finish first, for at most %lld s", (long long)app->config->server.drain_timeout_ms / 1000);
+    cm_gateway_drain(app->gateway);
+    cm_deadline_set(app->loop, &app->drain, cm_loop_now_ms(app->loop) + (uint64_t)app->config->server.drain_timeout_ms);
+    cm_httpd_drain(app->httpd, on_idle, app);
+}
+
+/* ---- reload ---- */
+
+static void log_changes(struct cm_arena *arena, const struct cm_config *before, const struct cm_config *after)
+{
+    size_t restart = 0;
+    struct cm_strs changed = cm_config_diff(arena, before, after, &restart);
+
+    cm_info("app", "configuration reloaded: %zu settings changed%s", changed.n, restart ? ", some take effect only after a restart" : "");
+    for (size_t i = 0; i < changed.n; i++)
+        cm_info("app", "changed: " CM_PRI, CM_ARG(changed.v[i]));
+}
+
+static void reload(struct app *app)
+{
+    struct cm_arena texts = { 0 };
+    struct cm_problems problems;
+    struct cm_httpd_setup setup;
+    struct cm_config *c;
+
+    cm_problems_init(&problems, &texts);
+    c = cm_config_load(app->source, &problems);
+    if (c && cm_gateway_reload(app->gateway, c, &problems) == 0) {
+        log_changes(&texts, app->config, c);
+        cm_config_unref(app->config);
+        app->config = c;
+        setup = httpd_setup(c);
+        cm_httpd_limits(app->httpd, &setup);
+        setup_log(c);
+    } else {
+        log_problems(&problems);
+        cm_error("app", "reload refused: the configuration that was in force stays");
+        cm_config_unref(c);
+    }
+    cm_arena_clear(&texts);
+}
+
+static void on_signal(void *arg, int number)
+{
+    struct app *app = arg;
+
+    if (number == SIGHUP) {
+        if (!app->draining)
+            reload(app);
+        return;
+    }
+    stop(app);
+}
+
+/* ---- the beginning ---- */
+
+static int listen_all(struct app *app)
+{
+    const struct cm_strs *addresses = &app->config->server.listen;
+    struct cm_err err = { 0 };
+
+    for (size_t i = 0; i < addresses->n; i++) {
+        if (cm_httpd_listen(app->httpd, addresses->v[i], &err) < 0) {
+            cm_error("app", "%s", err.msg);
+            return -1;
+        }
+    }
+    return 0;
+}
+
+/* ":8080" and "0.0.0.0:8080" are nothing a person can type into a browser. */
+static void log_addresses(const struct app *app)
+{
+    const struct cm_config *c = app->config;
+    bool open = c->auth.open || c->auth.keys.n == 0;
+
+    for (size_t i = 0; i < c->server.listen.n; i++) {
+        struct cm_str a = c->server.listen.v[i];
+
+        if (cm_str_starts(a, CM_S("unix:")))
+            cm_info("app", "listening on " CM_PRI, CM_ARG(a));
+        else
+            cm_info("app", "listening on http://" CM_PRI "/v1", CM_ARG(a));
+    }
+    if (c->auth.open)
+        cm_warn("app", "auth.open is on: whoever reaches this port uses your accounts");
+    else if (open)
+        cm_info("app", "no client key is set: open to this machine only");
+    if (c->builtin_demo && c->server.listen.n > 0)
+        cm_info("app",
+                "no configuration file: serving the built-in demo. Try: curl http://" CM_PRI
+                "/v1/chat/completions -H 'Content-Type: application/json' -d '{\"model\":\"demo\",\"messages\":[{\"role\":\"user\",\"content\":\"Hello\"}]}'",
+                CM_ARG(c->server.listen.v[0]));
+}
+
+static int app_open(struct app *app)
+{
+    struct cm_httpd_setup setup = httpd_setup(app->config);
+    struct cm_httpd_handler handler;
+    struct cm_arena texts = { 0 };
+    struct cm_problems problems;
+
+    cm_problems_init(&problems, &texts);
+    app->loop = cm_loop_new();
+    app->jobs = cm_jobs_new(app->loop);
+    app->httpc = cm_httpc_new(app->loop);
+    app->host = (struct cm_host){ .loop = app->loop, .jobs = app->jobs, .transport = cm_transport_httpc(app->httpc) };
+    cm_deadline_init(&app->drain, on_drain_over, app);
+    app->gateway = cm_gateway_new(&app->host, app->config, &problems);
+    if (!app->gateway) {
+        app_print_problems(&problems);
+        cm_arena_clear(&texts);
+        return 1;
+    }
+    cm_arena_clear(&texts);
+    handler = cm_gateway_handler(app->gateway);
+    app->httpd = cm_httpd_new(app->loop, &setup, &handler);
+    if (listen_all(app) < 0)
+        return 2;
+    app->signals = cm_signals_new(app->loop, on_signal, app);
+    log_addresses(app);
+    return 0;
+}
+
+int app_run(struct cm_config *config, const struct cm_conf_source *source)
+{
+    struct app app = { .source = source, .config = config };
+    int status;
+
+    setup_log(config);
+    raise_descriptor_limit();
+    cm_info("app", "chatmux " CM_VERSION " starts with " CM_PRI, CM_ARG(config->file.n ? config->file : CM_S("built-in defaults")));
+    status = app_open(&app);
+    if (status == 0) {
+        cm_loop_run(app.loop);
+        cm_info("app", "stopped");
+    } else if (app.gateway) {
+        cm_deadline_clear(app.loop, &app.drain);
+        cm_httpd_close(app.httpd);
+        cm_gateway_close(app.gateway, on_gateway_closed, &app);
+    } else {
+        on_gateway_closed(&app);
+    }
+    cm_loop_free(app.loop);
+    cm_config_unref(app.config);
+    cm_log_flush();
+    return status;
+}

@@ -1,0 +1,706 @@
+/* Exchange: one client request from first byte to last.
+ *
+ * Happy path: begin -> route, key -> read the body -> parse -> targets -> attempt -> events are held until one means something -> head and stream (or one
+ * whole answer) -> end: lease back, figures, one log line.
+ * Failures: before anything was sent, the next credential, a retry after a pause, the next target, and at last an error answer; afterwards an
+ * error inside the stream and the connection's end. The client may leave at any point (on_gone). exchange_end() is the only way out, and safe to reach
+ * from everywhere: what is still on the stack finds `ended`. */
+#include "gateway_int.h"
+
+#include "chatmux/base/clock.h"
+#include "chatmux/base/log.h"
+#include "chatmux/base/mem.h"
+#include <stdlib.h>
+
+#define HOLD_MAX (8u * 1024 * 1024)      /* before anything meant something */
+#define PARSE_ON_LOOP_MAX (256u * 1024)  /* bytes; more is parsed on another thread */
+#define BACKOFF_FIRST_MS 500
+#define BACKOFF_MAX_MS 8000
+
+/* Parsing of a big body: the exchange's memory belongs to the thread until `done`. */
+struct parse_job {
+    struct cm_job job; /* first */
+    struct exchange *ex;
+    struct cm_err err;
+    bool failed;
+};
+
+static void try_next(struct exchange *ex);
+static void write_out(struct exchange *ex, struct cm_str bytes);
+
+const char *outcome_name(enum outcome o)
+{
+    static const char *const names[] = {
+#define X(name, text) text,
+        EXCHANGE_OUTCOMES(X)
+#undef X
+    };
+
+    return names[o];
+}
+
+const char *phase_name(enum phase p)
+{
+    static const char *const names[] = {
+#define X(name, text) text,
+        EXCHANGE_PHASES(X)
+#undef X
+    };
+
+    return names[p];
+}
+
+static struct cm_loop *loop_of(const struct exchange *ex)
+{
+    return ex->gw->host->loop;
+}
+
+/* ---- the end ---- */
+
+static void exchange_free(struct exchange *ex)
+{
+    if (ex->stream)
+        ex->surface->stream_clear(ex->stream);
+    cm_answer_clear(&ex->answer);
+    cm_buf_clear(&ex->hold);
+    cm_arena_clear(&ex->arena); /* the parsed body first, then what it was parsed from */
+    cm_buf_clear(&ex->body);
+    snapshot_unref(ex->snap);
+    free(ex);
+}
+
+/* Figures the upstream did not tell are estimated; an answer that broke off has at least what was seen. */
+static void settle_usage(struct exchange *ex, enum outcome outcome)
+{
+    if (ex->usage.source == CM_USAGE_UPSTREAM || !ex->chat || ex->attempts == 0 || outcome == OUTCOME_ERROR)
+        return;
+    if (ex->usage.in_uncached == 0)
+        ex->usage.in_uncached = cm_chat_estimate_tokens(ex->chat);
+    ex->usage.source = outcome == OUTCOME_OK ? CM_USAGE_ESTIMATED : CM_USAGE_PARTIAL;
+}
+
+/* Exactly once per exchange. The request, if there still is one, has got its answer. */
+static void exchange_end(struct exchange *ex, enum outcome outcome, const struct cm_err *err)
+{
+    CM_ASSERT(!ex->ended && !ex->attempt);
+    ex->ended = true;
+    ex->req = NULL;
+    cm_deadline_clear(loop_of(ex), &ex->wait);
+    cm_deadline_clear(loop_of(ex), &ex->alive);
+    cm_list_remove(&ex->link);
+    if (ex->chat && ex->chat->stream && ex->head_sent)
+        report_streams(ex->gw, -1);
+    settle_usage(ex, outcome);
+    report_exchange(ex, outcome, err);
+    if (ex->parsing)
+        cm_job_cancel(ex->gw->host->jobs, &ex->parsing->job); /* its done() frees */
+    else
+        exchange_free(ex);
+}
+
+static void drop_attempt(struct exchange *ex, const struct cm_err *verdict)
+{
+    struct attempt *a = ex->attempt;
+
+    ex->attempt = NULL;
+    if (a)
+        attempt_end(a, verdict);
+}
+
+/* What the request knows is lost when its response ends. */
+static void note_bytes(struct exchange *ex)
+{
+    ex->bytes_in = ex->req->bytes_in;
+    ex->bytes_out = ex->req->bytes_out;
+}
+
+static void finish_response(struct exchange *ex, bool clean)
+{
+    struct cm_req *req = ex->req;
+
+    if (!req)
+        return;
+    note_bytes(ex);
+    ex->req = NULL;
+    if (clean)
+        cm_resp_end(req);
+    else
+        cm_resp_abort(req);
+}
+
+void exchange_answer(struct exchange *ex, int status, struct cm_str content_type, struct cm_str body)
+{
+    struct respond r;
+
+    respond_begin(&r, ex);
+    respond_add(&r, CM_S("content-type"), content_type);
+    ex->status = status;
+    note_bytes(ex);
+    ex->bytes_out += body.n;
+    cm_resp_send(ex->req, status, r.v, r.n, body);
+    exchange_end(ex, OUTCOME_OK, NULL);
+}
+
+static void fail(struct exchange *ex, const struct cm_err *err, bool spent)
+{
+    enum outcome outcome = ex->committed ? OUTCOME_CUT : OUTCOME_ERROR;
+    struct cm_err why = *err; /* err may live in what is dropped below */
+
+    drop_attempt(ex, NULL);
+    if (ex->req && ex->head_sent) {
+        struct cm_buf out = { 0 };
+
+        ex->surface->stream_error(ex->stream, &why, &out);
+        write_out(ex, cm_buf_str(&out));
+        cm_buf_clear(&out);
+        finish_response(ex, false);
+    } else if (ex->req) {
+        note_bytes(ex);
+        respond_error(ex, &why, spent);
+    }
+    exchange_end(ex, ex->abandoned ? OUTCOME_CLIENT_GONE : outcome, &why);
+}
+
+void exchange_fail(struct exchange *ex, const struct cm_err *err)
+{
+    fail(ex, err, false);
+}
+
+/* ---- towards the client ---- */
+
+static void write_out(struct exchange *ex, struct cm_str bytes)
+{
+    if (!ex->req || bytes.n == 0)
+        return;
+    if (cm_resp_write(ex->req, bytes) > CM_HTTPD_HIGH && ex->attempt)
+        attempt_pause(ex->attempt, true);
+}
+
+static void send_head(struct exchange *ex)
+{
+    struct respond r;
+
+    respond_begin(&r, ex);
+    respond_add(&r, CM_S("content-type"), CM_S("text/event-stream; charset=utf-8"));
+    respond_add(&r, CM_S("cache-control"), CM_S("no-cache"));
+    respond_add(&r, CM_S("x-accel-buffering"), CM_S("no"));
+    ex->head_sent = true;
+    ex->status = 200;
+    report_streams(ex->gw, +1);
+    if (ex->req)
+        cm_resp_start(ex->req, 200, r.v, r.n);
+}
+
+static void alive_arm(struct exchange *ex)
+{
+    const struct cm_config *c = ex->snap->config;
+    uint64_t now_ms = cm_loop_now_ms(loop_of(ex));
+
+    if (!ex->head_sent && c->stream.commit_after_ms > 0)
+        cm_deadline_set(loop_of(ex), &ex->alive, now_ms + (uint64_t)c->stream.commit_after_ms);
+    else if (ex->head_sent && c->stream.keepalive_ms > 0)
+        cm_deadline_set(loop_of(ex), &ex->alive, ex->sent_ms + (uint64_t)c->stream.keepalive_ms);
+}
+
+/* From here on a failure is told inside the stream. */
+static void commit(struct exchange *ex)
+{
+    ex->committed = true;
+    if (!ex->head_sent)
+        send_head(ex);
+    if (ex->relay) {
+        write_out(ex, cm_buf_str(&ex->hold));
+        cm_buf_clear(&ex->hold);
+    }
+    ex->sent_ms = cm_loop_now_ms(loop_of(ex));
+    alive_arm(ex);
+}
+
+static void on_alive(void *arg)
+{
+    struct exchange *ex = arg;
+    uint64_t now_ms = cm_loop_now_ms(loop_of(ex)), pause_ms = (uint64_t)ex->snap->config->stream.keepalive_ms;
+
+    if (!ex->req)
+        return;
+    if (!ex->head_sent || now_ms - ex->sent_ms >= pause_ms) {
+        if (!ex->head_sent)
+            send_head(ex); /* commit_after: proxies in front want to see something */
+        if (cm_resp_queued(ex->req) == 0) {
+            write_out(ex, ex->surface->keepalive);
+            cm_resp_flush(ex->req);
+        }
+        ex->sent_ms = now_ms;
+    }
+    alive_arm(ex);
+}
+
+void exchange_flush(struct exchange *ex)
+{
+    if (!ex->committed || !ex->req)
+        return;
+    if (ex->hold.n > 0) {
+        write_out(ex, cm_buf_str(&ex->hold));
+        cm_buf_reset(&ex->hold);
+    }
+    ex->sent_ms = cm_loop_now_ms(loop_of(ex));
+    cm_resp_flush(ex->req);
+}
+
+/* ---- from the upstream ---- */
+
+static bool passes(struct cm_str name)
+{
+    static const struct cm_str prefixes[] = { CM_S_INIT("x-ratelimit-"), CM_S_INIT("openai-"), CM_S_INIT("anthropic-ratelimit-") };
+
+    for (size_t i = 0; i < CM_COUNT(prefixes); i++)
+        if (cm_str_starts_nocase(name, prefixes[i]))
+            return true;
+    return false;
+}
+
+static void keep_headers(struct exchange *ex, const struct cm_event *ev)
+{
+    ex->passed = CM_ARENA_ARRAY(&ex->arena, struct cm_header, ev->n_headers);
+    ex->n_passed = 0;
+    for (size_t i = 0; i < ev->n_headers; i++)
+        if (passes(ev->headers[i].name) && cm_header_value_ok(ev->headers[i].value))
+            ex->passed[ex->n_passed++] = (struct cm_header){ cm_arena_str(&ex->arena, ev->headers[i].name),
+                                                             cm_arena_str(&ex->arena, ev->headers[i].value) };
+}
+
+static void count_output(struct exchange *ex, const struct cm_event *ev)
+{
+    if (ex->usage.source == CM_USAGE_UPSTREAM)
+        return;
+    if (ev->kind == CM_EVENT_TEXT || ev->kind == CM_EVENT_TOOL_ARGS)
+        ex->usage.out_text += cm_estimate_tokens(ev->text);
+    else if (ev->kind == CM_EVENT_REASONING)
+        ex->usage.out_reasoning += cm_estimate_tokens(ev->text);
+}
+
+static void first_meaning(struct exchange *ex)
+{
+    if (ex->first_us == 0) {
+        ex->first_us = cm_mono_us();
+        ex->upstream_us = ex->first_us - ex->asked_us;
+    }
+}
+
+static void stream_begin(struct exchange *ex)
+{
+    if (ex->stream)
+        return;
+    ex->stream = cm_arena_zalloc(&ex->arena, ex->surface->stream_size);
+    ex->surface->stream_begin(ex->stream, &ex->meta, &ex->hold);
+}
+
+/* Too much came without any of it meaning something. */
+static void hold_overflow(struct exchange *ex)
+{
+    struct cm_err err;
+
+    cm_fail(&err, CM_ERR_UPSTREAM_DOWN, "the upstream sent more than %u bytes without an answer in them", HOLD_MAX);
+    exchange_attempt_ended(ex, &err);
+}
+
+static void stream_event(struct exchange *ex, const struct cm_event *ev)
+{
+    bool semantic = cm_event_semantic(ev);
+
+    if (ex->relay) {
+        if (ex->committed)
+            write_out(ex, ev->text);
+        else
+            cm_buf_append(&ex->hold, ev->text);
+    } else {
+        stream_begin(ex);
+        ex->surface->stream_event(ex->stream, ev, &ex->hold);
+    }
+    if (ex->committed)
+        return;
+    if (semantic) {
+        first_meaning(ex);
+        commit(ex);
+    } else if (ex->hold.n > HOLD_MAX) {
+        hold_overflow(ex);
+    }
+}
+
+static void whole_event(struct exchange *ex, const struct cm_event *ev)
+{
+    struct cm_err err = { 0 };
+
+    first_meaning(ex);
+    if (!ex->relay) {
+        if (cm_answer_add(&ex->answer, ev, &err) < 0)
+            exchange_attempt_ended(ex, &err);
+        return;
+    }
+    if (ex->req) { /* the body stays where the adapter has it: sent now, ended in exchange_attempt_ended() */
+        struct respond r;
+
+        respond_begin(&r, ex);
+        respond_add(&r, CM_S("content-type"), CM_S("application/json"));
+        ex->status = 200;
+        ex->upstream_us = cm_mono_us() - ex->asked_us;
+        note_bytes(ex);
+        ex->bytes_out += ev->text.n;
+        cm_resp_send(ex->req, 200, r.v, r.n, ev->text);
+        ex->req = NULL;
+    }
+}
+
+void exchange_event(struct exchange *ex, const struct cm_event *ev)
+{
+    if (ev->kind == CM_EVENT_USAGE) {
+        ex->usage = *ev->usage;
+        return;
+    }
+    if (ev->kind == CM_EVENT_HEAD) {
+        keep_headers(ex, ev);
+        return;
+    }
+    count_output(ex, ev);
+    if (ex->abandoned)
+        return;
+    if (ex->chat->stream)
+        stream_event(ex, ev);
+    else
+        whole_event(ex, ev);
+}
+
+/* ---- failover ---- */
+
+/* Nothing of this attempt may show in the next one. */
+static void forget_attempt(struct exchange *ex)
+{
+    if (ex->stream) {
+        ex->surface->stream_clear(ex->stream);
+        ex->stream = NULL;
+    }
+    cm_buf_clear(&ex->hold);
+    cm_answer_clear(&ex->answer);
+    memset(&ex->usage, 0, sizeof(ex->usage));
+}
+
+/* Every credential and target was tried. `err`: why the last lease was refused. */
+static void give_up(struct exchange *ex, const struct cm_err *err)
+{
+    struct cm_err last = ex->attempts > 0 ? ex->last : *err;
+
+    if (ex->limited.cls != CM_ERR_NONE && err->retry_after_s > 0)
+        last = ex->limited; /* of several reasons the one that ends by itself is the most useful to the client */
+    if (ex->attempts > 0 && cm_err_info(last.cls)->cred == CM_CRED_COOL && err->retry_after_s > 0)
+        last.retry_after_s = err->retry_after_s;
+    fail(ex, &last, true);
+}
+
+static void wait_for(struct exchange *ex, uint64_t ms)
+{
+    ex->tried.n = 0; /* what has changed meanwhile may be tried again; what has not, the pool refuses */
+    cm_deadline_set(loop_of(ex), &ex->wait, cm_loop_now_ms(loop_of(ex)) + ms);
+}
+
+static void on_wait_over(void *arg)
+{
+    try_next(arg);
+}
+
+/* A pause that doubles, with up to a quarter taken off at random, so that clients do not come back in step. */
+static uint64_t backoff_ms(struct exchange *ex)
+{
+    uint64_t ms = BACKOFF_FIRST_MS << (ex->retries < 5 ? ex->retries : 5);
+
+    ms = ms < BACKOFF_MAX_MS ? ms : BACKOFF_MAX_MS;
+    return ms - cm_rng_below(&ex->gw->rng, ms / 4);
+}
+
+/* No credential of this target is left: pause and retry, wait for one that returns soon, go to the next target, or give up. */
+static void target_spent(struct exchange *ex, const struct cm_err *err)
+{
+    const struct cm_config *c = ex->snap->config;
+    uint64_t now_ms = cm_loop_now_ms(loop_of(ex)), return_ms = (uint64_t)err->retry_after_s * 1000;
+
+    if (ex->attempts > 0 && cm_err_info(ex->last.cls)->next == CM_NEXT_RETRY && ex->retries < (unsigned)c->retry.retries) {
+        wait_for(ex, backoff_ms(ex));
+        ex->retries++;
+        return;
+    }
+    if (ex->target + 1 < ex->n_targets) {
+        ex->target++;
+        ex->tried.n = 0;
+        ex->retries = 0;
+        try_next(ex);
+        return;
+    }
+    if (ex->wait_began_ms == 0)
+        ex->wait_began_ms = now_ms;
+    if (return_ms > 0 && now_ms + return_ms <= ex->wait_began_ms + (uint64_t)c->retry.max_wait_ms) {
+        wait_for(ex, return_ms);
+        return;
+    }
+    give_up(ex, err);
+}
+
+/* The next credential, without a pause; a retry after a pause is one attempt, not another round through the pool. */
+static void try_next(struct exchange *ex)
+{
+    struct cm_err err = { 0 };
+
+    if (ex->rotated >= (unsigned)ex->snap->config->retry.credentials + ex->retries || attempt_begin(ex, &err) < 0) {
+        target_spent(ex, &err);
+        return;
+    }
+    if (ex->asked_us == 0)
+        ex->asked_us = cm_mono_us();
+    ex->attempts++;
+    ex->rotated++;
+    ex->n_passed = 0;
+}
+
+static void answered(struct exchange *ex)
+{
+    struct cm_buf out = { 0 };
+
+    if (ex->chat->stream) {
+        if (!ex->relay) {
+            stream_begin(ex);
+            settle_usage(ex, OUTCOME_OK); /* the last chunk tells it */
+            ex->surface->stream_end(ex->stream, &ex->usage, &ex->hold);
+        }
+        if (ex->req) {
+            if (!ex->committed)
+                commit(ex); /* an answer without any text is an answer, too */
+            exchange_flush(ex);
+        }
+        finish_response(ex, true);
+    } else if (ex->req) {
+        settle_usage(ex, OUTCOME_OK);
+        ex->answer.usage = ex->usage;
+        ex->surface->whole(&ex->meta, &ex->answer, &out);
+        drop_attempt(ex, NULL);
+        exchange_answer(ex, 200, CM_S("application/json"), cm_buf_str(&out));
+        cm_buf_clear(&out);
+        return;
+    }
+    drop_attempt(ex, NULL);
+    exchange_end(ex, ex->abandoned ? OUTCOME_CLIENT_GONE : OUTCOME_OK, NULL);
+}
+
+void exchange_attempt_ended(struct exchange *ex, const struct cm_err *err)
+{
+    if (!err) {
+        answered(ex);
+        return;
+    }
+    ex->last = *err;
+    if (err->cls == CM_ERR_RATE_LIMITED || err->cls == CM_ERR_QUOTA_EXHAUSTED)
+        ex->limited = *err;
+    cm_debug("exchange", CM_PRI ": attempt %u failed: %s", CM_ARG(ex->id), ex->attempts, ex->last.msg);
+    drop_attempt(ex, &ex->last);
+    if (ex->committed || ex->abandoned || (!ex->req && !ex->chat->stream)) {
+        exchange_fail(ex, &ex->last);
+    } else if (cm_err_info(ex->last.cls)->next == CM_NEXT_STOP) {
+        exchange_fail(ex, &ex->last);
+    } else {
+        forget_attempt(ex);
+        if (ex->retries > 0 && cm_err_info(ex->last.cls)->next == CM_NEXT_RETRY)
+            target_spent(ex, &(struct cm_err){ 0 });
+        else
+            try_next(ex);
+    }
+}
+
+/* ---- the request ---- */
+
+static void parsed(struct exchange *ex)
+{
+    struct cm_err err = { 0 };
+    struct cm_chat *chat = ex->chat;
+    char id[CM_ID_CAP];
+
+    cm_id_make(id, "chatcmpl-", cm_unix_ms());
+    ex->n_targets = cm_models_find(ex->snap->models, &ex->arena, chat->model, &ex->targets, &err);
+    if (ex->n_targets == 0) {
+        exchange_fail(ex, &err);
+        return;
+    }
+    ex->meta = (struct cm_answer_meta){ .id = cm_arena_str(&ex->arena, cm_str_of(id)),
+                                        .model = chat->model,
+                                        .created_s = cm_unix_ms() / 1000,
+                                        .include_usage = chat->include_usage,
+                                        .n = chat->n,
+                                        .reasoning = ex->snap->config->stream.reasoning };
+    if (chat->stream)
+        alive_arm(ex);
+    try_next(ex);
+}
+
+static void parse_work(struct cm_job *job)
+{
+    struct parse_job *p = (struct parse_job *)job;
+
+    p->failed = p->ex->surface->parse(p->ex->chat, cm_buf_str(&p->ex->body), &p->err) < 0;
+}
+
+static void parse_done(struct cm_job *job)
+{
+    struct parse_job *p = (struct parse_job *)job;
+    struct exchange *ex = p->ex;
+
+    ex->parsing = NULL;
+    if (ex->ended)
+        exchange_free(ex);
+    else if (p->failed)
+        exchange_fail(ex, &p->err);
+    else
+        parsed(ex);
+    free(p);
+}
+
+static void on_body(void *arg, struct cm_req *req, struct cm_str body)
+{
+    struct exchange *ex = arg;
+    struct cm_err err = { 0 };
+
+    (void)body;
+    ex->body = cm_req_take_body(req);
+    ex->chat = CM_ARENA_NEW(&ex->arena, struct cm_chat);
+    ex->chat->arena = &ex->arena;
+    if (ex->body.n > PARSE_ON_LOOP_MAX) {
+        ex->parsing = CM_NEW(struct parse_job);
+        ex->parsing->ex = ex;
+        ex->parsing->job.work = parse_work;
+        ex->parsing->job.done = parse_done;
+        cm_job_start(ex->gw->host->jobs, &ex->parsing->job, CM_LANE_CPU);
+        return;
+    }
+    if (ex->surface->parse(ex->chat, cm_buf_str(&ex->body), &err) < 0)
+        exchange_fail(ex, &err);
+    else
+        parsed(ex);
+}
+
+static enum phase phase_of(const struct exchange *ex)
+{
+    return ex->committed ? PHASE_MIDDLE : ex->head_sent ? PHASE_BEFORE_TOKEN : PHASE_BEFORE_HEAD;
+}
+
+static void on_gone(void *arg, struct cm_req *req, const struct cm_err *why)
+{
+    struct exchange *ex = arg;
+    bool drain = ex->attempt && ex->snap->instances[ex->targets[ex->target].provider].conf->upstream.on_disconnect == CM_DISCONNECT_DRAIN;
+
+    ex->bytes_in = req->bytes_in;
+    ex->bytes_out = req->bytes_out;
+    ex->req = NULL;
+    if (why) { /* told by the HTTP server: too large, too slow, broken */
+        ex->status = cm_err_status(why);
+        exchange_end(ex, OUTCOME_ERROR, why);
+        return;
+    }
+    report_disconnect(ex->gw, phase_of(ex));
+    if (drain) { /* the answer is awaited without a reader, for its usage; the clocks bound it */
+        ex->abandoned = true;
+        attempt_pause(ex->attempt, false);
+        cm_deadline_clear(loop_of(ex), &ex->alive);
+        return;
+    }
+    drop_attempt(ex, NULL);
+    exchange_end(ex, OUTCOME_CLIENT_GONE, NULL);
+}
+
+static void on_drain(void *arg, struct cm_req *req)
+{
+    struct exchange *ex = arg;
+
+    (void)req;
+    if (ex->attempt)
+        attempt_pause(ex->attempt, false);
+}
+
+static const struct cm_req_cb req_cb = { .on_body = on_body, .on_gone = on_gone, .on_drain = on_drain };
+
+void serve_chat(struct exchange *ex, struct cm_str rest)
+{
+    (void)rest;
+    cm_req_read(ex->req, (size_t)ex->snap->config->server.max_body_bytes);
+}
+
+/* The client's own id, if it is short and visible: it goes to logs and back into a header. */
+static struct cm_str request_id(struct exchange *ex, const struct cm_req *req)
+{
+    struct cm_str given = cm_req_header(req, CM_S("x-request-id"));
+    bool sane = given.n > 0 && given.n <= 128;
+    char made[CM_ID_CAP];
+
+    for (size_t i = 0; i < given.n && sane; i++)
+        sane = given.p[i] > ' ' && given.p[i] < 127;
+    if (sane)
+        return cm_arena_str(&ex->arena, given);
+    cm_id_make(made, "req_", cm_unix_ms());
+    return cm_arena_str(&ex->arena, cm_str_of(made));
+}
+
+static void answer_preflight(struct exchange *ex)
+{
+    struct respond r;
+
+    respond_begin(&r, ex);
+    r.n = 1; /* the id; CORS anew, with what a preflight asks for */
+    respond_cors(&r, ex->snap->config, ex->req, true);
+    ex->status = 204;
+    note_bytes(ex);
+    cm_resp_send(ex->req, 204, r.v, r.n, CM_STR_NONE);
+    exchange_end(ex, OUTCOME_OK, NULL);
+}
+
+static void wrong_method(struct exchange *ex, struct cm_str allow)
+{
+    struct cm_err err = { 0 };
+
+    cm_fail(&err, CM_ERR_METHOD, CM_PRI " is not allowed for " CM_PRI "; allowed: " CM_PRI, CM_ARG(cm_str_head(ex->method, 20)),
+            CM_ARG(cm_str_head(ex->path, 100)), CM_ARG(allow));
+    ex->passed = CM_ARENA_NEW(&ex->arena, struct cm_header);
+    ex->passed[0] = (struct cm_header){ CM_S("allow"), allow };
+    ex->n_passed = 1;
+    exchange_fail(ex, &err);
+}
+
+void exchange_begin(struct cm_gateway *gw, struct cm_req *req)
+{
+    struct exchange *ex = CM_NEW(struct exchange);
+    struct cm_str rest, allow;
+    struct cm_err err = { 0 };
+    enum route_found found;
+
+    ex->gw = gw;
+    ex->snap = snapshot_ref(gw->now);
+    ex->req = req;
+    ex->began_us = req->began_us;
+    cm_list_init(&ex->link);
+    cm_list_push(&gw->exchanges, &ex->link);
+    cm_deadline_init(&ex->wait, on_wait_over, ex);
+    cm_deadline_init(&ex->alive, on_alive, ex);
+    ex->id = request_id(ex, req);
+    ex->method = cm_arena_str(&ex->arena, req->method);
+    ex->path = cm_arena_str(&ex->arena, req->path);
+    cm_req_listen(req, &req_cb, ex);
+    found = route_find(&ex->arena, ex->snap->config->server.route_prefix, req->method, req->path, &ex->route, &rest, &allow);
+    if (cm_str_eq(req->method, CM_S("OPTIONS")) && ex->snap->config->server.cors_origins.n > 0 &&
+        cm_req_header(req, CM_S("access-control-request-method")).n > 0) {
+        answer_preflight(ex);
+    } else if (found == ROUTE_METHOD) {
+        wrong_method(ex, allow);
+    } else if (found == ROUTE_NONE) {
+        cm_fail(&err, CM_ERR_NOT_FOUND, "unknown path " CM_PRI "; chat is at /v1/chat/completions, the models are at /v1/models", CM_ARG(cm_str_head(ex->path, 120)));
+        exchange_fail(ex, &err);
+    } else {
+        ex->surface = ex->route->surface;
+        if (ex->route->needs_key && auth_check(ex->snap, req, &ex->key, &err) < 0)
+            exchange_fail(ex, &err);
+        else
+            ex->route->serve(ex, rest);
+    }
+}

@@ -1,0 +1,74 @@
+/* Everything that is no chat: models, health, metrics, the greeting at the root. */
+#include "gateway_int.h"
+
+#include "chatmux/base/clock.h"
+#include "chatmux/base/version.h"
+
+/* Lists need a date and upstreams tell none: the gateway's own first day. */
+#define MODELS_CREATED_S 1763596800
+
+static const struct cm_str json_type = CM_S_INIT("application/json");
+static const struct cm_str text_type = CM_S_INIT("text/plain; charset=utf-8");
+
+void serve_models(struct exchange *ex, struct cm_str rest)
+{
+    struct cm_model_listed *models;
+    size_t n = cm_models_list(ex->snap->models, &ex->arena, &models);
+    struct cm_buf body = { 0 };
+
+    (void)rest;
+    cm_openai_models(models, n, MODELS_CREATED_S, &body);
+    exchange_answer(ex, 200, json_type, cm_buf_str(&body));
+    cm_buf_clear(&body);
+}
+
+void serve_model(struct exchange *ex, struct cm_str rest)
+{
+    struct cm_model_listed *models, taken = { .id = rest };
+    size_t n = cm_models_list(ex->snap->models, &ex->arena, &models), at = 0;
+    struct cm_target *targets;
+    struct cm_buf body = { 0 };
+    struct cm_err err = { 0 };
+
+    if (cm_models_find(ex->snap->models, &ex->arena, rest, &targets, &err) == 0) {
+        exchange_fail(ex, &err);
+        return;
+    }
+    while (at < n && !cm_str_eq(models[at].id, rest))
+        at++;
+    taken.owner = ex->snap->offers[targets[0].provider].owner;
+    cm_openai_model(at < n ? &models[at] : &taken, MODELS_CREATED_S, &body);
+    exchange_answer(ex, 200, json_type, cm_buf_str(&body));
+    cm_buf_clear(&body);
+}
+
+void serve_healthz(struct exchange *ex, struct cm_str rest)
+{
+    (void)rest;
+    exchange_answer(ex, 200, text_type, CM_S("ok\n"));
+}
+
+void serve_readyz(struct exchange *ex, struct cm_str rest)
+{
+    (void)rest;
+    if (ex->gw->draining)
+        exchange_answer(ex, 503, text_type, CM_S("draining\n"));
+    else
+        exchange_answer(ex, 200, text_type, CM_S("ready\n"));
+}
+
+void serve_metrics(struct exchange *ex, struct cm_str rest)
+{
+    struct cm_buf body = { 0 };
+
+    (void)rest;
+    cm_metrics_render(ex->gw->metrics, &body);
+    exchange_answer(ex, 200, CM_S("text/plain; version=0.0.4; charset=utf-8"), cm_buf_str(&body));
+    cm_buf_clear(&body);
+}
+
+void serve_root(struct exchange *ex, struct cm_str rest)
+{
+    (void)rest;
+    exchange_answer(ex, 200, text_type, CM_S("chatmux " CM_VERSION ": an OpenAI-compatible gateway; its base URL ends in /v1\n"));
+}

@@ -1,0 +1,115 @@
+/* The URL table: which function serves which path. Every route is found with and without /v1 in front, and below the prefix as well. */
+#include "gateway_int.h"
+
+#include "chatmux/base/enc.h"
+#include "chatmux/base/mem.h"
+
+#define OPENAI &cm_surface_openai_chat
+
+/* methods, path, function, dialect, whether a client key is needed */
+const struct route routes[] = {
+    { "POST", "/chat/completions", serve_chat, OPENAI, true },
+    { "GET HEAD", "/models", serve_models, OPENAI, true },
+    { "GET HEAD", "/models/*", serve_model, OPENAI, true },
+    { "GET HEAD", "/healthz", serve_healthz, OPENAI, false },
+    { "GET HEAD", "/readyz", serve_readyz, OPENAI, false },
+    { "GET HEAD", "/metrics", serve_metrics, OPENAI, false },
+    { "HEAD", "/api/hello", serve_root, OPENAI, false },
+    { "GET HEAD", "/", serve_root, OPENAI, false },
+};
+const size_t routes_n = CM_COUNT(routes);
+
+/* Without repeated slashes and a trailing one. */
+static struct cm_str tidy(struct cm_arena *arena, struct cm_str path)
+{
+    char *out = cm_arena_alloc(arena, path.n + 1);
+    size_t n = 0;
+
+    for (size_t i = 0; i < path.n; i++)
+        if (path.p[i] != '/' || n == 0 || out[n - 1] != '/')
+            out[n++] = path.p[i];
+    if (n > 1 && out[n - 1] == '/')
+        n--;
+    return cm_str(out, n);
+}
+
+/* "/v1/x" -> "/x" when `prefix` is "/v1"; false when path does not begin with the whole prefix. */
+static bool strip(struct cm_str *path, struct cm_str prefix)
+{
+    if (prefix.n == 0 || !cm_str_starts(*path, prefix) || (path->n > prefix.n && path->p[prefix.n] != '/'))
+        return false;
+    *path = path->n == prefix.n ? CM_S("/") : cm_str_from(*path, prefix.n);
+    return true;
+}
+
+static bool lists_method(const char *methods, struct cm_str method)
+{
+    struct cm_str rest = cm_str_of(methods);
+
+    while (rest.n > 0)
+        if (cm_str_eq(cm_str_cut(&rest, ' '), method))
+            return true;
+    return false;
+}
+
+static bool matches(const struct route *r, struct cm_str path, struct cm_str *rest)
+{
+    struct cm_str pattern = cm_str_of(r->path);
+
+    if (!cm_str_ends(pattern, CM_S("*")))
+        return cm_str_eq(pattern, path);
+    pattern.n--;
+    if (!cm_str_starts(path, pattern) || path.n == pattern.n)
+        return false;
+    *rest = cm_str_from(path, pattern.n);
+    return true;
+}
+
+static struct cm_str decoded(struct cm_arena *arena, struct cm_str text)
+{
+    struct cm_buf out = { 0 };
+    struct cm_str s = text;
+
+    if (cm_str_find_char(text, '%') != SIZE_MAX && cm_percent_decode(&out, text, false) == 0)
+        s = cm_arena_str(arena, cm_buf_str(&out));
+    cm_buf_clear(&out);
+    return s;
+}
+
+static void allow_add(struct cm_arena *arena, struct cm_str *allow, const char *methods)
+{
+    struct cm_str rest = cm_str_of(methods);
+
+    while (rest.n > 0) {
+        struct cm_str method = cm_str_cut(&rest, ' ');
+
+        *allow = cm_arena_printf(arena, CM_PRI "%s" CM_PRI, CM_ARG(*allow), allow->n ? ", " : "", CM_ARG(method));
+    }
+}
+
+enum route_found route_find(struct cm_arena *arena, struct cm_str prefix, struct cm_str method, struct cm_str path,
+                            const struct route **out, struct cm_str *rest, struct cm_str *allow)
+{
+    struct cm_str wanted = cm_str_has(path, CM_S("//")) || cm_str_ends(path, CM_S("/")) ? tidy(arena, path) : path;
+    enum route_found found = ROUTE_NONE;
+
+    strip(&wanted, prefix);
+    while (strip(&wanted, CM_S("/v1"))) /* clients append it to a base URL that has it already */
+        ;
+    *allow = *rest = CM_STR_NONE;
+    for (size_t i = 0; i < routes_n; i++) {
+        struct cm_str tail = CM_STR_NONE;
+
+        if (!matches(&routes[i], wanted, &tail))
+            continue;
+        if (!lists_method(routes[i].methods, method)) {
+            allow_add(arena, allow, routes[i].methods);
+            found = ROUTE_METHOD;
+            continue;
+        }
+        *out = &routes[i];
+        *rest = decoded(arena, tail);
+        return ROUTE_OK;
+    }
+    return found;
+}
