@@ -12,8 +12,8 @@
 #include "chatmux/base/mem.h"
 #include <stdlib.h>
 
-#define HOLD_MAX (8u * 1024 * 1024)      /* before anything meant something */
-#define PARSE_ON_LOOP_MAX (256u * 1024)  /* bytes; more is parsed on another thread */
+#define HOLD_MAX (8u * 1024 * 1024)     /* before anything meant something */
+#define PARSE_ON_LOOP_MAX (256u * 1024) /* bytes; more is parsed on another thread */
 #define BACKOFF_FIRST_MS 500
 #define BACKOFF_MAX_MS 8000
 
@@ -72,7 +72,8 @@ static void exchange_free(struct exchange *ex)
 /* Figures the upstream did not tell are estimated; an answer that broke off has at least what was seen. */
 static void settle_usage(struct exchange *ex, enum outcome outcome)
 {
-    if (ex->usage.source == CM_USAGE_UPSTREAM || !ex->chat || ex->attempts == 0 || outcome == OUTCOME_ERROR)
+    if (ex->usage.source == CM_USAGE_UPSTREAM || !ex->chat || ex->attempts == 0 ||
+        outcome == OUTCOME_ERROR)
         return;
     if (ex->usage.in_uncached == 0)
         ex->usage.in_uncached = cm_chat_estimate_tokens(ex->chat);
@@ -88,7 +89,7 @@ static void exchange_end(struct exchange *ex, enum outcome outcome, const struct
     cm_deadline_clear(loop_of(ex), &ex->wait);
     cm_deadline_clear(loop_of(ex), &ex->alive);
     cm_list_remove(&ex->link);
-    if (ex->chat && ex->chat->stream && ex->head_sent)
+    if (ex->head_sent) /* only streams have one of their own; `chat` may still be another thread's */
         report_streams(ex->gw, -1);
     settle_usage(ex, outcome);
     report_exchange(ex, outcome, err);
@@ -128,7 +129,8 @@ static void finish_response(struct exchange *ex, bool clean)
         cm_resp_abort(req);
 }
 
-void exchange_answer(struct exchange *ex, int status, struct cm_str content_type, struct cm_str body)
+void exchange_answer(struct exchange *ex, int status, struct cm_str content_type,
+                     struct cm_str body)
 {
     struct respond r;
 
@@ -148,7 +150,7 @@ static void fail(struct exchange *ex, const struct cm_err *err, bool spent)
 
     drop_attempt(ex, NULL);
     if (ex->req && ex->head_sent) {
-        struct cm_buf out = { 0 };
+        struct cm_buf out = {0};
 
         ex->surface->stream_error(ex->stream, &why, &out);
         write_out(ex, cm_buf_str(&out));
@@ -219,17 +221,20 @@ static void commit(struct exchange *ex)
 static void on_alive(void *arg)
 {
     struct exchange *ex = arg;
-    uint64_t now_ms = cm_loop_now_ms(loop_of(ex)), pause_ms = (uint64_t)ex->snap->config->stream.keepalive_ms;
+    uint64_t now_ms = cm_loop_now_ms(loop_of(ex)),
+             pause_ms = (uint64_t)ex->snap->config->stream.keepalive_ms;
 
     if (!ex->req)
         return;
     if (!ex->head_sent || now_ms - ex->sent_ms >= pause_ms) {
+        bool reads =
+            cm_resp_queued(ex->req) == 0; /* a client that does not read needs no more to read */
+
         if (!ex->head_sent)
             send_head(ex); /* commit_after: proxies in front want to see something */
-        if (cm_resp_queued(ex->req) == 0) {
+        if (reads)
             write_out(ex, ex->surface->keepalive);
-            cm_resp_flush(ex->req);
-        }
+        cm_resp_flush(ex->req);
         ex->sent_ms = now_ms;
     }
     alive_arm(ex);
@@ -251,7 +256,8 @@ void exchange_flush(struct exchange *ex)
 
 static bool passes(struct cm_str name)
 {
-    static const struct cm_str prefixes[] = { CM_S_INIT("x-ratelimit-"), CM_S_INIT("openai-"), CM_S_INIT("anthropic-ratelimit-") };
+    static const struct cm_str prefixes[] = {CM_S_INIT("x-ratelimit-"), CM_S_INIT("openai-"),
+                                             CM_S_INIT("anthropic-ratelimit-")};
 
     for (size_t i = 0; i < CM_COUNT(prefixes); i++)
         if (cm_str_starts_nocase(name, prefixes[i]))
@@ -265,8 +271,9 @@ static void keep_headers(struct exchange *ex, const struct cm_event *ev)
     ex->n_passed = 0;
     for (size_t i = 0; i < ev->n_headers; i++)
         if (passes(ev->headers[i].name) && cm_header_value_ok(ev->headers[i].value))
-            ex->passed[ex->n_passed++] = (struct cm_header){ cm_arena_str(&ex->arena, ev->headers[i].name),
-                                                             cm_arena_str(&ex->arena, ev->headers[i].value) };
+            ex->passed[ex->n_passed++] =
+                (struct cm_header){cm_arena_str(&ex->arena, ev->headers[i].name),
+                                   cm_arena_str(&ex->arena, ev->headers[i].value)};
 }
 
 static void count_output(struct exchange *ex, const struct cm_event *ev)
@@ -300,7 +307,8 @@ static void hold_overflow(struct exchange *ex)
 {
     struct cm_err err;
 
-    cm_fail(&err, CM_ERR_UPSTREAM_DOWN, "the upstream sent more than %u bytes without an answer in them", HOLD_MAX);
+    cm_fail(&err, CM_ERR_UPSTREAM_DOWN,
+            "the upstream sent more than %u bytes without an answer in them", HOLD_MAX);
     exchange_attempt_ended(ex, &err);
 }
 
@@ -329,7 +337,7 @@ static void stream_event(struct exchange *ex, const struct cm_event *ev)
 
 static void whole_event(struct exchange *ex, const struct cm_event *ev)
 {
-    struct cm_err err = { 0 };
+    struct cm_err err = {0};
 
     first_meaning(ex);
     if (!ex->relay) {
@@ -389,8 +397,14 @@ static void give_up(struct exchange *ex, const struct cm_err *err)
 {
     struct cm_err last = ex->attempts > 0 ? ex->last : *err;
 
+    if (ex->attempts == 0 &&
+        err->retry_after_s > 0) { /* to the client that is a limit like any other */
+        cm_fail(&last, CM_ERR_RATE_LIMITED, "%s", err->msg);
+        last.retry_after_s = err->retry_after_s;
+    }
     if (ex->limited.cls != CM_ERR_NONE && err->retry_after_s > 0)
-        last = ex->limited; /* of several reasons the one that ends by itself is the most useful to the client */
+        last =
+            ex->limited; /* of several reasons the one that ends by itself is the most useful to the client */
     if (ex->attempts > 0 && cm_err_info(last.cls)->cred == CM_CRED_COOL && err->retry_after_s > 0)
         last.retry_after_s = err->retry_after_s;
     fail(ex, &last, true);
@@ -398,7 +412,8 @@ static void give_up(struct exchange *ex, const struct cm_err *err)
 
 static void wait_for(struct exchange *ex, uint64_t ms)
 {
-    ex->tried.n = 0; /* what has changed meanwhile may be tried again; what has not, the pool refuses */
+    ex->tried.n =
+        0; /* what has changed meanwhile may be tried again; what has not, the pool refuses */
     cm_deadline_set(loop_of(ex), &ex->wait, cm_loop_now_ms(loop_of(ex)) + ms);
 }
 
@@ -422,7 +437,8 @@ static void target_spent(struct exchange *ex, const struct cm_err *err)
     const struct cm_config *c = ex->snap->config;
     uint64_t now_ms = cm_loop_now_ms(loop_of(ex)), return_ms = (uint64_t)err->retry_after_s * 1000;
 
-    if (ex->attempts > 0 && cm_err_info(ex->last.cls)->next == CM_NEXT_RETRY && ex->retries < (unsigned)c->retry.retries) {
+    if (ex->attempts > 0 && cm_err_info(ex->last.cls)->next == CM_NEXT_RETRY &&
+        ex->retries < (unsigned)c->retry.retries) {
         wait_for(ex, backoff_ms(ex));
         ex->retries++;
         return;
@@ -446,9 +462,10 @@ static void target_spent(struct exchange *ex, const struct cm_err *err)
 /* The next credential, without a pause; a retry after a pause is one attempt, not another round through the pool. */
 static void try_next(struct exchange *ex)
 {
-    struct cm_err err = { 0 };
+    struct cm_err err = {0};
 
-    if (ex->rotated >= (unsigned)ex->snap->config->retry.credentials + ex->retries || attempt_begin(ex, &err) < 0) {
+    if (ex->rotated >= (unsigned)ex->snap->config->retry.credentials + ex->retries ||
+        attempt_begin(ex, &err) < 0) {
         target_spent(ex, &err);
         return;
     }
@@ -461,7 +478,7 @@ static void try_next(struct exchange *ex)
 
 static void answered(struct exchange *ex)
 {
-    struct cm_buf out = { 0 };
+    struct cm_buf out = {0};
 
     if (ex->chat->stream) {
         if (!ex->relay) {
@@ -497,7 +514,8 @@ void exchange_attempt_ended(struct exchange *ex, const struct cm_err *err)
     ex->last = *err;
     if (err->cls == CM_ERR_RATE_LIMITED || err->cls == CM_ERR_QUOTA_EXHAUSTED)
         ex->limited = *err;
-    cm_debug("exchange", CM_PRI ": attempt %u failed: %s", CM_ARG(ex->id), ex->attempts, ex->last.msg);
+    cm_debug("exchange", CM_PRI ": attempt %u failed: %s", CM_ARG(ex->id), ex->attempts,
+             ex->last.msg);
     drop_attempt(ex, &ex->last);
     if (ex->committed || ex->abandoned || (!ex->req && !ex->chat->stream)) {
         exchange_fail(ex, &ex->last);
@@ -506,7 +524,7 @@ void exchange_attempt_ended(struct exchange *ex, const struct cm_err *err)
     } else {
         forget_attempt(ex);
         if (ex->retries > 0 && cm_err_info(ex->last.cls)->next == CM_NEXT_RETRY)
-            target_spent(ex, &(struct cm_err){ 0 });
+            target_spent(ex, &(struct cm_err){0});
         else
             try_next(ex);
     }
@@ -516,7 +534,7 @@ void exchange_attempt_ended(struct exchange *ex, const struct cm_err *err)
 
 static void parsed(struct exchange *ex)
 {
-    struct cm_err err = { 0 };
+    struct cm_err err = {0};
     struct cm_chat *chat = ex->chat;
     char id[CM_ID_CAP];
 
@@ -526,12 +544,12 @@ static void parsed(struct exchange *ex)
         exchange_fail(ex, &err);
         return;
     }
-    ex->meta = (struct cm_answer_meta){ .id = cm_arena_str(&ex->arena, cm_str_of(id)),
-                                        .model = chat->model,
-                                        .created_s = cm_unix_ms() / 1000,
-                                        .include_usage = chat->include_usage,
-                                        .n = chat->n,
-                                        .reasoning = ex->snap->config->stream.reasoning };
+    ex->meta = (struct cm_answer_meta){.id = cm_arena_str(&ex->arena, cm_str_of(id)),
+                                       .model = chat->model,
+                                       .created_s = cm_unix_ms() / 1000,
+                                       .include_usage = chat->include_usage,
+                                       .n = chat->n,
+                                       .reasoning = ex->snap->config->stream.reasoning};
     if (chat->stream)
         alive_arm(ex);
     try_next(ex);
@@ -562,7 +580,7 @@ static void parse_done(struct cm_job *job)
 static void on_body(void *arg, struct cm_req *req, struct cm_str body)
 {
     struct exchange *ex = arg;
-    struct cm_err err = { 0 };
+    struct cm_err err = {0};
 
     (void)body;
     ex->body = cm_req_take_body(req);
@@ -590,7 +608,10 @@ static enum phase phase_of(const struct exchange *ex)
 static void on_gone(void *arg, struct cm_req *req, const struct cm_err *why)
 {
     struct exchange *ex = arg;
-    bool drain = ex->attempt && ex->snap->instances[ex->targets[ex->target].provider].conf->upstream.on_disconnect == CM_DISCONNECT_DRAIN;
+    bool drain =
+        ex->attempt &&
+        ex->snap->instances[ex->targets[ex->target].provider].conf->upstream.on_disconnect ==
+            CM_DISCONNECT_DRAIN;
 
     ex->bytes_in = req->bytes_in;
     ex->bytes_out = req->bytes_out;
@@ -620,7 +641,8 @@ static void on_drain(void *arg, struct cm_req *req)
         attempt_pause(ex->attempt, false);
 }
 
-static const struct cm_req_cb req_cb = { .on_body = on_body, .on_gone = on_gone, .on_drain = on_drain };
+static const struct cm_req_cb req_cb = {
+    .on_body = on_body, .on_gone = on_gone, .on_drain = on_drain};
 
 void serve_chat(struct exchange *ex, struct cm_str rest)
 {
@@ -658,21 +680,51 @@ static void answer_preflight(struct exchange *ex)
 
 static void wrong_method(struct exchange *ex, struct cm_str allow)
 {
-    struct cm_err err = { 0 };
+    struct cm_err err = {0};
 
-    cm_fail(&err, CM_ERR_METHOD, CM_PRI " is not allowed for " CM_PRI "; allowed: " CM_PRI, CM_ARG(cm_str_head(ex->method, 20)),
-            CM_ARG(cm_str_head(ex->path, 100)), CM_ARG(allow));
+    cm_fail(&err, CM_ERR_METHOD, CM_PRI " is not allowed for " CM_PRI "; allowed: " CM_PRI,
+            CM_ARG(cm_str_head(ex->method, 20)), CM_ARG(cm_str_head(ex->path, 100)), CM_ARG(allow));
     ex->passed = CM_ARENA_NEW(&ex->arena, struct cm_header);
-    ex->passed[0] = (struct cm_header){ CM_S("allow"), allow };
+    ex->passed[0] = (struct cm_header){CM_S("allow"), allow};
     ex->n_passed = 1;
     exchange_fail(ex, &err);
+}
+
+/* Addresses that ask too often, or that guess keys, are told to wait; a right key is served whatever its neighbours behind one address do. */
+static int admit(struct exchange *ex, struct cm_err *err)
+{
+    struct cm_gateway *gw = ex->gw;
+    const struct cm_config *c = ex->snap->config;
+    uint64_t now_s = cm_loop_now_ms(loop_of(ex)) / 1000;
+    int wait_s = 0;
+
+    if (!address_fits(&gw->requests, ex->address, c->auth.ip_requests_per_minute, now_s, &wait_s)) {
+        cm_fail(err, CM_ERR_CLIENT_LIMIT, "too many requests from your address: please wait %d s",
+                wait_s);
+        err->retry_after_s = wait_s;
+        return -1;
+    }
+    address_record(&gw->requests, ex->address, c->auth.ip_requests_per_minute, now_s);
+    if (auth_check(ex->snap, ex->req, &ex->key, err) == 0)
+        return 0;
+    if (err->cls == CM_ERR_UNAUTHORIZED) {
+        if (address_fits(&gw->bad_keys, ex->address, c->auth.ip_bad_auth_per_minute, now_s,
+                         &wait_s)) {
+            address_record(&gw->bad_keys, ex->address, c->auth.ip_bad_auth_per_minute, now_s);
+        } else {
+            cm_fail(err, CM_ERR_CLIENT_LIMIT,
+                    "too many wrong API keys from your address: please wait %d s", wait_s);
+            err->retry_after_s = wait_s;
+        }
+    }
+    return -1;
 }
 
 void exchange_begin(struct cm_gateway *gw, struct cm_req *req)
 {
     struct exchange *ex = CM_NEW(struct exchange);
     struct cm_str rest, allow;
-    struct cm_err err = { 0 };
+    struct cm_err err = {0};
     enum route_found found;
 
     ex->gw = gw;
@@ -686,19 +738,26 @@ void exchange_begin(struct cm_gateway *gw, struct cm_req *req)
     ex->id = request_id(ex, req);
     ex->method = cm_arena_str(&ex->arena, req->method);
     ex->path = cm_arena_str(&ex->arena, req->path);
+    ex->address = cm_arena_str(
+        &ex->arena, address_of_client(&ex->snap->config->server.trusted_proxies, req->peer,
+                                      cm_req_header(req, CM_S("x-forwarded-for"))));
     cm_req_listen(req, &req_cb, ex);
-    found = route_find(&ex->arena, ex->snap->config->server.route_prefix, req->method, req->path, &ex->route, &rest, &allow);
+    found = route_find(&ex->arena, ex->snap->config->server.route_prefix, req->method, req->path,
+                       &ex->route, &rest, &allow);
     if (cm_str_eq(req->method, CM_S("OPTIONS")) && ex->snap->config->server.cors_origins.n > 0 &&
         cm_req_header(req, CM_S("access-control-request-method")).n > 0) {
         answer_preflight(ex);
     } else if (found == ROUTE_METHOD) {
         wrong_method(ex, allow);
     } else if (found == ROUTE_NONE) {
-        cm_fail(&err, CM_ERR_NOT_FOUND, "unknown path " CM_PRI "; chat is at /v1/chat/completions, the models are at /v1/models", CM_ARG(cm_str_head(ex->path, 120)));
+        cm_fail(&err, CM_ERR_NOT_FOUND,
+                "unknown path " CM_PRI
+                "; chat is at /v1/chat/completions, the models are at /v1/models",
+                CM_ARG(cm_str_head(ex->path, 120)));
         exchange_fail(ex, &err);
     } else {
         ex->surface = ex->route->surface;
-        if (ex->route->needs_key && auth_check(ex->snap, req, &ex->key, &err) < 0)
+        if (ex->route->needs_key && admit(ex, &err) < 0)
             exchange_fail(ex, &err);
         else
             ex->route->serve(ex, rest);

@@ -49,6 +49,23 @@ static void on_lists_due(void *arg)
     lists_refresh(arg);
 }
 
+static void on_gone(void *task_arg)
+{
+    struct cm_gateway *gw = task_arg;
+    void (*on_closed)(void *arg) = gw->on_closed;
+    void *arg = gw->on_closed_arg;
+
+    address_limiter_clear(&gw->requests);
+    address_limiter_clear(&gw->bad_keys);
+    cm_pool_free(gw->pool);
+    figures_free(gw->figures);
+    cm_metrics_free(gw->metrics);
+    snapshot_unref(gw->now);
+    listed_free_all(&gw->listed);
+    free(gw);
+    on_closed(arg);
+}
+
 struct cm_gateway *cm_gateway_new(const struct cm_host *host, struct cm_config *config, struct cm_problems *problems)
 {
     struct cm_map nothing_listed = { 0 };
@@ -64,11 +81,14 @@ struct cm_gateway *cm_gateway_new(const struct cm_host *host, struct cm_config *
     gw->pool = cm_pool_new(&cm_clock_system);
     gw->metrics = cm_metrics_new();
     gw->figures = figures_new(gw);
+    address_limiter_init(&gw->requests);
+    address_limiter_init(&gw->bad_keys);
     cm_list_init(&gw->exchanges);
     cm_list_init(&gw->errands);
     cm_rand_bytes(&seed, sizeof(seed));
     cm_rng_seed(&gw->rng, seed);
     cm_deadline_init(&gw->lists_due, on_lists_due, gw);
+    cm_task_init(&gw->gone, on_gone, gw);
     pool_configure(gw);
     lists_refresh(gw);
     return gw;
@@ -116,27 +136,12 @@ void cm_gateway_cut(struct cm_gateway *gw)
         exchange_fail(CM_LIST_ITEM(gw->exchanges.next, struct exchange, link), &err);
 }
 
-static void close_if_idle(struct cm_gateway *gw)
-{
-    void (*on_closed)(void *arg) = gw->on_closed;
-    void *arg = gw->on_closed_arg;
-
-    if (!gw->closing || gw->attempts_out > 0)
-        return;
-    cm_pool_free(gw->pool);
-    figures_free(gw->figures);
-    cm_metrics_free(gw->metrics);
-    snapshot_unref(gw->now);
-    listed_free_all(&gw->listed);
-    free(gw);
-    on_closed(arg);
-}
-
 void gateway_attempt_over(struct cm_gateway *gw)
 {
     CM_ASSERT(gw->attempts_out > 0);
     gw->attempts_out--;
-    close_if_idle(gw);
+    if (gw->closing && gw->attempts_out == 0)
+        cm_task_post(gw->host->loop, &gw->gone); /* the last one may end inside a transfer's callback, where httpc cannot be closed */
 }
 
 void cm_gateway_close(struct cm_gateway *gw, void (*on_closed)(void *arg), void *arg)

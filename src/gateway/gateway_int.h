@@ -2,6 +2,7 @@
 #ifndef CHATMUX_GATEWAY_INT_H
 #define CHATMUX_GATEWAY_INT_H
 
+#include "address.h"
 #include "chatmux/base/crypto.h"
 #include "chatmux/base/map.h"
 #include "chatmux/base/rand.h"
@@ -56,8 +57,10 @@ struct cm_gateway {
     struct cm_list errands;           /* lists.c: runs outside of answers */
     struct cm_deadline lists_due;     /* lists.c */
     size_t attempts_out;              /* runs that hold a lease, those that tidy up included */
+    struct address_limiter requests, bad_keys; /* per client address */
     struct cm_rng rng;                /* jitter */
     bool draining, closing;
+    struct cm_task gone;              /* tells on_closed and frees */
     void (*on_closed)(void *arg);
     void *on_closed_arg;
 };
@@ -123,6 +126,7 @@ struct exchange {
     struct cm_str key;                /* name of the client key, "" = not known yet */
     const struct route *route;        /* NULL: none matches */
     struct cm_str method, path;       /* for the log: without the query */
+    struct cm_str address;            /* the client's, behind trusted proxies */
 
     const struct cm_surface *surface;
     struct cm_buf body;               /* the client's; taken from the request */
