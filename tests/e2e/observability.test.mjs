@@ -1,0 +1,142 @@
+// What the operator sees: one access line per exchange, metrics that add up, health.
+import assert from 'node:assert/strict';
+import { chat, CLIENT_KEY, request, scenario, startGateway, until } from '../lib/gateway.mjs';
+import { play, providerFor, startFakeOpenai } from '../lib/fake_openai.mjs';
+
+const MEMBERS = ['time', 'level', 'module', 'id', 'key', 'method', 'path', 'model', 'provider', 'attempts', 'status', 'bytes_in', 'bytes_out', 'tokens_in', 'tokens_out', 'ttft_ms', 'ms', 'overhead_us', 'outcome'];
+
+async function pair(t, config = {}) {
+    const fake = await startFakeOpenai(t);
+    const gw = await startGateway(t, { config: { retry: { retries: 0 }, 'provider demo': { type: 'demo' }, 'provider up': providerFor(fake), ...config } });
+    return { fake, gw };
+}
+
+scenario('the access line of a good answer', async (t) => {
+    const { gw } = await pair(t);
+    for (const stream of [false, true]) {
+        const body = JSON.stringify(chat('m1', 'x', { stream }));
+        const answer = await request(gw, { body });
+        const line = await gw.accessLine(answer.headers['x-request-id']);
+        for (const name of MEMBERS) assert.ok(name in line, `${name} is missing in ${JSON.stringify(line)}`);
+        assert.equal(line.method, 'POST');
+        assert.equal(line.path, '/v1/chat/completions');
+        assert.equal(line.model, 'm1');
+        assert.equal(line.provider, 'up');
+        assert.equal(line.attempts, 1);
+        assert.equal(line.status, 200);
+        assert.equal(line.bytes_in, body.length);
+        assert.ok(line.bytes_out >= answer.bytes.length, `${line.bytes_out} < ${answer.bytes.length}`);
+        assert.equal(line.tokens_in, 11);
+        assert.equal(line.tokens_out, 7);
+        assert.ok(line.ms >= line.ttft_ms && line.ttft_ms >= 0);
+        assert.ok(line.overhead_us >= 0);
+        assert.equal(line.outcome, 'ok');
+        assert.ok(Math.abs(Date.parse(line.time) - Date.now()) < 60_000, line.time);
+    }
+});
+
+scenario('one line per exchange, whatever its end', async (t) => {
+    const { fake, gw } = await pair(t);
+    const ends = [
+        [{ body: chat('m1') }, 200],
+        [{ body: chat('nonesuch') }, 404],
+        [{ body: '{' }, 400],
+        [{ body: chat('m1'), key: 'sk-wrong' }, 401],
+        [{ path: '/nothing' }, 404],
+        [{ path: '/v1/models' }, 200],
+    ];
+    for (const [options, status] of ends) {
+        const answer = await request(gw, options);
+        assert.equal(answer.status, status);
+        const line = await gw.accessLine(answer.headers['x-request-id']);
+        assert.equal(line.status, status);
+        assert.equal(line.outcome === 'ok', status === 200, JSON.stringify(line));
+    }
+    fake.always(play.error(500, 'oops', { type: 'server_error' }));
+    const failed = await request(gw, { body: chat('m1') });
+    const line = await gw.accessLine(failed.headers['x-request-id']);
+    assert.equal(line.status, 502);
+    assert.equal(line.attempts, 3);
+    const ids = gw.accessLines().map((l) => l.id);
+    assert.equal(new Set(ids).size, ids.length, 'an exchange has two lines');
+});
+
+scenario('text format: one line per exchange that a person can read', async (t) => {
+    const gw = await startGateway(t, { config: { log: { format: 'text', level: 'info' }, 'provider demo': { type: 'demo' } } });
+    const { headers } = await request(gw, { body: chat('demo', 'x\ninjected line') });
+    await gw.waitLog(new RegExp(headers['x-request-id']));
+    const line = gw.output.split('\n').filter((l) => l.includes(headers['x-request-id']));
+    assert.equal(line.length, 1, line.join('\n'));
+    assert.match(line[0], /demo/);
+    assert.match(line[0], /200/);
+});
+
+scenario('access = no', async (t) => {
+    const gw = await startGateway(t, { config: { log: { access: 'no' }, 'provider demo': { type: 'demo' } } });
+    await request(gw, { body: chat('demo') });
+    await gw.stop();
+    assert.equal(gw.accessLines().length, 0);
+});
+
+scenario('odd bytes of a client do not tear the log', async (t) => {
+    const gw = await startGateway(t, { config: { 'provider demo': { type: 'demo' } } });
+    await request(gw, { path: '/v1/%0d%0a%7b%22level%22:%22error%22%7d?x=%1b[31m' });
+    await request(gw, { body: chat('no"such\\model\n\u001b[31m') });
+    await until(() => gw.accessLines().length >= 2, 'the access lines');
+    for (const line of gw.output.split('\n').filter(Boolean)) {
+        if (line.startsWith('{')) JSON.parse(line);
+        assert.ok(!/[\u0000-\u0008\u000b-\u001f]/.test(line), JSON.stringify(line));
+    }
+});
+
+scenario('repeated warnings are limited', async (t) => {
+    const { fake, gw } = await pair(t);
+    fake.always(play.error(500, 'oops', { type: 'server_error' }));
+    for (let i = 0; i < 100; i++) await request(gw, { body: chat('m1') });
+    const warnings = gw.logLines().filter((line) => line.module !== 'access' && ['warn', 'error'].includes(line.level));
+    assert.ok(warnings.length < 150, `${warnings.length} warnings for 100 requests`);
+});
+
+scenario('metrics add up', async (t) => {
+    const { fake, gw } = await pair(t);
+    for (let i = 0; i < 3; i++) await request(gw, { body: chat('m1') });
+    for (let i = 0; i < 2; i++) await request(gw, { body: chat('demo', 'x', { stream: true }) });
+    fake.next(play.rateLimited(30));
+    await request(gw, { body: chat('m1') });
+    const m = await gw.metrics();
+    const sum = (name, ...labels) =>
+        [...m].filter(([key]) => (key === name || key.startsWith(`${name}{`)) && labels.every((l) => key.includes(l))).reduce((total, [, v]) => total + v, 0);
+    assert.equal(sum('chatmux_requests_total', 'provider="up"', 'outcome="ok"'), 4);
+    assert.equal(sum('chatmux_requests_total', 'provider="demo"', 'outcome="ok"'), 2);
+    assert.equal(sum('chatmux_attempts_total', 'provider="up"'), 5);
+    assert.equal(sum('chatmux_attempts_total', 'provider="up"', 'class="rate_limited"'), 1);
+    assert.equal(sum('chatmux_tokens_total', 'provider="up"'), 4 * 18);
+    assert.equal(sum('chatmux_credentials', 'provider="up"'), 3);
+    assert.equal(m.get('chatmux_streams_open'), 0);
+    for (const name of ['chatmux_request_seconds_count', 'chatmux_ttft_seconds_count', 'chatmux_rss_bytes', 'chatmux_build_info'])
+        assert.ok(sum(name) > 0, name);
+    assert.ok([...m.keys()].some((key) => key.startsWith('chatmux_loop_lag_seconds')), 'loop lag');
+    const text = (await request(gw, { path: '/metrics' })).text;
+    assert.ok(!text.includes(CLIENT_KEY) && !text.includes('sk-up'));
+    for (const line of text.split('\n').filter(Boolean)) assert.match(line, /^(# (HELP|TYPE) [a-z_]+ .+|[a-z_]+(\{[^}]*\})? (-?[0-9.e+-]+|[+-]Inf|NaN))$/, line);
+});
+
+scenario('streams_open counts what is open', async (t) => {
+    const { fake, gw } = await pair(t);
+    const behave = play.lockstep(['a', 'b']);
+    fake.always(behave);
+    const open = request(gw, { body: chat('m1', 'x', { stream: true }) });
+    await until(async () => (await gw.metrics()).get('chatmux_streams_open') === 1, 'one open stream');
+    behave.confirm();
+    behave.confirm();
+    await open;
+    await until(async () => (await gw.metrics()).get('chatmux_streams_open') === 0, 'no open stream');
+});
+
+scenario('health and the front page', async (t) => {
+    const { gw } = await pair(t);
+    assert.equal((await request(gw, { path: '/healthz', key: null })).status, 200);
+    const front = await request(gw, { path: '/', key: null });
+    assert.equal(front.status, 200);
+    assert.equal(front.text.trim().split('\n').length, 1);
+});

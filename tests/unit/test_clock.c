@@ -1,0 +1,68 @@
+/* Time. */
+#include "chatmux/base/clock.h"
+#include "unit.h"
+
+#include <stdio.h>
+#include <time.h>
+
+static const char *shown(int64_t unix_ms)
+{
+    static char text[CM_RFC3339_CAP];
+
+    cm_rfc3339(unix_ms, text);
+    return text;
+}
+
+START_TEST(writes_instants)
+{
+    ck_assert_str_eq(shown(0), "1970-01-01T00:00:00.000Z");
+    ck_assert_str_eq(shown(1769847300123), "2026-01-31T08:15:00.123Z");
+    ck_assert_str_eq(shown(951782400000), "2000-02-29T00:00:00.000Z");
+    ck_assert_str_eq(shown(-1), "1969-12-31T23:59:59.999Z");
+    ck_assert_str_eq(shown(253402300799999), "9999-12-31T23:59:59.999Z");
+    ck_assert_str_eq(shown(INT64_MAX), "9999-12-31T23:59:59.999Z");
+    ck_assert_str_eq(shown(INT64_MIN), "0000-01-01T00:00:00.000Z");
+}
+END_TEST
+
+START_TEST(agrees_with_the_c_library_on_every_day)
+{
+    for (int64_t day = -200000; day < 200000; day++) { /* years 1422 to 2517 */
+        time_t t = (time_t)(day * 86400 + 45296);
+        char want[CM_RFC3339_CAP];
+        struct tm tm;
+
+        gmtime_r(&t, &tm);
+        strftime(want, sizeof(want), "%Y-%m-%dT%H:%M:%S.007Z", &tm);
+        if (strcmp(shown((int64_t)t * 1000 + 7), want) != 0)
+            ck_abort_msg("%s, not %s", shown((int64_t)t * 1000 + 7), want);
+    }
+}
+END_TEST
+
+START_TEST(clocks_go_on)
+{
+    const struct cm_clock *c = &cm_clock_system;
+    uint64_t us = cm_mono_us(), ms = c->mono_ms(c->arg);
+    int64_t now = c->unix_ms(c->arg);
+
+    nanosleep(&(struct timespec){.tv_nsec = 20000000}, NULL);
+    ck_assert_uint_ge(cm_mono_us() - us, 20000);
+    ck_assert_uint_ge(cm_mono_ms() - ms, 19);
+    ck_assert_uint_lt(cm_mono_ms() - ms, 5000);
+    ck_assert_int_ge(cm_unix_ms() - now, 19);
+    ck_assert_int_le(time(NULL) - now / 1000, 5);
+}
+END_TEST
+
+Suite *suite_clock(void)
+{
+    Suite *s = suite_create("clock");
+    TCase *t = tcase_create("clock");
+
+    tcase_add_test(t, writes_instants);
+    tcase_add_test(t, agrees_with_the_c_library_on_every_day);
+    tcase_add_test(t, clocks_go_on);
+    suite_add_tcase(s, t);
+    return s;
+}
