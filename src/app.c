@@ -45,19 +45,22 @@ static void log_problems(const struct cm_problems *problems)
 
 static void setup_log(const struct cm_config *c)
 {
-    struct cm_log_setup setup = { .fd = 2, .level = (enum cm_log_level)c->log.level, .json = c->log.json, .access = c->log.access };
+    struct cm_log_setup setup = {.fd = 2,
+                                 .level = (enum cm_log_level)c->log.level,
+                                 .json = c->log.json,
+                                 .access = c->log.access};
 
     cm_log_setup(&setup);
 }
 
 static struct cm_httpd_setup httpd_setup(const struct cm_config *c)
 {
-    return (struct cm_httpd_setup){ .max_header_bytes = c->server.max_header_bytes,
-                                    .max_body_bytes = c->server.max_body_bytes,
-                                    .header_timeout_ms = c->server.header_timeout_ms,
-                                    .body_timeout_ms = c->server.body_timeout_ms,
-                                    .keepalive_timeout_ms = c->server.keepalive_timeout_ms,
-                                    .max_connections = c->server.max_connections };
+    return (struct cm_httpd_setup){.max_header_bytes = c->server.max_header_bytes,
+                                   .max_body_bytes = c->server.max_body_bytes,
+                                   .header_timeout_ms = c->server.header_timeout_ms,
+                                   .body_timeout_ms = c->server.body_timeout_ms,
+                                   .keepalive_timeout_ms = c->server.keepalive_timeout_ms,
+                                   .max_connections = c->server.max_connections};
 }
 
 /* One descriptor for each client and each upstream connection: the soft limit of many systems is 1024. */
@@ -108,7 +111,8 @@ static void on_drain_over(void *arg)
         app_close(app);
         return;
     }
-    cm_warn("app", "drain_timeout is over: %zu connections are cut", cm_httpd_connections(app->httpd));
+    cm_warn("app", "drain_timeout is over: %zu connections are cut",
+            cm_httpd_connections(app->httpd));
     app->cut = true;
     cm_gateway_cut(app->gateway);
     cm_deadline_set(app->loop, &app->drain, cm_loop_now_ms(app->loop) + CUT_GRACE_MS);
@@ -122,27 +126,31 @@ static void stop(struct app *app)
         return;
     }
     app->draining = true;
-    cm_info("app", "stopping: answers in flight finish first, for at most %lld s", (long long)app->config->server.drain_timeout_ms / 1000);
+    cm_info("app", "stopping: answers in flight finish first, for at most %lld s",
+            (long long)app->config->server.drain_timeout_ms / 1000);
     cm_gateway_drain(app->gateway);
-    cm_deadline_set(app->loop, &app->drain, cm_loop_now_ms(app->loop) + (uint64_t)app->config->server.drain_timeout_ms);
+    cm_deadline_set(app->loop, &app->drain,
+                    cm_loop_now_ms(app->loop) + (uint64_t)app->config->server.drain_timeout_ms);
     cm_httpd_drain(app->httpd, on_idle, app);
 }
 
 /* ---- reload ---- */
 
-static void log_changes(struct cm_arena *arena, const struct cm_config *before, const struct cm_config *after)
+static void log_changes(struct cm_arena *arena, const struct cm_config *before,
+                        const struct cm_config *after)
 {
     size_t restart = 0;
     struct cm_strs changed = cm_config_diff(arena, before, after, &restart);
 
-    cm_info("app", "configuration reloaded: %zu settings changed%s", changed.n, restart ? ", some take effect only after a restart" : "");
+    cm_info("app", "configuration reloaded: %zu settings changed%s", changed.n,
+            restart ? ", some take effect only after a restart" : "");
     for (size_t i = 0; i < changed.n; i++)
         cm_info("app", "changed: " CM_PRI, CM_ARG(changed.v[i]));
 }
 
 static void reload(struct app *app)
 {
-    struct cm_arena texts = { 0 };
+    struct cm_arena texts = {0};
     struct cm_problems problems;
     struct cm_httpd_setup setup;
     struct cm_config *c;
@@ -181,7 +189,7 @@ static void on_signal(void *arg, int number)
 static int listen_all(struct app *app)
 {
     const struct cm_strs *addresses = &app->config->server.listen;
-    struct cm_err err = { 0 };
+    struct cm_err err = {0};
 
     for (size_t i = 0; i < addresses->n; i++) {
         if (cm_httpd_listen(app->httpd, addresses->v[i], &err) < 0) {
@@ -210,25 +218,28 @@ static void log_addresses(const struct app *app)
         cm_warn("app", "auth.open is on: whoever reaches this port uses your accounts");
     else if (open)
         cm_info("app", "no client key is set: open to this machine only");
-    if (c->builtin_demo && c->server.listen.n > 0)
-        cm_info("app",
-                "no configuration file: serving the built-in demo. Try: curl http://" CM_PRI
-                "/v1/chat/completions -H 'Content-Type: application/json' -d '{\"model\":\"demo\",\"messages\":[{\"role\":\"user\",\"content\":\"Hello\"}]}'",
-                CM_ARG(c->server.listen.v[0]));
+    if (c->builtin_demo && c->server.listen.n > 0 &&
+        !cm_str_starts(c->server.listen.v[0], CM_S("unix:")))
+        cm_info(
+            "app",
+            "no configuration file: serving the built-in demo. Try: curl http://" CM_PRI
+            "/v1/chat/completions -H 'Content-Type: application/json' -d '{\"model\":\"demo\",\"messages\":[{\"role\":\"user\",\"content\":\"Hello\"}]}'",
+            CM_ARG(c->server.listen.v[0]));
 }
 
 static int app_open(struct app *app)
 {
     struct cm_httpd_setup setup = httpd_setup(app->config);
     struct cm_httpd_handler handler;
-    struct cm_arena texts = { 0 };
+    struct cm_arena texts = {0};
     struct cm_problems problems;
 
     cm_problems_init(&problems, &texts);
     app->loop = cm_loop_new();
     app->jobs = cm_jobs_new(app->loop);
     app->httpc = cm_httpc_new(app->loop);
-    app->host = (struct cm_host){ .loop = app->loop, .jobs = app->jobs, .transport = cm_transport_httpc(app->httpc) };
+    app->host = (struct cm_host){
+        .loop = app->loop, .jobs = app->jobs, .transport = cm_transport_httpc(app->httpc)};
     cm_deadline_init(&app->drain, on_drain_over, app);
     app->gateway = cm_gateway_new(&app->host, app->config, &problems);
     if (!app->gateway) {
@@ -248,12 +259,13 @@ static int app_open(struct app *app)
 
 int app_run(struct cm_config *config, const struct cm_conf_source *source)
 {
-    struct app app = { .source = source, .config = config };
+    struct app app = {.source = source, .config = config};
     int status;
 
     setup_log(config);
     raise_descriptor_limit();
-    cm_info("app", "chatmux " CM_VERSION " starts with " CM_PRI, CM_ARG(config->file.n ? config->file : CM_S("built-in defaults")));
+    cm_info("app", "chatmux " CM_VERSION " starts with " CM_PRI,
+            CM_ARG(config->file.n ? config->file : CM_S("built-in defaults")));
     status = app_open(&app);
     if (status == 0) {
         cm_loop_run(app.loop);
@@ -262,6 +274,7 @@ int app_run(struct cm_config *config, const struct cm_conf_source *source)
         cm_deadline_clear(app.loop, &app.drain);
         cm_httpd_close(app.httpd);
         cm_gateway_close(app.gateway, on_gateway_closed, &app);
+        cm_loop_run(app.loop); /* until that has come */
     } else {
         on_gateway_closed(&app);
     }

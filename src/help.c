@@ -10,13 +10,16 @@
 static const struct {
     const char *name, *usage, *text;
 } commands[] = {
-    { "serve", "chatmux [serve] [-c FILE]",
-      "Runs the gateway. Without -c: ./chatmux.ini, then /etc/chatmux/chatmux.ini, then built-in defaults, which serve the demo on 127.0.0.1:8080.\n"
-      "SIGHUP reads the file again. SIGTERM lets answers in flight finish; a second one ends at once." },
-    { "check", "chatmux check [-c FILE]", "Reads everything and prints every problem as FILE:LINE: what to do. Exit code 0 or 1." },
-    { "print-config", "chatmux print-config [-c FILE]", "Prints the effective configuration and where each value came from; secrets as fingerprints." },
-    { "version", "chatmux version", "Prints the version." },
-    { "help", "chatmux help [COMMAND | TYPE | config]", "Explains a command, a provider type with its options, or every configuration key." },
+    {"serve", "chatmux [serve] [-c FILE]",
+     "Runs the gateway. Without -c: ./chatmux.ini, then /etc/chatmux/chatmux.ini, then built-in defaults, which serve the demo on 127.0.0.1:8080.\n"
+     "SIGHUP reads the file again. SIGTERM lets answers in flight finish; a second one ends at once."},
+    {"check", "chatmux check [-c FILE]",
+     "Reads everything and prints every problem as FILE:LINE: what to do. Exit code 0 or 1."},
+    {"print-config", "chatmux print-config [-c FILE]",
+     "Prints the effective configuration and where each value came from; secrets as fingerprints."},
+    {"version", "chatmux version", "Prints the version."},
+    {"help", "chatmux help [COMMAND | TYPE | config]",
+     "Explains a command, a provider type with its options, or every configuration key."},
 };
 
 static const struct cm_provider *const adapters[] = {
@@ -27,7 +30,8 @@ static const struct cm_provider *const adapters[] = {
 
 static void print_overview(void)
 {
-    printf("chatmux " CM_VERSION ": your chat accounts behind one OpenAI-compatible base URL\n\nCommands\n");
+    printf("chatmux " CM_VERSION
+           ": your chat accounts behind one OpenAI-compatible base URL\n\nCommands\n");
     for (size_t i = 0; i < CM_COUNT(commands); i++)
         printf("  %s\n", commands[i].usage);
     printf("\nOptions of serve, check and print-config\n"
@@ -49,7 +53,8 @@ static void print_type(const struct cm_provider *p)
     if (p->base_url)
         printf("base_url = %s unless set\n", p->base_url);
     for (const struct cm_option *o = p->options; o && o->name; o++)
-        printf("  x.%s = %s\n      %s%s%s\n", o->name, o->def, o->help, o->choices ? "; one of " : "", o->choices ? o->choices : "");
+        printf("  x.%s = %s\n      %s%s%s\n", o->name, o->def, o->help,
+               o->choices ? "; one of " : "", o->choices ? o->choices : "");
     if (p->n_models > 0)
         printf("Models:");
     for (size_t i = 0; i < p->n_models; i++)
@@ -66,9 +71,12 @@ static void print_keys(void)
         const struct cm_conf_key *k = &cm_conf_keys[i];
 
         if (strcmp(section, k->section) != 0)
-            printf("%s[%s%s]\n", i > 0 ? "\n" : "", k->section, strcmp(k->section, "provider") == 0 || strcmp(k->section, "model") == 0 ? " NAME" : "");
+            printf("%s[%s%s]\n", i > 0 ? "\n" : "", k->section,
+                   strcmp(k->section, "provider") == 0 || strcmp(k->section, "model") == 0 ? " NAME"
+                                                                                           : "");
         section = k->section;
-        printf("  %s = %s\n      %s%s%s%s\n", k->key, k->def ? k->def : "", k->help, k->choices ? "; one of " : "", k->choices ? k->choices : "",
+        printf("  %s = %s\n      %s%s%s%s\n", k->key, k->def ? k->def : "", k->help,
+               k->choices ? "; one of " : "", k->choices ? k->choices : "",
                k->reloadable ? "" : " (takes effect after a restart)");
     }
 }
@@ -96,6 +104,9 @@ int help_print(const char *topic)
         print_type(type);
         return 0;
     }
-    fprintf(stderr, "chatmux: no help on \"%s\"; topics are the commands, config, and the provider types %s\n", topic, cm_provider_names());
+    fprintf(
+        stderr,
+        "chatmux: no help on \"%s\"; topics are the commands, config, and the provider types %s\n",
+        topic, cm_provider_names());
     return -1;
 }

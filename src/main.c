@@ -22,13 +22,13 @@ struct options {
 enum { OPT_LISTEN = 256, OPT_LOG_LEVEL, OPT_SET };
 
 static const struct option long_options[] = {
-    { "config", required_argument, NULL, 'c' },
-    { "listen", required_argument, NULL, OPT_LISTEN },
-    { "log-level", required_argument, NULL, OPT_LOG_LEVEL },
-    { "set", required_argument, NULL, OPT_SET },
-    { "help", no_argument, NULL, 'h' },
-    { "version", no_argument, NULL, 'V' },
-    { NULL, 0, NULL, 0 },
+    {"config", required_argument, NULL, 'c'},
+    {"listen", required_argument, NULL, OPT_LISTEN},
+    {"log-level", required_argument, NULL, OPT_LOG_LEVEL},
+    {"set", required_argument, NULL, OPT_SET},
+    {"help", no_argument, NULL, 'h'},
+    {"version", no_argument, NULL, 'V'},
+    {NULL, 0, NULL, 0},
 };
 
 static void add_set(struct options *o, const char *prefix, const char *value)
@@ -53,27 +53,30 @@ typedef int command_fn(const struct cm_conf_source *source, int argc, char **arg
 static int refuse(const struct cm_problems *problems)
 {
     app_print_problems(problems);
-    fprintf(stderr, "%u problem%s: nothing was started\n", problems->n, problems->n == 1 ? "" : "s");
+    fprintf(stderr, "%u problem%s: nothing was started\n", problems->n,
+            problems->n == 1 ? "" : "s");
     return EXIT_USAGE;
 }
 
 /* The configuration as the gateway would use it, or NULL after its problems were printed. */
 static struct cm_config *load(const struct cm_conf_source *source)
 {
-    struct cm_arena texts = { 0 };
+    struct cm_arena texts = {0};
     struct cm_problems problems;
     struct cm_config *c;
 
     cm_problems_init(&problems, &texts);
     c = cm_config_load(source, &problems);
-    if (c && cm_gateway_check(c, &problems) < 0) {
-        cm_config_unref(c);
-        c = NULL;
-    }
     if (!c)
         refuse(&problems);
     cm_arena_clear(&texts);
     return c;
+}
+
+static void check_providers(void *arg, struct cm_config *config, struct cm_problems *problems)
+{
+    (void)arg;
+    cm_gateway_check(config, problems);
 }
 
 static int no_arguments(const char *command, int argc)
@@ -100,7 +103,8 @@ static int command_check(const struct cm_conf_source *source, int argc, char **a
     (void)argv;
     if (no_arguments("check", argc) || !(c = load(source)))
         return EXIT_USAGE;
-    printf("%s: fine (%zu provider%s, %zu route%s)\n", c->file.n ? c->file.p : "built-in defaults", c->n_providers, c->n_providers == 1 ? "" : "s", c->n_models,
+    printf("%s: fine (%zu provider%s, %zu route%s)\n", c->file.n ? c->file.p : "built-in defaults",
+           c->n_providers, c->n_providers == 1 ? "" : "s", c->n_models,
            c->n_models == 1 ? "" : "s");
     cm_config_unref(c);
     return 0;
@@ -108,7 +112,7 @@ static int command_check(const struct cm_conf_source *source, int argc, char **a
 
 static int command_print_config(const struct cm_conf_source *source, int argc, char **argv)
 {
-    struct cm_buf out = { 0 };
+    struct cm_buf out = {0};
     struct cm_config *c;
 
     (void)argv;
@@ -140,7 +144,8 @@ static const struct {
     const char *name;
     command_fn *run;
 } commands[] = {
-    { "serve", command_serve }, { "check", command_check }, { "print-config", command_print_config }, { "version", command_version }, { "help", command_help },
+    {"serve", command_serve},     {"check", command_check}, {"print-config", command_print_config},
+    {"version", command_version}, {"help", command_help},
 };
 
 static command_fn *command_find(const char *name)
@@ -153,7 +158,8 @@ static command_fn *command_find(const char *name)
         names[i] = commands[i].name;
     }
     near = cm_conf_nearest(cm_str_of(name), names, CM_COUNT(commands));
-    fprintf(stderr, "chatmux: there is no command \"%s\"%s%s%s; see: chatmux help\n", name, near ? ", did you mean \"" : "", near ? near : "", near ? "\"?" : "");
+    fprintf(stderr, "chatmux: there is no command \"%s\"%s%s%s; see: chatmux help\n", name,
+            near ? ", did you mean \"" : "", near ? near : "", near ? "\"?" : "");
     return NULL;
 }
 
@@ -192,8 +198,8 @@ static int read_options(struct options *o, int argc, char **argv)
 
 int main(int argc, char **argv)
 {
-    struct options o = { 0 };
-    struct cm_conf_source source = { 0 };
+    struct options o = {0};
+    struct cm_conf_source source = {0};
     command_fn *run = command_serve;
     int rc = read_options(&o, argc, argv), status = rc < 0 ? EXIT_USAGE : 0;
 
@@ -208,6 +214,7 @@ int main(int argc, char **argv)
         source.file = o.file;
         source.sets = o.sets;
         source.n_sets = o.n_sets;
+        source.check = check_providers;
         status = run ? run(&source, argc, argv) : EXIT_USAGE;
     }
     options_clear(&o);

@@ -1,7 +1,7 @@
 #!/bin/sh
 # Finds or installs what chatmux is built, tested and linted with; README.md beside it has the reasons.
 #
-#   deps.sh [build] [test] [lint] [fuzz] [fresh]      (default: build)
+#   deps.sh [build] [test] [lint] [fuzz] [bench] [fresh]      (default: build)
 #
 # Nothing missing: returns at once and says nothing. Otherwise: one line for each thing that is
 # missing and why, then the distribution's own packages through apt-get (as root, or with sudo).
@@ -25,6 +25,9 @@ die() {
 # --- what is there ------------------------------------------------------------------------------
 
 has_cmd() { command -v "$1" >/dev/null 2>&1; }
+
+# Debian keeps it where only root's PATH looks.
+has_nginx() { has_cmd nginx || [ -x /usr/sbin/nginx ]; }
 
 has_file() { [ -e "$1" ]; }
 
@@ -243,6 +246,19 @@ need_fuzz() {
     need libclang-rt-$clang-dev "libFuzzer and the sanitizers" has_pkg libclang-rt-$clang-dev
 }
 
+need_bench() {
+    has_nginx || nginx_is_new=true
+    need nginx-light "the bare reverse proxy that chatmux is measured against" has_nginx
+    need util-linux "taskset: one core for each side" has_cmd taskset
+}
+
+# Debian starts it as a web server at once; nobody asked for that.
+finish_bench() {
+    if [ "${nginx_is_new:-}" = true ] && [ -d /run/systemd/system ]; then
+        as_root systemctl disable --now nginx >/dev/null 2>&1 || :
+    fi
+}
+
 need_fresh() {
     need debootstrap "makes the bare systems" has_cmd debootstrap
     need debian-archive-keyring "signatures of their packages" \
@@ -260,13 +276,13 @@ is_bookworm || rm -rf "$prefix"
 
 for mode; do
     case $mode in
-    build | test | lint | fuzz | fresh) "need_$mode" ;;
-    *) die "no such mode: $mode (build, test, lint, fuzz, fresh)" ;;
+    build | test | lint | fuzz | bench | fresh) "need_$mode" ;;
+    *) die "no such mode: $mode (build, test, lint, fuzz, bench, fresh)" ;;
     esac
 done
 install_missing
 for mode; do
     case $mode in
-    build | test) "finish_$mode" ;;
+    build | test | bench) "finish_$mode" ;;
     esac
 done

@@ -1,4 +1,5 @@
-/* Reads the configuration: sections and keys of the file, then the environment, then --set, then the checks. */
+/* Reads the configuration: sections and keys of the file, then the environment, then --set, then
+ * the checks. */
 #include "chatmux/base/config.h"
 
 #include "config_int.h"
@@ -9,21 +10,19 @@
 #include <sys/stat.h>
 #include <unistd.h>
 
-#include "chatmux/base/crypto.h"
 #include "chatmux/base/mem.h"
 
 #define FILE_MAX_BYTES ((size_t)4 << 20)
 
 static const char builtin_text[] = "[provider demo]\ntype = demo\n";
 
-extern char **environ;
-
 static const char *read_environ(void *environ_list, const char *name)
 {
     return cm_conf_getenv(environ_list, name);
 }
 
-/* --- another format ------------------------------------------------------------------------------ */
+/* --- another format
+ * ------------------------------------------------------------------------------ */
 
 static const char *format_of_name(struct cm_str file)
 {
@@ -71,7 +70,8 @@ static bool is_foreign(const char *file, struct cm_str text, struct cm_problems 
     return true;
 }
 
-/* --- reading ------------------------------------------------------------------------------------- */
+/* --- reading
+ * ------------------------------------------------------------------------------------- */
 
 static struct cm_config *read_text(const char *file, struct cm_str text, bool builtin,
                                    const struct cm_conf_source *src, struct cm_problems *problems)
@@ -93,12 +93,15 @@ static struct cm_config *read_text(const char *file, struct cm_str text, bool bu
     l.c->file = builtin ? CM_STR_NONE : cm_arena_str(&l.c->arena, cm_str_of(file));
     cm_ini_parse(&l.scratch, file, text, read_environ, (void *)(uintptr_t)l.environ_list, &entries,
                  &n, problems);
-    /* In the order of precedence. The variables of the systems people come from belong between file and environment. */
+    /* In the order of precedence. The variables of the systems people come from belong between
+     * file and environment. */
     cm_conf_add_file(&l, entries, n);
     cm_conf_add_environment(&l);
     cm_conf_add_sets(&l, src->sets, src->n_sets);
     cm_conf_build(&l);
     cm_conf_check(&l);
+    if (src->check)
+        src->check(src->check_arg, l.c, problems);
 
     cm_ini_wipe(entries, n);
     for (size_t i = 0; i < l.n; i++)

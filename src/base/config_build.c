@@ -1,4 +1,5 @@
-/* From the entries of a file to values: finds each key's row, makes providers and models, applies every source in its turn. */
+/* From the entries of a file to values: finds each key's row, makes providers and models, applies
+ * every source in its turn. */
 #include "config_int.h"
 
 #include <stdlib.h>
@@ -47,7 +48,8 @@ bool cm_conf_is_open_key(struct cm_str key)
     return cm_str_starts(key, CM_S("header.")) || cm_str_starts(key, CM_S("x."));
 }
 
-/* Provider names are part of model names, header values and URLs; both stand in a [section] and before "=". */
+/* Provider names are part of model names, header values and URLs; both stand in a [section] and
+ * before "=". */
 static bool is_name(struct cm_str name, bool provider)
 {
     for (size_t i = 0; i < name.n; i++) {
@@ -82,7 +84,8 @@ bool cm_conf_is_option_name(struct cm_str s)
     return s.n > 0;
 }
 
-/* Something that was meant as a value may stand where a key belongs: what is long or odd is not told. */
+/* Something that was meant as a value may stand where a key belongs: what is long or odd is not
+ * told. */
 static bool may_be_told(struct cm_str key)
 {
     return key.n <= 32 && cm_conf_is_option_name(key);
@@ -136,7 +139,8 @@ void cm_conf_add_setting(struct cm_conf_load *l, struct cm_conf_setting s, struc
     l->settings[l->n++] = s;
 }
 
-/* --- the file's sections ------------------------------------------------------------------------- */
+/* --- the file's sections
+ * ------------------------------------------------------------------------- */
 
 struct section {
     bool known;
@@ -237,7 +241,8 @@ void cm_conf_add_file(struct cm_conf_load *l, const struct cm_ini_entry *entries
                        "or type = openai and credentials");
 }
 
-/* --- from settings to values --------------------------------------------------------------------- */
+/* --- from settings to values
+ * --------------------------------------------------------------------- */
 
 static void apply_defaults(struct cm_conf_load *l, const struct cm_conf_scope *scope)
 {
@@ -336,7 +341,8 @@ static void make_origins(struct cm_config *c)
     o->fixed = CM_ARENA_ARRAY(&c->arena, struct cm_str, cm_conf_keys_n);
     o->providers = CM_ARENA_ARRAY(&c->arena, struct cm_str *, c->n_providers);
     for (size_t i = 0; i < c->n_providers; i++)
-        o->providers[i] = CM_ARENA_ARRAY(&c->arena, struct cm_str, cm_conf_keys_n);
+        c->providers[i].origins = o->providers[i] =
+            CM_ARENA_ARRAY(&c->arena, struct cm_str, cm_conf_keys_n);
     o->models = CM_ARENA_ARRAY(&c->arena, struct cm_str *, c->n_models);
     for (size_t i = 0; i < c->n_models; i++)
         o->models[i] = CM_ARENA_ARRAY(&c->arena, struct cm_str, cm_conf_keys_n);
@@ -397,4 +403,13 @@ void cm_conf_build(struct cm_conf_load *l)
     resolve_state_dir(l);
     c->log.json = c->log.format == 1;
     c->auth.open_here = !c->auth.open && c->auth.keys.n == 0;
+}
+
+struct cm_str cm_provider_where(const struct cm_provider_conf *p, const char *key)
+{
+    const struct cm_conf_key *row = cm_conf_row(CM_S("provider"), cm_str_of(key));
+
+    CM_ASSERT(row);
+    return p->origins && p->origins[row - cm_conf_keys].n > 0 ? p->origins[row - cm_conf_keys]
+                                                              : p->where;
 }

@@ -31,7 +31,8 @@ static struct cm_str env_form(struct cm_arena *a, struct cm_str s)
     return cm_str(z, s.n);
 }
 
-/* The key whose form in the environment is `form`, as the table writes it; empty when the section has none. */
+/* The key whose form in the environment is `form`, as the table writes it; empty when the section
+ * has none. */
 static struct cm_str key_of_form(struct cm_arena *a, struct cm_str section, struct cm_str form)
 {
     for (size_t i = 0; i < cm_conf_keys_n; i++) {
@@ -43,7 +44,8 @@ static struct cm_str key_of_form(struct cm_arena *a, struct cm_str section, stru
     return CM_STR_NONE;
 }
 
-/* The environment cannot tell "." from "_" or "-": a header or option that a file gave to the provider is meant when the forms agree; else we choose the usual spelling. */
+/* The environment cannot tell "." from "_" or "-": a header or option that a file gave to the
+ * provider is meant when the forms agree; else we choose the usual spelling. */
 static struct cm_str open_key_of_form(struct cm_conf_load *l, size_t provider, struct cm_str form)
 {
     bool header = cm_str_starts(form, CM_S("HEADER_"));
@@ -131,14 +133,16 @@ static void add_provider_variable(struct cm_conf_load *l, struct cm_conf_setting
     }
 }
 
-/* Kubernetes puts the address of every service of a name space there: CHATMUX_SERVER_PORT for one called chatmux-server. */
+/* Kubernetes puts the address of every service of a name space there: CHATMUX_SERVER_PORT for one
+ * called chatmux-server. */
 static bool is_service_link(struct cm_str key)
 {
     return cm_str_starts(key, CM_S("SERVICE_HOST")) || cm_str_starts(key, CM_S("SERVICE_PORT")) ||
            cm_str_eq(key, CM_S("PORT")) || cm_str_starts(key, CM_S("PORT_"));
 }
 
-/* `form` is what follows CHATMUX_. Other variables of ours (CHATMUX_ADMIN_URL …) begin with no section's name. */
+/* `form` is what follows CHATMUX_. Other variables of ours (CHATMUX_ADMIN_URL …) begin with no
+ * section's name. */
 static void add_variable(struct cm_conf_load *l, struct cm_conf_setting s, struct cm_str form)
 {
     struct cm_str key = form, section = cm_str_cut(&key, '_'), known;
@@ -207,7 +211,8 @@ static struct cm_str name_at(const struct cm_conf_load *l, enum cm_conf_scope_ki
     return kind == CM_SCOPE_PROVIDER ? l->c->providers[i].name : l->c->models[i].name;
 }
 
-/* provider.NAME.key, model.NAME.key: names may hold dots, so the longest name that leaves a key we know is meant. */
+/* provider.NAME.key, model.NAME.key: names may hold dots, so the longest name that leaves a key we
+ * know is meant. */
 static void add_named_set(struct cm_conf_load *l, struct cm_conf_setting s, struct cm_str section,
                           struct cm_str rest)
 {

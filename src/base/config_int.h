@@ -1,4 +1,5 @@
-/* What the files of the configuration share: settings on their way into a snapshot, and the slots of the table in it. */
+/* What the files of the configuration share: settings on their way into a snapshot, and the slots
+ * of the table in it. */
 #ifndef CHATMUX_BASE_CONFIG_INT_H
 #define CHATMUX_BASE_CONFIG_INT_H
 
@@ -6,7 +7,8 @@
 
 enum cm_conf_scope_kind { CM_SCOPE_FIXED, CM_SCOPE_PROVIDER, CM_SCOPE_MODEL };
 
-/* A fixed part of the configuration, one provider or one model: what the offsets of its rows count from. */
+/* A fixed part of the configuration, one provider or one model: what the offsets of its rows count
+ * from. */
 struct cm_conf_scope {
     enum cm_conf_scope_kind kind;
     struct cm_str name;     /* of the provider or model */
@@ -59,7 +61,8 @@ struct cm_str cm_conf_nearest_key(struct cm_str section, struct cm_str key);
 /* Where a row's value stands in a scope. */
 void *cm_conf_slot(const struct cm_conf_scope *scope, const struct cm_conf_key *row);
 
-/* Reads a value into its slot; texts are copied into `arena`. *err says what is expected, with the value unless it is secret. */
+/* Reads a value into its slot; texts are copied into `arena`. *err says what is expected, with the
+ * value unless it is secret. */
 int cm_conf_read(struct cm_arena *arena, const struct cm_conf_key *row, struct cm_str value,
                  struct cm_strs items, void *slot, struct cm_err *err);
 /* The value in a slot as one would write it on one line; not for lists. */

@@ -161,7 +161,7 @@ static int check_range(const struct cm_conf_key *row, int64_t value, struct cm_e
 static int read_number(const struct cm_conf_key *row, struct cm_str value, int64_t *out,
                        struct cm_err *err)
 {
-    int64_t number;
+    int64_t number = 0;
     int r;
 
     if (row->type == CM_CONF_INT)
@@ -321,7 +321,8 @@ bool cm_conf_equal(const struct cm_conf_key *row, const void *a, const void *b)
     return *(const int64_t *)a == *(const int64_t *)b;
 }
 
-/* What stands before the last '@' and behind "://", if that is there: rather too much than too little. */
+/* What stands before the last '@' and behind "://", if that is there: rather too much than too
+ * little. */
 static struct cm_str find_userinfo(struct cm_str url)
 {
     size_t scheme = cm_str_find(url, CM_S("://")), at = url.n;

@@ -84,14 +84,15 @@ int cm_http_date_parse(struct cm_str text, int64_t *unix_s)
         return -1;
     cm_str_copy(z, sizeof(z), text);
     for (size_t i = 0; i < sizeof(forms) / sizeof(forms[0]); i++) {
-        struct tm tm = { 0 };
+        struct tm tm = {0};
         const char *end = strptime(z, forms[i], &tm);
         const int day = tm.tm_mday;
 
         if (!end || *end != '\0')
             continue;
         *unix_s = (int64_t)timegm(&tm);
-        return tm.tm_mday == day ? 0 : -1; /* timegm() makes the 2nd of March of a 30th of February */
+        return tm.tm_mday == day ? 0
+                                 : -1; /* timegm() makes the 2nd of March of a 30th of February */
     }
     return -1;
 }

@@ -1,4 +1,5 @@
-/* INI reader: one pass over the lines; a key is finished when something follows that does not continue it. */
+/* INI reader: one pass over the lines; a key is finished when something follows that does not
+ * continue it. */
 #include "chatmux/base/ini.h"
 
 #include <stdarg.h>
@@ -71,7 +72,8 @@ static bool is_blank(char c)
     return c == ' ' || c == '\t';
 }
 
-/* Reads a quoted string at the beginning of s ("" inside stands for one quote); returns its length with both quotes, or 0 when there is none. */
+/* Reads a quoted string at the beginning of s ("" inside stands for one quote); returns its length
+ * with both quotes, or 0 when there is none. */
 static size_t read_quoted(struct cm_arena *arena, struct cm_str s, struct cm_str *out)
 {
     size_t end = 1, n = 0;
@@ -104,7 +106,8 @@ static void split_line(struct pieces *out, struct cm_arena *arena, struct cm_str
         pieces_add(out, line, false);
 }
 
-/* The next comma, or the end; where variables are still to be expanded, their defaults may hold commas. */
+/* The next comma, or the end; where variables are still to be expanded, their defaults may hold
+ * commas. */
 static size_t find_comma(struct cm_str s, bool variables)
 {
     size_t i = 0;
@@ -218,7 +221,8 @@ static bool is_variable_name(struct cm_str s)
     return s.n > 0;
 }
 
-/* `inside` is what stands between the braces. NULL when `value` was found, else what to say about it. */
+/* `inside` is what stands between the braces. NULL when `value` was found, else what to say about
+ * it. */
 static const char *look_up(struct ini *ini, struct cm_str inside, struct cm_str *name,
                            struct cm_str *value)
 {
@@ -243,7 +247,8 @@ static const char *look_up(struct ini *ini, struct cm_str inside, struct cm_str 
     return NULL;
 }
 
-/* Replaces variables; what they bring in is not looked at again. `tell` false: problems were told before. */
+/* Replaces variables; what they bring in is not looked at again. `tell` false: problems were told
+ * before. */
 static struct cm_str expand(struct ini *ini, struct cm_str s, int line, bool tell)
 {
     struct cm_buf out = {0};
@@ -426,7 +431,8 @@ static void continue_key(struct ini *ini, struct cm_str line)
 {
     if (ini->key_state != IN_KEY)
         return; /* what it continues has been complained about */
-    /* finish_key() finds the line number of a piece by its place, so lines without text keep theirs */
+    /* finish_key() finds the line number of a piece by its place, so lines without text keep
+     * theirs */
     while (ini->key.line + (int)ini->lines.n < ini->line)
         pieces_add(&ini->lines, CM_STR_NONE, false);
     pieces_add(&ini->lines, line, false);

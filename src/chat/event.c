@@ -69,7 +69,7 @@ void cm_event_put_markdown(const struct cm_event *image, struct cm_buf *out)
 
         /* these would end the address, or the line */
         if (c <= ' ' || c == '(' || c == ')' || c == '<' || c == '>' || c == 0x7f) {
-            const char escape[3] = { '%', hex[c >> 4], hex[c & 0xf] };
+            const char escape[3] = {'%', hex[c >> 4], hex[c & 0xf]};
 
             cm_buf_append(out, cm_str(escape, sizeof(escape)));
         } else {
@@ -79,7 +79,8 @@ void cm_event_put_markdown(const struct cm_event *image, struct cm_buf *out)
     cm_buf_put(out, ')');
 }
 
-/* Adapters number choices and calls without gaps; these bound what an upstream's own numbers can make us allocate. */
+/* Adapters number choices and calls without gaps; these bound what an upstream's own numbers can
+ * make us allocate. */
 #define CHOICES_MAX 128
 #define CALLS_MAX 1024
 #define ITEM_OVERHEAD 64 /* bytes counted for a call or a citation besides its text */
@@ -103,7 +104,7 @@ static struct cm_call_acc *call_at(struct cm_choice_acc *c, int index)
             c->cap_calls = c->cap_calls ? c->cap_calls * 2 : 4;
             c->calls = cm_realloc(c->calls, c->cap_calls * sizeof(*c->calls));
         }
-        c->calls[c->n_calls++] = (struct cm_call_acc){ 0 };
+        c->calls[c->n_calls++] = (struct cm_call_acc){0};
     }
     return &c->calls[index];
 }
@@ -135,7 +136,7 @@ static void add_citation(struct cm_choice_acc *c, const struct cm_event *ev)
         c->cap_citations = c->cap_citations ? c->cap_citations * 2 : 4;
         c->citations = cm_realloc(c->citations, c->cap_citations * sizeof(*c->citations));
     }
-    c->citations[c->n_citations++] = (struct cm_citation){ own(ev->url), own(ev->name) };
+    c->citations[c->n_citations++] = (struct cm_citation){own(ev->url), own(ev->name)};
 }
 
 int cm_answer_add(struct cm_answer *a, const struct cm_event *ev, struct cm_err *err)
@@ -148,8 +149,8 @@ int cm_answer_add(struct cm_answer *a, const struct cm_event *ev, struct cm_err 
         return 0;
     }
     if (ev->choice < 0 || ev->choice >= CHOICES_MAX || ev->index < 0 || ev->index >= CALLS_MAX)
-        return cm_fail(err, CM_ERR_UPSTREAM_DOWN, "the upstream numbered a part of its answer %d/%d",
-                       ev->choice, ev->index);
+        return cm_fail(err, CM_ERR_UPSTREAM_DOWN,
+                       "the upstream numbered a part of its answer %d/%d", ev->choice, ev->index);
     if (bytes + ITEM_OVERHEAD > CM_ANSWER_MAX - a->bytes)
         return cm_fail(err, CM_ERR_UPSTREAM_DOWN, "the answer has more than %d MiB",
                        CM_ANSWER_MAX / (1024 * 1024));
@@ -213,5 +214,5 @@ void cm_answer_clear(struct cm_answer *a)
     for (size_t i = 0; i < a->n_choices; i++)
         choice_clear(&a->choices[i]);
     free(a->choices);
-    *a = (struct cm_answer){ 0 };
+    *a = (struct cm_answer){0};
 }

@@ -24,17 +24,17 @@ struct route {
 struct cm_models {
     const struct cm_offer *offers; /* borrowed */
     size_t n_offers;
-    size_t *by_priority;           /* indexes of all offers, lower priority first */
-    struct entry *entries;         /* by name, then by priority, then in the order of the offers */
+    size_t *by_priority;   /* indexes of all offers, lower priority first */
+    struct entry *entries; /* by name, then by priority, then in the order of the offers */
     size_t n_entries;
     struct route *routes;
     size_t n_routes;
-    struct cm_map first_of;        /* name -> its first entry */
-    struct cm_map offer_of;        /* provider -> its offer */
-    struct cm_map route_of;        /* name -> struct route */
+    struct cm_map first_of; /* name -> its first entry */
+    struct cm_map offer_of; /* provider -> its offer */
+    struct cm_map route_of; /* name -> struct route */
     struct cm_model_listed *list;
     size_t n_list;
-    struct cm_arena arena;         /* holds the arrays */
+    struct cm_arena arena; /* holds the arrays */
 };
 
 #define ANY_OFFER SIZE_MAX
@@ -52,8 +52,8 @@ static bool wish_strip(struct wish *w, unsigned allowed)
         struct cm_str suffix;
         unsigned feature;
     } modifiers[] = {
-        { CM_S_INIT("-search"), CM_MODEL_SEARCH },
-        { CM_S_INIT("-thinking"), CM_MODEL_THINKING },
+        {CM_S_INIT("-search"), CM_MODEL_SEARCH},
+        {CM_S_INIT("-thinking"), CM_MODEL_THINKING},
     };
 
     for (size_t i = 0; i < CM_COUNT(modifiers); i++) {
@@ -74,7 +74,9 @@ static struct cm_target make_target(const struct cm_models *m, size_t offer,
 {
     return (struct cm_target){
         .provider = offer,
-        .model = !row ? w->base : row->upstream.n > 0 ? row->upstream : row->name,
+        .model = !row                  ? w->base
+                 : row->upstream.n > 0 ? row->upstream
+                                       : row->name,
         .row = row,
         .priority = m->offers[offer].priority,
         .weight = m->offers[offer].weight,
@@ -119,7 +121,7 @@ static size_t find_any(const struct cm_models *m, struct cm_arena *arena, size_t
 
     for (size_t i = 0; i < m->n_offers && name.n > 0; i++) {
         const size_t offer = m->by_priority[i];
-        struct wish w = { .base = name };
+        struct wish w = {.base = name};
 
         if (!m->offers[offer].any || (only != ANY_OFFER && only != offer))
             continue;
@@ -134,11 +136,12 @@ static size_t find_any(const struct cm_models *m, struct cm_arena *arena, size_t
     return n;
 }
 
-/* A name without a provider in front, at all providers or at one. The name as it is wins over any modifiers read out of it. */
+/* A name without a provider in front, at all providers or at one. The name as it is wins over
+ * any modifiers read out of it. */
 static size_t find_bare(const struct cm_models *m, struct cm_arena *arena, size_t only,
                         struct cm_str name, struct cm_target **out)
 {
-    struct wish w = { .base = name };
+    struct wish w = {.base = name};
     size_t n;
 
     do {
@@ -149,7 +152,8 @@ static size_t find_bare(const struct cm_models *m, struct cm_arena *arena, size_
     return find_any(m, arena, only, name, out);
 }
 
-/* Index of the provider in front of the first slash, with what follows in *rest; ANY_OFFER when none is named. */
+/* Index of the provider in front of the first slash, with what follows in *rest; ANY_OFFER when
+ * none is named. */
 static size_t pinned_offer(const struct cm_models *m, struct cm_str name, struct cm_str *rest)
 {
     struct cm_str provider;
@@ -166,7 +170,7 @@ static size_t pinned_offer(const struct cm_models *m, struct cm_str name, struct
     return ANY_OFFER;
 }
 
-#define SUGGEST_MAX 100 /* longest name that a suggestion is looked for: the search takes quadratic time */
+#define SUGGEST_MAX 100 /* longest name with a suggestion: the search takes quadratic time */
 #define SHOWN_MAX 80
 
 static int not_found(const struct cm_models *m, struct cm_arena *arena, size_t only,
@@ -206,7 +210,7 @@ size_t cm_models_find(const struct cm_models *m, struct cm_arena *arena, struct 
                       struct cm_target **out, struct cm_err *err)
 {
     const struct route *route = cm_map_get(&m->route_of, name);
-    const struct wish exact = { .base = name };
+    const struct wish exact = {.base = name};
     struct cm_str rest;
     size_t only, n;
 
@@ -291,7 +295,8 @@ static void add_offers(struct cm_models *m)
     }
 }
 
-/* Sorts the entries, drops the second of two rows of one name at one provider, and makes the map. */
+/* Sorts the entries, drops the second of two rows of one name at one provider, and makes the
+ * map. */
 static void index_entries(struct cm_models *m)
 {
     size_t n = 0;
@@ -322,10 +327,11 @@ static void unknown_provider(const struct cm_models *m, const struct cm_model_co
         names[i] = cm_arena_z(problems->arena, m->offers[i].provider);
     nearest = cm_conf_nearest(provider, names, m->n_offers);
     cm_problem_add(problems, conf->where,
-                   "model." CM_PRI ".targets: '" CM_PRI "' must be PROVIDER/MODEL [weight=N]; there is no "
+                   "model." CM_PRI ".targets: '" CM_PRI
+                   "' must be PROVIDER/MODEL [weight=N]; there is no "
                    "provider '" CM_PRI "'%s%s%s",
-                   CM_ARG(conf->name), CM_ARG(target), CM_ARG(provider), nearest ? ", did you mean '" : "",
-                   nearest ? nearest : "", nearest ? "'?" : "");
+                   CM_ARG(conf->name), CM_ARG(target), CM_ARG(provider),
+                   nearest ? ", did you mean '" : "", nearest ? nearest : "", nearest ? "'?" : "");
 }
 
 /* "provider/model weight=3" */
@@ -339,9 +345,10 @@ static bool read_target(struct cm_models *m, const struct cm_model_conf *conf, s
 
     weight = cm_str_trim(weight);
     if (weight.n > 0 && (!cm_str_starts(weight, CM_S("weight=")) ||
-                         !cm_str_to_u64(cm_str_from(weight, 7), 1000000, &value) || value == 0)) {
+                         !cm_str_to_u64(cm_str_from(weight, 7), 1000, &value) || value == 0)) {
         cm_problem_add(problems, conf->where,
-                       "model." CM_PRI ".targets: after '" CM_PRI "' only weight=1 … weight=1000000 may stand, "
+                       "model." CM_PRI ".targets: after '" CM_PRI
+                       "' only weight=1 … weight=1000 may stand, "
                        "not '" CM_PRI "'",
                        CM_ARG(conf->name), CM_ARG(name), CM_ARG(weight));
         return false;
@@ -361,7 +368,7 @@ static bool read_target(struct cm_models *m, const struct cm_model_conf *conf, s
         *out = found[0];
     } else {
         /* The operator may know a model that the list does not have (yet): the upstream decides. */
-        const struct wish as_written = { .base = rest };
+        const struct wish as_written = {.base = rest};
 
         *out = make_target(m, only, NULL, &as_written);
     }
@@ -407,15 +414,14 @@ static void make_list(struct cm_models *m)
 {
     m->list = CM_ARENA_ARRAY(&m->arena, struct cm_model_listed, m->n_entries + m->n_routes);
     for (size_t i = 0; i < m->n_routes; i++)
-        m->list[m->n_list++] = (struct cm_model_listed){ .id = m->routes[i].conf->name,
-                                                         .owner = CM_S("chatmux") };
+        m->list[m->n_list++] =
+            (struct cm_model_listed){.id = m->routes[i].conf->name, .owner = CM_S("chatmux")};
     for (size_t i = 0; i < m->n_entries; i++) {
         const struct entry *e = &m->entries[i];
 
         if (cm_map_get(&m->first_of, e->name) == e && !cm_map_get(&m->route_of, e->name))
-            m->list[m->n_list++] = (struct cm_model_listed){ .id = e->name,
-                                                             .owner = m->offers[e->offer].owner,
-                                                             .row = e->row };
+            m->list[m->n_list++] = (struct cm_model_listed){
+                .id = e->name, .owner = m->offers[e->offer].owner, .row = e->row};
     }
     if (m->n_list > 0)
         qsort(m->list, m->n_list, sizeof(*m->list), listed_order);

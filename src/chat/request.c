@@ -27,7 +27,7 @@ static struct cm_str keep(struct cm_arena *arena, struct cm_buf *text)
 
 struct cm_str cm_msg_text(struct cm_arena *arena, const struct cm_msg *msg)
 {
-    struct cm_buf joined = { 0 };
+    struct cm_buf joined = {0};
     struct cm_str only = CM_STR_NONE;
     size_t n = 0;
 
@@ -58,8 +58,9 @@ const struct cm_msg *cm_chat_last(const struct cm_chat *chat, enum cm_role role)
     return NULL;
 }
 
-/* English takes about four bytes a token; two-byte letters (Greek, Cyrillic) two characters; Han, kana and Hangul a bit less than
- * one token each; what lies beyond (emoji) two. Counted in quarters. */
+/* English takes about four bytes a token; two-byte letters (Greek, Cyrillic) two characters;
+ * Han, kana and Hangul a bit less than one token each; what lies beyond (emoji) two. Counted in
+ * quarters. */
 int64_t cm_estimate_tokens(struct cm_str text)
 {
     uint64_t quarters = 0;
@@ -145,7 +146,7 @@ static void put_turn(struct cm_buf *out, const struct cm_msg *msg)
 
 struct cm_str cm_chat_flatten(struct cm_arena *arena, const struct cm_chat *chat)
 {
-    struct cm_buf out = { 0 };
+    struct cm_buf out = {0};
 
     if (chat->n_msgs == 1 && chat->msgs[0].role == CM_ROLE_USER)
         return cm_msg_text(arena, &chat->msgs[0]);

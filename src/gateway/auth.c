@@ -14,12 +14,13 @@ static struct cm_str without_bearer(struct cm_str value)
 static struct cm_str key_of_query(struct cm_req *req)
 {
     struct cm_str rest = req->query;
-    struct cm_buf plain = { 0 };
+    struct cm_buf plain = {0};
     struct cm_str found = CM_STR_NONE;
 
     while (rest.n > 0) {
         struct cm_str value = cm_str_cut(&rest, '&'), name = cm_str_cut(&value, '=');
 
+        cm_buf_reset(&plain);
         if (cm_str_eq(name, CM_S("key")) && cm_percent_decode(&plain, value, true) == 0) {
             found = cm_arena_str(&req->arena, cm_buf_str(&plain));
             break;
@@ -71,7 +72,8 @@ static struct cm_str host_name(struct cm_str host)
 
 static bool is_this_machine(struct cm_str name)
 {
-    return cm_str_eq_nocase(name, CM_S("localhost")) || cm_str_eq(name, CM_S("127.0.0.1")) || cm_str_eq(name, CM_S("[::1]"));
+    return cm_str_eq_nocase(name, CM_S("localhost")) || cm_str_eq(name, CM_S("127.0.0.1")) ||
+           cm_str_eq(name, CM_S("[::1]"));
 }
 
 static bool origin_allowed(const struct snapshot *s, const struct cm_req *req, struct cm_str origin)
@@ -89,31 +91,46 @@ static bool origin_allowed(const struct snapshot *s, const struct cm_req *req, s
 
 /* Any web page in the operator's browser can reach an open gateway on this machine, by its address or by a name that is bound to it anew: only requests
  * that name this machine and come from no foreign page are served. Beyond this machine the operator said so, and names are not ours to judge. */
-static int open_check(const struct snapshot *s, const struct cm_req *req, struct cm_err *err)
+int auth_check_open(const struct snapshot *s, const struct cm_req *req, struct cm_err *err)
 {
-    struct cm_str host = cm_req_header(req, CM_S("host")), origin = cm_req_header(req, CM_S("origin"));
+    struct cm_str host = cm_req_header(req, CM_S("host")),
+                  origin = cm_req_header(req, CM_S("origin"));
 
-    if (s->loopback_only && !cm_str_eq(req->peer, CM_S("unix")) && host.n > 0 && !is_this_machine(host_name(host)))
-        return cm_fail(err, CM_ERR_FORBIDDEN, "this gateway is open to its own machine only: use localhost or 127.0.0.1, not \"" CM_PRI "\", or set auth.keys",
-                       CM_ARG(cm_str_head(host, 80)));
+    if (s->loopback_only && !cm_str_eq(req->peer, CM_S("unix")) && host.n > 0 &&
+        !is_this_machine(host_name(host)))
+        return cm_fail(
+            err, CM_ERR_FORBIDDEN,
+            "this gateway is open to its own machine only: use localhost or 127.0.0.1, not \"" CM_PRI
+            "\", or set auth.keys",
+            CM_ARG(cm_str_head(host, 80)));
     if (origin.n > 0 && !origin_allowed(s, req, origin))
-        return cm_fail(err, CM_ERR_FORBIDDEN, "a page of " CM_PRI " may not use this open gateway: set auth.keys, or add the page to server.cors_origins",
-                       CM_ARG(cm_str_head(origin, 80)));
+        return cm_fail(
+            err, CM_ERR_FORBIDDEN,
+            "a page of " CM_PRI
+            " may not use this open gateway: set auth.keys, or add the page to server.cors_origins",
+            CM_ARG(cm_str_head(origin, 80)));
     return 0;
 }
 
-int auth_check(const struct snapshot *s, struct cm_req *req, struct cm_str *key_name, struct cm_err *err)
+bool auth_is_open(const struct snapshot *s)
+{
+    return s->keys_by_digest.n == 0 || s->config->auth.open;
+}
+
+int auth_check(const struct snapshot *s, struct cm_req *req, struct cm_str *key_name,
+               struct cm_err *err)
 {
     struct cm_str key = key_of(req);
     unsigned char digest[CM_SHA256_SIZE];
     const struct client_key *known;
 
-    if (s->keys_by_digest.n == 0 || s->config->auth.open) {
+    if (auth_is_open(s)) {
         *key_name = CM_S("open");
-        return open_check(s, req, err);
+        return auth_check_open(s, req, err);
     }
     if (key.n == 0)
-        return cm_fail(err, CM_ERR_UNAUTHORIZED, "no API key given: send one as \"Authorization: Bearer …\"");
+        return cm_fail(err, CM_ERR_UNAUTHORIZED,
+                       "no API key given: send one as \"Authorization: Bearer …\"");
     cm_sha256(key, digest);
     known = cm_map_get(&s->keys_by_digest, cm_str((const char *)digest, sizeof(digest)));
     if (!known)

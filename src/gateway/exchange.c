@@ -112,7 +112,6 @@ static void drop_attempt(struct exchange *ex, const struct cm_err *verdict)
 static void note_bytes(struct exchange *ex)
 {
     ex->bytes_in = ex->req->bytes_in;
-    ex->bytes_out = ex->req->bytes_out;
 }
 
 static void finish_response(struct exchange *ex, bool clean)
@@ -138,7 +137,7 @@ void exchange_answer(struct exchange *ex, int status, struct cm_str content_type
     respond_add(&r, CM_S("content-type"), content_type);
     ex->status = status;
     note_bytes(ex);
-    ex->bytes_out += body.n;
+    ex->bytes_out = body.n;
     cm_resp_send(ex->req, status, r.v, r.n, body);
     exchange_end(ex, OUTCOME_OK, NULL);
 }
@@ -174,6 +173,7 @@ static void write_out(struct exchange *ex, struct cm_str bytes)
 {
     if (!ex->req || bytes.n == 0)
         return;
+    ex->bytes_out += bytes.n;
     if (cm_resp_write(ex->req, bytes) > CM_HTTPD_HIGH && ex->attempt)
         attempt_pause(ex->attempt, true);
 }
@@ -256,8 +256,9 @@ void exchange_flush(struct exchange *ex)
 
 static bool passes(struct cm_str name)
 {
-    static const struct cm_str prefixes[] = {CM_S_INIT("x-ratelimit-"), CM_S_INIT("openai-"),
-                                             CM_S_INIT("anthropic-ratelimit-")};
+    static const struct cm_str prefixes[] = {
+        CM_S_INIT("x-ratelimit-"), CM_S_INIT("openai-processing-ms"), CM_S_INIT("openai-version"),
+        CM_S_INIT("anthropic-ratelimit-")};
 
     for (size_t i = 0; i < CM_COUNT(prefixes); i++)
         if (cm_str_starts_nocase(name, prefixes[i]))
@@ -290,7 +291,6 @@ static void first_meaning(struct exchange *ex)
 {
     if (ex->first_us == 0) {
         ex->first_us = cm_mono_us();
-        ex->upstream_us = ex->first_us - ex->asked_us;
     }
 }
 
@@ -351,9 +351,8 @@ static void whole_event(struct exchange *ex, const struct cm_event *ev)
         respond_begin(&r, ex);
         respond_add(&r, CM_S("content-type"), CM_S("application/json"));
         ex->status = 200;
-        ex->upstream_us = cm_mono_us() - ex->asked_us;
         note_bytes(ex);
-        ex->bytes_out += ev->text.n;
+        ex->bytes_out = ev->text.n;
         cm_resp_send(ex->req, 200, r.v, r.n, ev->text);
         ex->req = NULL;
     }
@@ -395,25 +394,23 @@ static void forget_attempt(struct exchange *ex)
 /* Every credential and target was tried. `err`: why the last lease was refused. */
 static void give_up(struct exchange *ex, const struct cm_err *err)
 {
-    struct cm_err last = ex->attempts > 0 ? ex->last : *err;
+    struct cm_err told = ex->last ? *ex->last : *err;
 
-    if (ex->attempts == 0 &&
-        err->retry_after_s > 0) { /* to the client that is a limit like any other */
-        cm_fail(&last, CM_ERR_RATE_LIMITED, "%s", err->msg);
-        last.retry_after_s = err->retry_after_s;
-    }
-    if (ex->limited.cls != CM_ERR_NONE && err->retry_after_s > 0)
-        last =
-            ex->limited; /* of several reasons the one that ends by itself is the most useful to the client */
-    if (ex->attempts > 0 && cm_err_info(last.cls)->cred == CM_CRED_COOL && err->retry_after_s > 0)
-        last.retry_after_s = err->retry_after_s;
-    fail(ex, &last, true);
+    if (!ex->last && err->cls == CM_ERR_NO_CREDENTIAL && err->retry_after_s > 0)
+        cm_fail(&told, CM_ERR_RATE_LIMITED, "%s",
+                err->msg); /* to the client a limit like any other */
+    if (ex->limited && err->retry_after_s > 0)
+        told = *ex->limited; /* of several reasons the one that ends by itself is the most useful */
+    if (err->retry_after_s > 0 && cm_err_info(told.cls)->cred == CM_CRED_COOL)
+        told.retry_after_s = err->retry_after_s;
+    fail(ex, &told, true);
 }
 
 static void wait_for(struct exchange *ex, uint64_t ms)
 {
-    ex->tried.n =
-        0; /* what has changed meanwhile may be tried again; what has not, the pool refuses */
+    if (ex->tried)
+        ex->tried->n =
+            0; /* what has changed meanwhile may be tried again; what has not, the pool refuses */
     cm_deadline_set(loop_of(ex), &ex->wait, cm_loop_now_ms(loop_of(ex)) + ms);
 }
 
@@ -437,7 +434,7 @@ static void target_spent(struct exchange *ex, const struct cm_err *err)
     const struct cm_config *c = ex->snap->config;
     uint64_t now_ms = cm_loop_now_ms(loop_of(ex)), return_ms = (uint64_t)err->retry_after_s * 1000;
 
-    if (ex->attempts > 0 && cm_err_info(ex->last.cls)->next == CM_NEXT_RETRY &&
+    if (ex->last && cm_err_info(ex->last->cls)->next == CM_NEXT_RETRY &&
         ex->retries < (unsigned)c->retry.retries) {
         wait_for(ex, backoff_ms(ex));
         ex->retries++;
@@ -445,7 +442,8 @@ static void target_spent(struct exchange *ex, const struct cm_err *err)
     }
     if (ex->target + 1 < ex->n_targets) {
         ex->target++;
-        ex->tried.n = 0;
+        if (ex->tried)
+            ex->tried->n = 0;
         ex->retries = 0;
         try_next(ex);
         return;
@@ -505,32 +503,70 @@ static void answered(struct exchange *ex)
     exchange_end(ex, ex->abandoned ? OUTCOME_CLIENT_GONE : OUTCOME_OK, NULL);
 }
 
+/* Remembers why, and that this credential has had its turn. */
+static void note_failure(struct exchange *ex, const struct cm_err *err)
+{
+    if (!ex->last) {
+        ex->last = CM_ARENA_NEW(&ex->arena, struct cm_err);
+        ex->tried = CM_ARENA_NEW(&ex->arena, struct cm_tried);
+    }
+    *ex->last = *err;
+    if (err->cls == CM_ERR_RATE_LIMITED || err->cls == CM_ERR_QUOTA_EXHAUSTED) {
+        ex->limited = ex->limited ? ex->limited : CM_ARENA_NEW(&ex->arena, struct cm_err);
+        *ex->limited = *err;
+    }
+    if (ex->tried->n < CM_TRIED_MAX)
+        ex->tried->ids[ex->tried->n++] = attempt_credential(ex->attempt);
+    cm_debug("exchange", CM_PRI ": attempt %u failed: %s", CM_ARG(ex->id), ex->attempts, err->msg);
+}
+
 void exchange_attempt_ended(struct exchange *ex, const struct cm_err *err)
 {
+    bool retries_count;
+
     if (!err) {
         answered(ex);
         return;
     }
-    ex->last = *err;
-    if (err->cls == CM_ERR_RATE_LIMITED || err->cls == CM_ERR_QUOTA_EXHAUSTED)
-        ex->limited = *err;
-    cm_debug("exchange", CM_PRI ": attempt %u failed: %s", CM_ARG(ex->id), ex->attempts,
-             ex->last.msg);
-    drop_attempt(ex, &ex->last);
-    if (ex->committed || ex->abandoned || (!ex->req && !ex->chat->stream)) {
-        exchange_fail(ex, &ex->last);
-    } else if (cm_err_info(ex->last.cls)->next == CM_NEXT_STOP) {
-        exchange_fail(ex, &ex->last);
-    } else {
-        forget_attempt(ex);
-        if (ex->retries > 0 && cm_err_info(ex->last.cls)->next == CM_NEXT_RETRY)
-            target_spent(ex, &(struct cm_err){0});
-        else
-            try_next(ex);
+    note_failure(ex, err);
+    err = ex->last;
+    /* A retry of the same request that fails again says nothing new about the account. */
+    retries_count = ex->retries == 0 || cm_err_info(err->cls)->cred != CM_CRED_COUNT;
+    drop_attempt(ex, retries_count ? err : NULL);
+    if (ex->committed || ex->abandoned || (!ex->req && !ex->chat->stream) ||
+        cm_err_info(err->cls)->next == CM_NEXT_STOP) {
+        exchange_fail(ex, err);
+        return;
     }
+    forget_attempt(ex);
+    if (ex->retries > 0 && cm_err_info(err->cls)->next == CM_NEXT_RETRY)
+        target_spent(ex, &(struct cm_err){0});
+    else
+        try_next(ex);
 }
 
 /* ---- the request ---- */
+
+/* Targets of the same priority take turns by weight: each place is drawn among those that are left. */
+static void draw_order(struct exchange *ex)
+{
+    for (size_t i = 0; i + 1 < ex->n_targets; i++) {
+        size_t end = i, pick = i;
+        uint64_t total = 0, drawn;
+
+        for (; end < ex->n_targets && ex->targets[end].priority == ex->targets[i].priority; end++)
+            total += (uint64_t)ex->targets[end].weight;
+        for (drawn = cm_rng_below(&ex->gw->rng, total); drawn >= (uint64_t)ex->targets[pick].weight;
+             pick++)
+            drawn -= (uint64_t)ex->targets[pick].weight;
+        if (pick != i) {
+            struct cm_target t = ex->targets[i];
+
+            ex->targets[i] = ex->targets[pick];
+            ex->targets[pick] = t;
+        }
+    }
+}
 
 static void parsed(struct exchange *ex)
 {
@@ -550,6 +586,7 @@ static void parsed(struct exchange *ex)
                                        .include_usage = chat->include_usage,
                                        .n = chat->n,
                                        .reasoning = ex->snap->config->stream.reasoning};
+    draw_order(ex);
     if (chat->stream)
         alive_arm(ex);
     try_next(ex);
@@ -583,6 +620,7 @@ static void on_body(void *arg, struct cm_req *req, struct cm_str body)
     struct cm_err err = {0};
 
     (void)body;
+    ex->body_us = cm_mono_us();
     ex->body = cm_req_take_body(req);
     ex->chat = CM_ARENA_NEW(&ex->arena, struct cm_chat);
     ex->chat->arena = &ex->arena;
@@ -614,7 +652,6 @@ static void on_gone(void *arg, struct cm_req *req, const struct cm_err *why)
             CM_DISCONNECT_DRAIN;
 
     ex->bytes_in = req->bytes_in;
-    ex->bytes_out = req->bytes_out;
     ex->req = NULL;
     if (why) { /* told by the HTTP server: too large, too slow, broken */
         ex->status = cm_err_status(why);
@@ -646,7 +683,18 @@ static const struct cm_req_cb req_cb = {
 
 void serve_chat(struct exchange *ex, struct cm_str rest)
 {
+    struct cm_str coding = cm_req_header(ex->req, CM_S("content-encoding"));
+    struct cm_err err = {0};
+
     (void)rest;
+    if (coding.n > 0 && !cm_str_eq_nocase(coding, CM_S("identity"))) {
+        cm_fail(&err, CM_ERR_BAD_REQUEST,
+                "the body is encoded (Content-Encoding: " CM_PRI "): send it plain",
+                CM_ARG(cm_str_head(coding, 40)));
+        err.http_status = 415;
+        exchange_fail(ex, &err);
+        return;
+    }
     cm_req_read(ex->req, (size_t)ex->snap->config->server.max_body_bytes);
 }
 
@@ -698,6 +746,8 @@ static int admit(struct exchange *ex, struct cm_err *err)
     uint64_t now_s = cm_loop_now_ms(loop_of(ex)) / 1000;
     int wait_s = 0;
 
+    if (ex->route->access == ACCESS_ALL)
+        return 0;
     if (!address_fits(&gw->requests, ex->address, c->auth.ip_requests_per_minute, now_s, &wait_s)) {
         cm_fail(err, CM_ERR_CLIENT_LIMIT, "too many requests from your address: please wait %d s",
                 wait_s);
@@ -705,6 +755,8 @@ static int admit(struct exchange *ex, struct cm_err *err)
         return -1;
     }
     address_record(&gw->requests, ex->address, c->auth.ip_requests_per_minute, now_s);
+    if (ex->route->access == ACCESS_PAGE)
+        return auth_is_open(ex->snap) ? auth_check_open(ex->snap, ex->req, err) : 0;
     if (auth_check(ex->snap, ex->req, &ex->key, err) == 0)
         return 0;
     if (err->cls == CM_ERR_UNAUTHORIZED) {
@@ -757,7 +809,7 @@ void exchange_begin(struct cm_gateway *gw, struct cm_req *req)
         exchange_fail(ex, &err);
     } else {
         ex->surface = ex->route->surface;
-        if (ex->route->needs_key && admit(ex, &err) < 0)
+        if (admit(ex, &err) < 0)
             exchange_fail(ex, &err);
         else
             ex->route->serve(ex, rest);

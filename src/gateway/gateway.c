@@ -15,13 +15,14 @@ static void pool_configure(struct cm_gateway *gw)
         const struct cm_instance *in = &s->instances[i];
         const struct cm_upstream_conf *up = &in->conf->upstream;
 
-        p[i] = (struct cm_pool_provider){ .name = in->name,
-                                          .secrets = in->secrets,
-                                          .n_secrets = in->n_secrets,
-                                          .keyless = in->adapter->keyless,
-                                          .isolated = in->adapter->isolated,
-                                          .max_inflight = up->max_inflight > 0 ? up->max_inflight : in->adapter->max_inflight,
-                                          .cooldown_ms = up->cooldown_ms >= 0 ? up->cooldown_ms : in->adapter->cooldown_ms };
+        p[i] = (struct cm_pool_provider){
+            .name = in->name,
+            .secrets = in->secrets,
+            .n_secrets = in->n_secrets,
+            .keyless = in->adapter->keyless,
+            .isolated = in->adapter->isolated,
+            .max_inflight = up->max_inflight > 0 ? up->max_inflight : in->adapter->max_inflight,
+            .cooldown_ms = up->cooldown_ms >= 0 ? up->cooldown_ms : in->adapter->cooldown_ms};
     }
     cm_pool_configure(gw->pool, p, s->n_instances);
     free(p);
@@ -37,7 +38,7 @@ void gateway_swap(struct cm_gateway *gw, struct snapshot *s)
 
 int cm_gateway_check(struct cm_config *config, struct cm_problems *problems)
 {
-    struct cm_map nothing_listed = { 0 };
+    struct cm_map nothing_listed = {0};
     struct snapshot *s = snapshot_new(config, &nothing_listed, problems);
 
     snapshot_unref(s);
@@ -66,9 +67,10 @@ static void on_gone(void *task_arg)
     on_closed(arg);
 }
 
-struct cm_gateway *cm_gateway_new(const struct cm_host *host, struct cm_config *config, struct cm_problems *problems)
+struct cm_gateway *cm_gateway_new(const struct cm_host *host, struct cm_config *config,
+                                  struct cm_problems *problems)
 {
-    struct cm_map nothing_listed = { 0 };
+    struct cm_map nothing_listed = {0};
     struct snapshot *s = snapshot_new(config, &nothing_listed, problems);
     struct cm_gateway *gw;
     uint64_t seed;
@@ -119,7 +121,8 @@ static void describe_error(void *arg, const struct cm_err *err, struct cm_buf *b
 
 struct cm_httpd_handler cm_gateway_handler(struct cm_gateway *gw)
 {
-    return (struct cm_httpd_handler){ .on_request = on_request, .describe_error = describe_error, .arg = gw };
+    return (struct cm_httpd_handler){
+        .on_request = on_request, .describe_error = describe_error, .arg = gw};
 }
 
 void cm_gateway_drain(struct cm_gateway *gw)
@@ -129,7 +132,7 @@ void cm_gateway_drain(struct cm_gateway *gw)
 
 void cm_gateway_cut(struct cm_gateway *gw)
 {
-    struct cm_err err = { 0 };
+    struct cm_err err = {0};
 
     cm_fail(&err, CM_ERR_SHUTTING_DOWN, "the gateway is shutting down: please try again");
     while (!cm_list_empty(&gw->exchanges))
@@ -141,7 +144,9 @@ void gateway_attempt_over(struct cm_gateway *gw)
     CM_ASSERT(gw->attempts_out > 0);
     gw->attempts_out--;
     if (gw->closing && gw->attempts_out == 0)
-        cm_task_post(gw->host->loop, &gw->gone); /* the last one may end inside a transfer's callback, where httpc cannot be closed */
+        cm_task_post(
+            gw->host->loop,
+            &gw->gone); /* the last one may end inside a transfer's callback, where httpc cannot be closed */
 }
 
 void cm_gateway_close(struct cm_gateway *gw, void (*on_closed)(void *arg), void *arg)

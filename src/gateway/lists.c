@@ -11,13 +11,13 @@
 
 /* One GET of one provider's list. */
 struct errand {
-    struct cm_list link;        /* in gw->errands */
+    struct cm_list link; /* in gw->errands */
     struct cm_gateway *gw;
-    struct snapshot *snap;      /* a reference */
+    struct snapshot *snap; /* a reference */
     const struct cm_instance *in;
     struct cm_lease *lease;
-    struct cm_run *run;         /* NULL once it has been closed */
-    struct listed *found;       /* owned until it is the gateway's */
+    struct cm_run *run;   /* NULL once it has been closed */
+    struct listed *found; /* owned until it is the gateway's */
     struct cm_err verdict;
 };
 
@@ -91,7 +91,7 @@ static bool same_list(const struct listed *a, const struct listed *b)
 static void adopt(struct errand *e)
 {
     struct cm_gateway *gw = e->gw;
-    struct cm_arena texts = { 0 };
+    struct cm_arena texts = {0};
     struct cm_problems problems;
     struct listed *before = cm_map_get(&gw->listed, e->found->provider);
     struct snapshot *s;
@@ -115,7 +115,8 @@ static void on_end(void *arg, const struct cm_err *err)
     struct cm_run *run = e->run;
 
     if (err) {
-        cm_warn("models", CM_PRI ": its models cannot be listed, so any name is tried: %s", CM_ARG(e->in->name), err->msg);
+        cm_warn("models", CM_PRI ": its models cannot be listed, so any name is tried: %s",
+                CM_ARG(e->in->name), err->msg);
         e->verdict = *err;
     }
     due_in(e->gw, err ? LISTS_AGAIN_MS : LISTS_EVERY_MS);
@@ -125,19 +126,19 @@ static void on_end(void *arg, const struct cm_err *err)
     cm_run_close(run, on_released, e);
 }
 
-static const struct cm_run_cb errand_cb = { .on_end = on_end };
+static const struct cm_run_cb errand_cb = {.on_end = on_end};
 
 static bool under_way(struct cm_gateway *gw, struct cm_str provider)
 {
     CM_LIST_EACH(&gw->errands, l)
-        if (cm_str_eq(CM_LIST_ITEM(l, struct errand, link)->in->name, provider))
-            return true;
+    if (cm_str_eq(CM_LIST_ITEM(l, struct errand, link)->in->name, provider))
+        return true;
     return false;
 }
 
 static void errand_begin(struct cm_gateway *gw, const struct cm_instance *in)
 {
-    struct cm_err err = { 0 };
+    struct cm_err err = {0};
     struct cm_lease *lease = cm_pool_lease(gw->pool, in->name, CM_STR_NONE, NULL, &err);
     struct cm_run_setup setup;
     struct errand *e;
@@ -155,14 +156,14 @@ static void errand_begin(struct cm_gateway *gw, const struct cm_instance *in)
     e->found->provider = cm_arena_str(&e->found->arena, in->name);
     cm_list_push(&gw->errands, &e->link);
     gw->attempts_out++;
-    setup = (struct cm_run_setup){ .flow = &in->adapter->models_list,
-                                   .instance = in,
-                                   .cred = { .id = cm_lease_id(lease),
-                                             .secret = cm_lease_secret(lease),
-                                             .label = cm_lease_label(lease),
-                                             .isolation = cm_lease_isolation(lease) },
-                                   .id = CM_S("models"),
-                                   .on_model = on_model };
+    setup = (struct cm_run_setup){.flow = &in->adapter->models_list,
+                                  .instance = in,
+                                  .cred = {.id = cm_lease_id(lease),
+                                           .secret = cm_lease_secret(lease),
+                                           .label = cm_lease_label(lease),
+                                           .isolation = cm_lease_isolation(lease)},
+                                  .id = CM_S("models"),
+                                  .on_model = on_model};
     e->run = cm_run_open(gw->host, &setup, &errand_cb, e);
 }
 
@@ -180,7 +181,8 @@ void lists_refresh(struct cm_gateway *gw)
 void lists_stop(struct cm_gateway *gw)
 {
     cm_deadline_clear(gw->host->loop, &gw->lists_due);
-    CM_LIST_EACH(&gw->errands, link) {
+    CM_LIST_EACH(&gw->errands, link)
+    {
         struct errand *e = CM_LIST_ITEM(link, struct errand, link);
         struct cm_run *run = e->run;
 

@@ -14,7 +14,7 @@ void serve_models(struct exchange *ex, struct cm_str rest)
 {
     struct cm_model_listed *models;
     size_t n = cm_models_list(ex->snap->models, &ex->arena, &models);
-    struct cm_buf body = { 0 };
+    struct cm_buf body = {0};
 
     (void)rest;
     cm_openai_models(models, n, MODELS_CREATED_S, &body);
@@ -24,11 +24,11 @@ void serve_models(struct exchange *ex, struct cm_str rest)
 
 void serve_model(struct exchange *ex, struct cm_str rest)
 {
-    struct cm_model_listed *models, taken = { .id = rest };
+    struct cm_model_listed *models, taken = {.id = rest};
     size_t n = cm_models_list(ex->snap->models, &ex->arena, &models), at = 0;
     struct cm_target *targets;
-    struct cm_buf body = { 0 };
-    struct cm_err err = { 0 };
+    struct cm_buf body = {0};
+    struct cm_err err = {0};
 
     if (cm_models_find(ex->snap->models, &ex->arena, rest, &targets, &err) == 0) {
         exchange_fail(ex, &err);
@@ -59,7 +59,7 @@ void serve_readyz(struct exchange *ex, struct cm_str rest)
 
 void serve_metrics(struct exchange *ex, struct cm_str rest)
 {
-    struct cm_buf body = { 0 };
+    struct cm_buf body = {0};
 
     (void)rest;
     cm_metrics_render(ex->gw->metrics, &body);
@@ -70,5 +70,7 @@ void serve_metrics(struct exchange *ex, struct cm_str rest)
 void serve_root(struct exchange *ex, struct cm_str rest)
 {
     (void)rest;
-    exchange_answer(ex, 200, text_type, CM_S("chatmux " CM_VERSION ": an OpenAI-compatible gateway; its base URL ends in /v1\n"));
+    exchange_answer(
+        ex, 200, text_type,
+        CM_S("chatmux " CM_VERSION ": an OpenAI-compatible gateway; its base URL ends in /v1\n"));
 }

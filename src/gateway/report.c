@@ -8,14 +8,17 @@
 #include <stdlib.h>
 #include <unistd.h>
 
-static const double seconds_long[] = { 0.01, 0.02, 0.04, 0.08, 0.16, 0.32, 0.64, 1.28, 2.56, 5.12, 10.24, 20.48, 40.96, 81.92 };
-static const double seconds_first[] = { 0.001, 0.005, 0.01, 0.02, 0.04, 0.06, 0.08, 0.1, 0.25, 0.5, 0.75, 1, 2.5, 5, 7.5, 10 };
-static const double seconds_short[] = { 0.00005, 0.0001, 0.0002, 0.0005, 0.001, 0.002, 0.005, 0.01, 0.05, 0.1, 0.5 };
+static const double seconds_long[] = {0.01, 0.02, 0.04, 0.08,  0.16,  0.32,  0.64,
+                                      1.28, 2.56, 5.12, 10.24, 20.48, 40.96, 81.92};
+static const double seconds_first[] = {0.001, 0.005, 0.01, 0.02, 0.04, 0.06, 0.08, 0.1,
+                                       0.25,  0.5,   0.75, 1,    2.5,  5,    7.5,  10};
+static const double seconds_short[] = {0.00005, 0.0001, 0.0002, 0.0005, 0.001, 0.002,
+                                       0.005,   0.01,   0.05,   0.1,    0.5};
 
 struct figures {
     struct cm_gateway *gw;
-    struct cm_metric_family *requests, *request_seconds, *ttft_seconds, *overhead_seconds, *attempts, *credentials, *tokens, *disconnects, *streams_open,
-        *loop_lag, *rss, *build;
+    struct cm_metric_family *requests, *request_seconds, *ttft_seconds, *overhead_seconds,
+        *attempts, *credentials, *tokens, *disconnects, *streams_open, *loop_lag, *rss, *build;
     long streams;
 };
 
@@ -51,7 +54,8 @@ static void on_render(void *arg)
 
         cm_pool_count(f->gw->pool, s->instances[i].name, &counts);
         for (int state = 0; state < CM_CRED_STATES_N; state++) {
-            struct cm_str labels[] = { s->instances[i].name, cm_str_of(cm_cred_state_name((enum cm_cred_state)state)) };
+            struct cm_str labels[] = {s->instances[i].name,
+                                      cm_str_of(cm_cred_state_name((enum cm_cred_state)state))};
 
             cm_metric_set(cm_metric_with(f->credentials, labels), (double)counts.state[state]);
         }
@@ -60,34 +64,51 @@ static void on_render(void *arg)
 
 struct figures *figures_new(struct cm_gateway *gw)
 {
-    static const char *const none[] = { NULL };
-    static const char *const by_request[] = { "surface", "provider", "model", "outcome", NULL };
-    static const char *const by_model[] = { "provider", "model", NULL };
-    static const char *const by_class[] = { "provider", "class", NULL };
-    static const char *const by_state[] = { "provider", "state", NULL };
-    static const char *const by_type[] = { "provider", "model", "type", NULL };
-    static const char *const by_phase[] = { "phase", NULL };
-    static const char *const by_version[] = { "version", NULL };
+    static const char *const none[] = {NULL};
+    static const char *const by_request[] = {"surface", "provider", "model", "outcome", NULL};
+    static const char *const by_model[] = {"provider", "model", NULL};
+    static const char *const by_class[] = {"provider", "class", NULL};
+    static const char *const by_state[] = {"provider", "state", NULL};
+    static const char *const by_type[] = {"provider", "model", "type", NULL};
+    static const char *const by_phase[] = {"phase", NULL};
+    static const char *const by_version[] = {"version", NULL};
     struct cm_metrics *m = gw->metrics;
     struct figures *f = CM_NEW(struct figures);
     struct cm_str version = CM_S(CM_VERSION);
 
     f->gw = gw;
-    f->requests = cm_metrics_family(m, CM_COUNTER, "chatmux_requests_total", "Client requests that have ended.", by_request, NULL, 0);
-    f->request_seconds = cm_metrics_family(m, CM_HISTOGRAM, "chatmux_request_seconds", "From the first byte of a request to the end of its answer.", by_model,
-                                           seconds_long, CM_COUNT(seconds_long));
-    f->ttft_seconds = cm_metrics_family(m, CM_HISTOGRAM, "chatmux_ttft_seconds", "From the first byte of a request to the first piece that means something.", by_model,
-                                        seconds_first, CM_COUNT(seconds_first));
-    f->overhead_seconds = cm_metrics_family(m, CM_HISTOGRAM, "chatmux_overhead_seconds", "Time to first piece that was not spent waiting for an upstream.", none,
-                                            seconds_short, CM_COUNT(seconds_short));
-    f->attempts = cm_metrics_family(m, CM_COUNTER, "chatmux_attempts_total", "Tries with one credential, by error class (ok = served).", by_class, NULL, 0);
-    f->credentials = cm_metrics_family(m, CM_GAUGE, "chatmux_credentials", "Credentials by state.", by_state, NULL, 0);
-    f->tokens = cm_metrics_family(m, CM_COUNTER, "chatmux_tokens_total", "Tokens by kind.", by_type, NULL, 0);
-    f->disconnects = cm_metrics_family(m, CM_COUNTER, "chatmux_client_disconnects_total", "Clients that left before their answer had ended.", by_phase, NULL, 0);
-    f->streams_open = cm_metrics_family(m, CM_GAUGE, "chatmux_streams_open", "Streams that have begun and not ended.", none, NULL, 0);
-    f->loop_lag = cm_metrics_family(m, CM_GAUGE, "chatmux_loop_lag_seconds", "Worst delay of the event loop since the last scrape.", none, NULL, 0);
+    f->requests = cm_metrics_family(m, CM_COUNTER, "chatmux_requests_total",
+                                    "Client requests that have ended.", by_request, NULL, 0);
+    f->request_seconds =
+        cm_metrics_family(m, CM_HISTOGRAM, "chatmux_request_seconds",
+                          "From the first byte of a request to the end of its answer.", by_model,
+                          seconds_long, CM_COUNT(seconds_long));
+    f->ttft_seconds = cm_metrics_family(
+        m, CM_HISTOGRAM, "chatmux_ttft_seconds",
+        "From the first byte of a request to the first piece that means something.", by_model,
+        seconds_first, CM_COUNT(seconds_first));
+    f->overhead_seconds = cm_metrics_family(
+        m, CM_HISTOGRAM, "chatmux_overhead_seconds",
+        "From the complete request to the first attempt: the time that is the gateway's own.", none,
+        seconds_short, CM_COUNT(seconds_short));
+    f->attempts = cm_metrics_family(m, CM_COUNTER, "chatmux_attempts_total",
+                                    "Tries with one credential, by error class (ok = served).",
+                                    by_class, NULL, 0);
+    f->credentials = cm_metrics_family(m, CM_GAUGE, "chatmux_credentials", "Credentials by state.",
+                                       by_state, NULL, 0);
+    f->tokens = cm_metrics_family(m, CM_COUNTER, "chatmux_tokens_total", "Tokens by kind.", by_type,
+                                  NULL, 0);
+    f->disconnects =
+        cm_metrics_family(m, CM_COUNTER, "chatmux_client_disconnects_total",
+                          "Clients that left before their answer had ended.", by_phase, NULL, 0);
+    f->streams_open = cm_metrics_family(m, CM_GAUGE, "chatmux_streams_open",
+                                        "Streams that have begun and not ended.", none, NULL, 0);
+    f->loop_lag =
+        cm_metrics_family(m, CM_GAUGE, "chatmux_loop_lag_seconds",
+                          "Worst delay of the event loop since the last scrape.", none, NULL, 0);
     f->rss = cm_metrics_family(m, CM_GAUGE, "chatmux_rss_bytes", "Resident memory.", none, NULL, 0);
-    f->build = cm_metrics_family(m, CM_GAUGE, "chatmux_build_info", "Always 1.", by_version, NULL, 0);
+    f->build =
+        cm_metrics_family(m, CM_GAUGE, "chatmux_build_info", "Always 1.", by_version, NULL, 0);
     cm_metric_set(cm_metric_with(f->build, &version), 1);
     cm_metrics_on_render(m, on_render, f);
     return f;
@@ -112,22 +133,25 @@ void report_disconnect(struct cm_gateway *gw, enum phase phase)
 
 void report_attempt(struct cm_gateway *gw, struct cm_str provider, const struct cm_err *err)
 {
-    struct cm_str labels[] = { provider, err ? cm_str_of(cm_err_info(err->cls)->name) : CM_S("ok") };
+    struct cm_str labels[] = {provider, err ? cm_str_of(cm_err_info(err->cls)->name) : CM_S("ok")};
 
     cm_metric_add(cm_metric_with(gw->figures->attempts, labels), 1);
 }
 
-static void count_tokens(struct figures *f, struct cm_str provider, struct cm_str model, const struct cm_usage *u)
+static void count_tokens(struct figures *f, struct cm_str provider, struct cm_str model,
+                         const struct cm_usage *u)
 {
     const struct {
         const char *type;
         int64_t n;
     } kinds[] = {
-        { "input", u->in_uncached }, { "cache_read", u->in_cache_read }, { "cache_write", u->in_cache_write }, { "output", u->out_text }, { "reasoning", u->out_reasoning },
+        {"input", u->in_uncached},          {"cache_read", u->in_cache_read},
+        {"cache_write", u->in_cache_write}, {"output", u->out_text},
+        {"reasoning", u->out_reasoning},
     };
 
     for (size_t i = 0; i < CM_COUNT(kinds); i++) {
-        struct cm_str labels[] = { provider, model, cm_str_of(kinds[i].type) };
+        struct cm_str labels[] = {provider, model, cm_str_of(kinds[i].type)};
 
         if (kinds[i].n > 0)
             cm_metric_add(cm_metric_with(f->tokens, labels), (double)kinds[i].n);
@@ -136,15 +160,18 @@ static void count_tokens(struct figures *f, struct cm_str provider, struct cm_st
 
 static struct cm_log_field text_field(const char *name, struct cm_str s)
 {
-    return (struct cm_log_field){ .name = name, .kind = s.n ? CM_FIELD_STR : CM_FIELD_NONE, .str = s };
+    return (struct cm_log_field){
+        .name = name, .kind = s.n ? CM_FIELD_STR : CM_FIELD_NONE, .str = s};
 }
 
 static struct cm_log_field number_field(const char *name, int64_t v, bool known)
 {
-    return (struct cm_log_field){ .name = name, .kind = known ? CM_FIELD_INT : CM_FIELD_NONE, .num = v };
+    return (struct cm_log_field){
+        .name = name, .kind = known ? CM_FIELD_INT : CM_FIELD_NONE, .num = v};
 }
 
-static void access_line(const struct exchange *ex, struct cm_str provider, struct cm_str model, enum outcome outcome, const struct cm_err *err, uint64_t total_us,
+static void access_line(const struct exchange *ex, struct cm_str provider, struct cm_str model,
+                        enum outcome outcome, const struct cm_err *err, uint64_t total_us,
                         uint64_t overhead_us)
 {
     const struct cm_usage *u = &ex->usage;
@@ -161,7 +188,8 @@ static void access_line(const struct exchange *ex, struct cm_str provider, struc
         number_field("bytes_out", (int64_t)ex->bytes_out, true),
         number_field("tokens_in", cm_usage_in(u), u->source != CM_USAGE_NONE),
         number_field("tokens_out", cm_usage_out(u), u->source != CM_USAGE_NONE),
-        number_field("ttft_ms", ex->first_us ? (int64_t)(ex->first_us - ex->began_us) / 1000 : 0, ex->first_us > 0),
+        number_field("ttft_ms", ex->first_us ? (int64_t)(ex->first_us - ex->began_us) / 1000 : 0,
+                     ex->first_us > 0),
         number_field("ms", (int64_t)total_us / 1000, true),
         number_field("overhead_us", (int64_t)overhead_us, ex->attempts > 0),
         text_field("outcome", cm_str_of(outcome_name(outcome))),
@@ -177,10 +205,10 @@ void report_exchange(struct exchange *ex, enum outcome outcome, const struct cm_
 {
     struct figures *f = ex->gw->figures;
     uint64_t now_us = cm_mono_us(), total_us = now_us - ex->began_us;
-    uint64_t until_us = (ex->first_us ? ex->first_us : now_us) - ex->began_us;
-    uint64_t overhead_us = until_us > ex->upstream_us ? until_us - ex->upstream_us : 0;
+    uint64_t overhead_us = ex->asked_us ? ex->asked_us - ex->body_us : 0;
     bool tried = ex->attempts > 0;
-    struct cm_str provider = tried ? ex->snap->offers[ex->targets[ex->target].provider].provider : CM_STR_NONE;
+    struct cm_str provider =
+        tried ? ex->snap->offers[ex->targets[ex->target].provider].provider : CM_STR_NONE;
     struct cm_str model = tried ? ex->targets[ex->target].model : CM_STR_NONE;
 
     if (tried) {
@@ -189,14 +217,15 @@ void report_exchange(struct exchange *ex, enum outcome outcome, const struct cm_
             CM_DIALECTS(X)
 #undef X
         };
-        struct cm_str labels[] = { cm_str_of(surfaces[ex->surface->dialect]), provider, model, cm_str_of(outcome_name(outcome)) };
+        struct cm_str labels[] = {cm_str_of(surfaces[ex->surface->dialect]), provider, model,
+                                  cm_str_of(outcome_name(outcome))};
 
         cm_metric_add(cm_metric_with(f->requests, labels), 1);
         cm_metric_observe(cm_metric_with(f->request_seconds, &labels[1]), (double)total_us / 1e6);
-        if (ex->first_us) {
-            cm_metric_observe(cm_metric_with(f->ttft_seconds, &labels[1]), (double)(ex->first_us - ex->began_us) / 1e6);
-            cm_metric_observe(cm_metric_with(f->overhead_seconds, NULL), (double)overhead_us / 1e6);
-        }
+        cm_metric_observe(cm_metric_with(f->overhead_seconds, NULL), (double)overhead_us / 1e6);
+        if (ex->first_us)
+            cm_metric_observe(cm_metric_with(f->ttft_seconds, &labels[1]),
+                              (double)(ex->first_us - ex->began_us) / 1e6);
         count_tokens(f, provider, model, &ex->usage);
     }
     access_line(ex, provider, model, outcome, err, total_us, overhead_us);

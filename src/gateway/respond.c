@@ -9,10 +9,11 @@ void respond_add(struct respond *r, struct cm_str name, struct cm_str value)
 {
     CM_ASSERT(r->n < RESPOND_HEADERS_MAX);
     if (value.n > 0)
-        r->v[r->n++] = (struct cm_header){ name, value };
+        r->v[r->n++] = (struct cm_header){name, value};
 }
 
-void respond_cors(struct respond *r, const struct cm_config *config, const struct cm_req *req, bool preflight)
+void respond_cors(struct respond *r, const struct cm_config *config, const struct cm_req *req,
+                  bool preflight)
 {
     struct cm_str origin = cm_req_header(req, CM_S("origin"));
     const struct cm_strs *list = &config->server.cors_origins;
@@ -25,13 +26,17 @@ void respond_cors(struct respond *r, const struct cm_config *config, const struc
         respond_add(r, CM_S("access-control-allow-origin"), any ? CM_S("*") : origin);
         if (!any)
             respond_add(r, CM_S("vary"), CM_S("origin"));
-        respond_add(r, CM_S("access-control-expose-headers"),
-                    CM_S("x-request-id, retry-after, x-chatmux-provider, x-chatmux-model, x-chatmux-attempts"));
+        respond_add(
+            r, CM_S("access-control-expose-headers"),
+            CM_S(
+                "x-request-id, retry-after, x-chatmux-provider, x-chatmux-model, x-chatmux-attempts"));
         if (preflight) {
             struct cm_str wanted = cm_req_header(req, CM_S("access-control-request-headers"));
 
-            respond_add(r, CM_S("access-control-allow-methods"), CM_S("GET, POST, PUT, PATCH, DELETE, HEAD, OPTIONS"));
-            respond_add(r, CM_S("access-control-allow-headers"), wanted.n ? wanted : CM_S("authorization, content-type"));
+            respond_add(r, CM_S("access-control-allow-methods"),
+                        CM_S("GET, POST, PUT, PATCH, DELETE, HEAD, OPTIONS"));
+            respond_add(r, CM_S("access-control-allow-headers"),
+                        wanted.n ? wanted : CM_S("authorization, content-type"));
             respond_add(r, CM_S("access-control-max-age"), CM_S("86400"));
         }
         return;
@@ -43,7 +48,8 @@ void respond_begin(struct respond *r, struct exchange *ex)
     r->n = 0;
     respond_add(r, CM_S("x-request-id"), ex->id);
     if (ex->attempts > 0) {
-        respond_add(r, CM_S("x-chatmux-provider"), ex->snap->offers[ex->targets[ex->target].provider].provider);
+        respond_add(r, CM_S("x-chatmux-provider"),
+                    ex->snap->offers[ex->targets[ex->target].provider].provider);
         respond_add(r, CM_S("x-chatmux-model"), ex->targets[ex->target].model);
         respond_add(r, CM_S("x-chatmux-attempts"), cm_arena_printf(&ex->arena, "%u", ex->attempts));
     }
@@ -55,7 +61,7 @@ void respond_begin(struct respond *r, struct exchange *ex)
 
 void respond_error(struct exchange *ex, const struct cm_err *err, bool spent)
 {
-    struct cm_buf body = { 0 };
+    struct cm_buf body = {0};
     struct respond r;
 
     respond_begin(&r, ex);
@@ -68,6 +74,7 @@ void respond_error(struct exchange *ex, const struct cm_err *err, bool spent)
         respond_add(&r, CM_S("www-authenticate"), CM_S("Bearer"));
     (ex->surface ? ex->surface : &cm_surface_openai_chat)->error_body(err, &body);
     ex->status = cm_err_status(err);
+    ex->bytes_out = body.n;
     cm_resp_send(ex->req, ex->status, r.v, r.n, cm_buf_str(&body));
     cm_buf_clear(&body);
 }

@@ -6,16 +6,16 @@
 
 #define OPENAI &cm_surface_openai_chat
 
-/* methods, path, function, dialect, whether a client key is needed */
+/* methods, path, function, dialect, who may */
 const struct route routes[] = {
-    { "POST", "/chat/completions", serve_chat, OPENAI, true },
-    { "GET HEAD", "/models", serve_models, OPENAI, true },
-    { "GET HEAD", "/models/*", serve_model, OPENAI, true },
-    { "GET HEAD", "/healthz", serve_healthz, OPENAI, false },
-    { "GET HEAD", "/readyz", serve_readyz, OPENAI, false },
-    { "GET HEAD", "/metrics", serve_metrics, OPENAI, false },
-    { "HEAD", "/api/hello", serve_root, OPENAI, false },
-    { "GET HEAD", "/", serve_root, OPENAI, false },
+    {"POST", "/chat/completions", serve_chat, OPENAI, ACCESS_KEY},
+    {"GET HEAD", "/models", serve_models, OPENAI, ACCESS_KEY},
+    {"GET HEAD", "/models/*", serve_model, OPENAI, ACCESS_KEY},
+    {"GET HEAD", "/healthz", serve_healthz, OPENAI, ACCESS_ALL},
+    {"GET HEAD", "/readyz", serve_readyz, OPENAI, ACCESS_ALL},
+    {"GET HEAD", "/metrics", serve_metrics, OPENAI, ACCESS_PAGE},
+    {"HEAD", "/api/hello", serve_root, OPENAI, ACCESS_ALL},
+    {"GET HEAD", "/", serve_root, OPENAI, ACCESS_ALL},
 };
 const size_t routes_n = CM_COUNT(routes);
 
@@ -36,7 +36,8 @@ static struct cm_str tidy(struct cm_arena *arena, struct cm_str path)
 /* "/v1/x" -> "/x" when `prefix` is "/v1"; false when path does not begin with the whole prefix. */
 static bool strip(struct cm_str *path, struct cm_str prefix)
 {
-    if (prefix.n == 0 || !cm_str_starts(*path, prefix) || (path->n > prefix.n && path->p[prefix.n] != '/'))
+    if (prefix.n == 0 || !cm_str_starts(*path, prefix) ||
+        (path->n > prefix.n && path->p[prefix.n] != '/'))
         return false;
     *path = path->n == prefix.n ? CM_S("/") : cm_str_from(*path, prefix.n);
     return true;
@@ -67,7 +68,7 @@ static bool matches(const struct route *r, struct cm_str path, struct cm_str *re
 
 static struct cm_str decoded(struct cm_arena *arena, struct cm_str text)
 {
-    struct cm_buf out = { 0 };
+    struct cm_buf out = {0};
     struct cm_str s = text;
 
     if (cm_str_find_char(text, '%') != SIZE_MAX && cm_percent_decode(&out, text, false) == 0)
@@ -83,14 +84,17 @@ static void allow_add(struct cm_arena *arena, struct cm_str *allow, const char *
     while (rest.n > 0) {
         struct cm_str method = cm_str_cut(&rest, ' ');
 
-        *allow = cm_arena_printf(arena, CM_PRI "%s" CM_PRI, CM_ARG(*allow), allow->n ? ", " : "", CM_ARG(method));
+        *allow = cm_arena_printf(arena, CM_PRI "%s" CM_PRI, CM_ARG(*allow), allow->n ? ", " : "",
+                                 CM_ARG(method));
     }
 }
 
-enum route_found route_find(struct cm_arena *arena, struct cm_str prefix, struct cm_str method, struct cm_str path,
-                            const struct route **out, struct cm_str *rest, struct cm_str *allow)
+enum route_found route_find(struct cm_arena *arena, struct cm_str prefix, struct cm_str method,
+                            struct cm_str path, const struct route **out, struct cm_str *rest,
+                            struct cm_str *allow)
 {
-    struct cm_str wanted = cm_str_has(path, CM_S("//")) || cm_str_ends(path, CM_S("/")) ? tidy(arena, path) : path;
+    struct cm_str wanted =
+        cm_str_has(path, CM_S("//")) || cm_str_ends(path, CM_S("/")) ? tidy(arena, path) : path;
     enum route_found found = ROUTE_NONE;
 
     strip(&wanted, prefix);

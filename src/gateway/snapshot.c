@@ -41,23 +41,25 @@ static void copy_listed(struct snapshot *s, struct cm_offer *o, const struct lis
 }
 
 /* Models an upstream listed count where the operator named none and the adapter has no table; until they are known any name is tried. */
-static void offer_init(struct snapshot *s, struct cm_offer *o, const struct cm_instance *in, const struct cm_map *listed)
+static void offer_init(struct snapshot *s, struct cm_offer *o, const struct cm_instance *in,
+                       const struct cm_map *listed)
 {
     const struct listed *l = in->listed ? cm_map_get(listed, in->name) : NULL;
 
-    *o = (struct cm_offer){ .provider = in->name,
-                            .owner = cm_str_of(in->adapter->name),
-                            .priority = in->conf->priority,
-                            .weight = in->conf->weight,
-                            .rows = in->rows,
-                            .n_rows = in->n_rows,
-                            .any = in->any || (in->listed && !l),
-                            .any_features = in->adapter->any_features };
+    *o = (struct cm_offer){.provider = in->name,
+                           .owner = cm_str_of(in->adapter->name),
+                           .priority = in->conf->priority,
+                           .weight = in->conf->weight,
+                           .rows = in->rows,
+                           .n_rows = in->n_rows,
+                           .any = in->any || (in->listed && !l),
+                           .any_features = in->adapter->any_features};
     if (l)
         copy_listed(s, o, l);
 }
 
-struct snapshot *snapshot_new(struct cm_config *config, const struct cm_map *listed, struct cm_problems *problems)
+struct snapshot *snapshot_new(struct cm_config *config, const struct cm_map *listed,
+                              struct cm_problems *problems)
 {
     struct snapshot *s = CM_NEW(struct snapshot);
     unsigned before = problems->n;
@@ -71,7 +73,8 @@ struct snapshot *snapshot_new(struct cm_config *config, const struct cm_map *lis
         if (cm_instance_init(&s->instances[i], &config->providers[i], &s->arena, problems) == 0)
             offer_init(s, &s->offers[i], &s->instances[i], listed);
     if (problems->n == before)
-        s->models = cm_models_new(s->offers, s->n_instances, config->models, config->n_models, problems);
+        s->models =
+            cm_models_new(s->offers, s->n_instances, config->models, config->n_models, problems);
     add_keys(s);
     s->loopback_only = true;
     for (size_t i = 0; i < config->server.listen.n; i++)

@@ -7,7 +7,8 @@
 #include <stdlib.h>
 #include <sys/socket.h>
 
-#define OUT_KEEP_BYTES 2048 /* an emptied buffer up to this size is kept for the next event of a stream */
+#define OUT_KEEP_BYTES                                                                             \
+    2048 /* an emptied buffer up to this size is kept for the next event of a stream */
 
 /* Owned by libuv until its callback. */
 struct conn_write {
@@ -161,7 +162,8 @@ void cm_conn_close(struct cm_conn *c)
     if (c->closing)
         return;
     c->closing = true;
-    uv_close(&c->uv.handle, on_wire_closed); /* a write in flight is called back before, with UV_ECANCELED */
+    uv_close(&c->uv.handle,
+             on_wire_closed); /* a write in flight is called back before, with UV_ECANCELED */
 }
 
 static void name_peer(struct cm_conn *c)
@@ -180,10 +182,12 @@ static void name_peer(struct cm_conn *c)
     else
         uv_ip6_name((struct sockaddr_in6 *)&addr, c->peer, sizeof(c->peer));
     if (cm_str_starts(cm_str_of(c->peer), CM_S("::ffff:")) && strchr(c->peer, '.'))
-        memmove(c->peer, c->peer + 7, strlen(c->peer + 7) + 1); /* IPv4 through a dual-stack listener */
+        memmove(c->peer, c->peer + 7,
+                strlen(c->peer + 7) + 1); /* IPv4 through a dual-stack listener */
 }
 
-int cm_conn_accept(struct cm_conn *c, uv_stream_t *server, char *read_buf, const struct cm_conn_cb *cb)
+int cm_conn_accept(struct cm_conn *c, uv_stream_t *server, char *read_buf,
+                   const struct cm_conn_cb *cb)
 {
     int rc;
 

@@ -16,8 +16,10 @@ struct cm_conn_cb {
     void (*on_data)(struct cm_conn *c, struct cm_str bytes); /* valid until the return */
     /* Nothing more comes. uv_err 0: the peer has ended its side, else why the connection is lost. */
     void (*on_eof)(struct cm_conn *c, int uv_err);
-    void (*on_sent)(struct cm_conn *c); /* a part of the queue has left after it could not at first */
-    void (*on_closed)(struct cm_conn *c); /* the last callback: the memory belongs to the owner again */
+    void (*on_sent)(
+        struct cm_conn *c); /* a part of the queue has left after it could not at first */
+    void (*on_closed)(
+        struct cm_conn *c); /* the last callback: the memory belongs to the owner again */
 };
 
 struct cm_conn {
@@ -28,16 +30,17 @@ struct cm_conn {
         uv_pipe_t pipe;
     } uv;
     const struct cm_conn_cb *cb;
-    char *read_buf;            /* not owned: CM_CONN_READ_BYTES, shared by all connections */
-    struct cm_buf out;         /* not handed to the kernel yet */
+    char *read_buf;             /* not owned: CM_CONN_READ_BYTES, shared by all connections */
+    struct cm_buf out;          /* not handed to the kernel yet */
     struct conn_write *writing; /* handed to libuv, which waits for the socket; NULL = none */
-    int lost;                  /* uv error of a write; nothing is sent any more */
+    int lost;                   /* uv error of a write; nothing is sent any more */
     bool reading, closing;
     char peer[CM_CONN_PEER_CAP]; /* address without port, "unix" */
 };
 
 /* Takes the connection that waits at `server`. Returns a uv error; on_closed comes in either case, after cm_conn_close() or by itself on failure. */
-int cm_conn_accept(struct cm_conn *c, uv_stream_t *server, char *read_buf, const struct cm_conn_cb *cb);
+int cm_conn_accept(struct cm_conn *c, uv_stream_t *server, char *read_buf,
+                   const struct cm_conn_cb *cb);
 
 void cm_conn_read(struct cm_conn *c, bool on);
 

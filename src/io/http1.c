@@ -4,7 +4,8 @@
  * what llhttp lets through (RFC 9112 2.2, 3, 5.1, 5.2, 6.1, 6.3). A body of known length is counted; chunks are llhttp's again. */
 #include "http1_int.h"
 
-#define LEAD_MAX 8 /* four empty lines: RFC 9112 2.2 asks for one, old clients send some after a body */
+#define LEAD_MAX                                                                                   \
+    8 /* four empty lines: RFC 9112 2.2 asks for one, old clients send some after a body */
 
 static int on_headers_complete(llhttp_t *parser)
 {
@@ -59,7 +60,8 @@ static int skip_lead(struct cm_h1 *h, struct cm_str in, size_t *used, struct cm_
     return 0;
 }
 
-static enum cm_h1_event next_head(struct cm_h1 *h, struct cm_str in, size_t *used, struct cm_err *err)
+static enum cm_h1_event next_head(struct cm_h1 *h, struct cm_str in, size_t *used,
+                                  struct cm_err *err)
 {
     struct cm_str fresh;
     llhttp_errno_t rc;
@@ -99,7 +101,8 @@ struct framing {
 
 static bool host_ok(struct cm_str s)
 {
-    for (size_t i = 0; i < s.n; i++) { /* RFC 3986 reg-name, IP-literal, port; may be empty (RFC 9112 3.2) */
+    for (size_t i = 0; i < s.n;
+         i++) { /* RFC 3986 reg-name, IP-literal, port; may be empty (RFC 9112 3.2) */
         unsigned char c = (unsigned char)s.p[i];
 
         if (c <= ' ' || c >= 0x7f || memchr("/?#@\\\"<>^`{|}", c, 13))
@@ -169,7 +172,8 @@ static int cut_line(struct cm_str *rest, struct cm_str *line, struct cm_err *err
 {
     *line = cm_str_cut(rest, '\n');
     if (line->n == 0 || cm_str_find_char(*line, '\r') != line->n - 1)
-        return cm_fail(err, CM_ERR_BAD_REQUEST, "a line of the request head does not end with CR LF");
+        return cm_fail(err, CM_ERR_BAD_REQUEST,
+                       "a line of the request head does not end with CR LF");
     line->n--;
     return 0;
 }
@@ -213,6 +217,8 @@ static int read_request_line(struct cm_str line, struct cm_h1_head *out, struct 
     else
         return cm_fail(err, CM_ERR_BAD_REQUEST,
                        "the request line must be METHOD TARGET HTTP/1.1 (or HTTP/1.0)");
+    if (cm_str_eq(out->method, CM_S("SOURCE"))) /* streaming servers' own, known to llhttp */
+        return cm_fail(err, CM_ERR_BAD_REQUEST, "SOURCE is not a method of HTTP");
     return read_target(out, err);
 }
 
@@ -292,7 +298,8 @@ static int body_too_large(struct cm_h1 *h, struct cm_err *err)
                    (unsigned long long)h->body_max);
 }
 
-static enum cm_h1_event next_length(struct cm_h1 *h, struct cm_str in, size_t *used, struct cm_err *err)
+static enum cm_h1_event next_length(struct cm_h1 *h, struct cm_str in, size_t *used,
+                                    struct cm_err *err)
 {
     struct cm_str piece = cm_str_head(in, h->left < in.n ? (size_t)h->left : in.n);
 
@@ -341,7 +348,8 @@ static int on_body(llhttp_t *parser, const char *at, size_t n)
     return 0;
 }
 
-static enum cm_h1_event next_chunked(struct cm_h1 *h, struct cm_str in, size_t *used, struct cm_err *err)
+static enum cm_h1_event next_chunked(struct cm_h1 *h, struct cm_str in, size_t *used,
+                                     struct cm_err *err)
 {
     struct chunk_run run = {h, in.p};
     const char *end = in.p + in.n;

@@ -13,32 +13,33 @@
 #include <llhttp.h>
 
 #define CM_H1_HEADERS_MAX 200
-#define CM_H1_OVERHEAD_MAX 8192 /* chunk framing without a body byte in it: extensions, zeros, trailers */
+#define CM_H1_OVERHEAD_MAX                                                                         \
+    8192 /* chunk framing without a body byte in it: extensions, zeros, trailers */
 
 enum cm_h1_state {
-    CM_H1_LEAD,    /* before the first byte of a request line */
+    CM_H1_LEAD, /* before the first byte of a request line */
     CM_H1_HEAD,
-    CM_H1_LENGTH,  /* in a body of known length */
+    CM_H1_LENGTH, /* in a body of known length */
     CM_H1_CHUNKED,
-    CM_H1_END,     /* the message is complete: cm_h1_reset() before the next */
-    CM_H1_FAILED   /* framing is lost, nothing of this connection is readable any more */
+    CM_H1_END,   /* the message is complete: cm_h1_reset() before the next */
+    CM_H1_FAILED /* framing is lost, nothing of this connection is readable any more */
 };
 
 struct cm_h1 {
     llhttp_t parser;
     enum cm_h1_state state;
-    unsigned lead;     /* bytes of empty lines before the request */
-    size_t head_n;     /* bytes of the head that llhttp has seen */
+    unsigned lead; /* bytes of empty lines before the request */
+    size_t head_n; /* bytes of the head that llhttp has seen */
     size_t head_max;
-    uint64_t left;     /* LENGTH: bytes to come */
-    uint64_t body_n;   /* body bytes so far, decoded */
-    uint64_t body_max; /* more is CM_ERR_TOO_LARGE */
-    size_t overhead;   /* CHUNKED: framing bytes since the last body byte */
+    uint64_t left;       /* LENGTH: bytes to come */
+    uint64_t body_n;     /* body bytes so far, decoded */
+    uint64_t body_max;   /* more is CM_ERR_TOO_LARGE */
+    size_t overhead;     /* CHUNKED: framing bytes since the last body byte */
     struct cm_buf *body; /* where body bytes go; NULL = nowhere */
 };
 
 enum cm_h1_event {
-    CM_H1_MORE, /* `used` bytes are done with; come back with the rest and more */
+    CM_H1_MORE,     /* `used` bytes are done with; come back with the rest and more */
     CM_H1_GOT_HEAD, /* the last head_n of the `used` bytes are the head: cm_h1_head() reads them */
     CM_H1_GOT_END,  /* the body is complete */
     CM_H1_ERROR     /* *err is set; answer it and close */
@@ -51,7 +52,7 @@ struct cm_h1_head {
     int minor;              /* HTTP/1.minor */
     int64_t content_length; /* -1 = none */
     bool chunked;
-    bool keep_alive;        /* what the client wishes, the version's default included */
+    bool keep_alive; /* what the client wishes, the version's default included */
     bool expects_continue;
 };
 

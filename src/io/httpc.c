@@ -12,10 +12,10 @@
 #include <stdlib.h>
 
 /* Ends of header lists: what libcurl would add of its own. Shared, as libcurl only reads them. */
-static struct curl_slist no_expect = { "Expect:", NULL };
-static struct curl_slist no_accept = { "Accept:", &no_expect };
-static struct curl_slist no_type = { "Content-Type:", &no_expect };
-static struct curl_slist no_type_accept = { "Content-Type:", &no_accept };
+static struct curl_slist no_expect = {"Expect:", NULL};
+static struct curl_slist no_accept = {"Accept:", &no_expect};
+static struct curl_slist no_type = {"Content-Type:", &no_expect};
+static struct curl_slist no_type_accept = {"Content-Type:", &no_accept};
 
 static void on_deliver(void *arg)
 {
@@ -26,7 +26,7 @@ struct cm_httpc *cm_httpc_new_with(struct cm_loop *loop, struct cm_resolver *res
 {
     struct cm_httpc *hc = CM_NEW(struct cm_httpc);
 
-    CM_ASSERT(curl_global_init(CURL_GLOBAL_DEFAULT) == CURLE_OK); /* counted: repeated calls are cheap */
+    hc_curl_init();
     hc->loop = loop;
     hc->resolver = resolver;
     cm_list_init(&hc->all_pools);
@@ -241,8 +241,10 @@ static int xfer_prepare(struct cm_xfer *x, struct cm_err *err)
         const struct cm_header *h = &req->headers[i];
 
         if (!header_valid(h))
-            return cm_fail(err, CM_ERR_BAD_REQUEST,
-                           "header %zu of the upstream request has a character that no header may have", i + 1);
+            return cm_fail(
+                err, CM_ERR_BAD_REQUEST,
+                "header %zu of the upstream request has a character that no header may have",
+                i + 1);
         bytes += h->name.n + h->value.n + 3;
     }
     if (memchr(req->url.p, '\0', req->url.n))
@@ -352,9 +354,10 @@ static void easy_set(struct hc_easy *e, struct cm_xfer *x)
 }
 
 /* Addresses for libcurl, unless the pool's multi has the same already. A client's host must not pile up there: "+" lets it expire. */
-static void xfer_set_resolve(struct cm_xfer *x, const struct hc_endpoint *ep, struct cm_str addresses)
+static void xfer_set_resolve(struct cm_xfer *x, const struct hc_endpoint *ep,
+                             struct cm_str addresses)
 {
-    struct cm_buf entry = { 0 };
+    struct cm_buf entry = {0};
     bool guest = x->req.public_only;
 
     if (guest)
@@ -382,7 +385,7 @@ static void xfer_start(struct cm_xfer *x, struct cm_str addresses)
 {
     struct cm_httpc *hc = x->hc;
     X509_STORE *store = NULL;
-    struct cm_err err = { 0 };
+    struct cm_err err = {0};
 
     if (x->to.tls || x->via.tls) {
         store = hc_ca_store(hc, x->req.ca_file, &err);
@@ -401,7 +404,8 @@ static void xfer_start(struct cm_xfer *x, struct cm_str addresses)
     easy_set(x->easy, x);
     hc->in_curl++;
     if (curl_multi_add_handle(x->pool->multi, x->easy->curl) != CURLM_OK) {
-        cm_fail(&err, CM_ERR_UPSTREAM_DOWN, "the transfer could not be started"); /* UNTESTED: no memory */
+        cm_fail(&err, CM_ERR_UPSTREAM_DOWN,
+                "the transfer could not be started"); /* UNTESTED: no memory */
         xfer_fail(x, &err);
     }
     hc->in_curl--;
@@ -423,7 +427,7 @@ static void on_resolved(void *arg, struct cm_str addresses, const struct cm_err 
 static void on_resolve_timeout(void *arg)
 {
     struct cm_xfer *x = arg;
-    struct cm_err err = { 0 };
+    struct cm_err err = {0};
 
     cm_resolve_cancel(x->wait);
     x->wait = NULL;
@@ -431,12 +435,13 @@ static void on_resolve_timeout(void *arg)
     xfer_fail(x, &err);
 }
 
-struct cm_xfer *cm_xfer_open(struct cm_httpc *hc, const struct cm_xfer_req *req, const struct cm_xfer_cb *cb, void *arg)
+struct cm_xfer *cm_xfer_open(struct cm_httpc *hc, const struct cm_xfer_req *req,
+                             const struct cm_xfer_cb *cb, void *arg)
 {
     struct cm_xfer *x = CM_NEW(struct cm_xfer);
     const struct hc_endpoint *hop;
     struct cm_str addresses = CM_STR_NONE;
-    struct cm_err err = { 0 };
+    struct cm_err err = {0};
 
     x->hc = hc;
     x->cb = cb;
@@ -454,15 +459,16 @@ struct cm_xfer *cm_xfer_open(struct cm_httpc *hc, const struct cm_xfer_req *req,
         return x;
     }
     if (req->public_only && req->proxy.n > 0) {
-        cm_fail(&err, CM_ERR_BAD_REQUEST, "addresses cannot be checked behind a proxy: not fetched");
+        cm_fail(&err, CM_ERR_BAD_REQUEST,
+                "addresses cannot be checked behind a proxy: not fetched");
         xfer_fail(x, &err);
         return x;
     }
     hop = xfer_first_hop(x);
     if (!hop->literal) {
         x->wait = cm_resolve(hc->resolver, hop->host,
-                             req->public_only ? CM_RESOLVE_CLIENT : CM_RESOLVE_OWN, &addresses, &err,
-                             on_resolved, x);
+                             req->public_only ? CM_RESOLVE_CLIENT : CM_RESOLVE_OWN, &addresses,
+                             &err, on_resolved, x);
         if (x->wait) {
             if (req->connect_timeout_ms > 0)
                 cm_deadline_set(hc->loop, &x->deadline,
@@ -506,7 +512,9 @@ static void xfer_flow(struct cm_xfer *x, int mask)
     if (!x->easy)
         return;
     x->hc->in_curl++;
-    (void)curl_easy_pause(x->easy->curl, mask); /* may call hc_on_body; fails while there is no connection: then nothing comes */
+    (void)curl_easy_pause(
+        x->easy->curl,
+        mask); /* may call hc_on_body; fails while there is no connection: then nothing comes */
     x->hc->in_curl--;
 }
 
@@ -565,8 +573,8 @@ static size_t parse_head(struct cm_buf *head, struct cm_header *out)
 static void xfer_tell_head(struct cm_xfer *x)
 {
     struct cm_buf head = x->head; /* `x` may be gone after the call */
-    struct cm_header few[32], *headers = few;
-    size_t lines = 0;
+    struct cm_header few[32] = {0}, *headers = few;
+    size_t lines = 0, n;
 
     memset(&x->head, 0, sizeof(x->head));
     x->head_told = true;
@@ -574,7 +582,8 @@ static void xfer_tell_head(struct cm_xfer *x)
         lines += head.p[i] == '\n';
     if (lines > CM_COUNT(few))
         headers = cm_calloc(lines, sizeof(*headers));
-    x->cb->on_head(x->arg, x->status, headers, parse_head(&head, headers));
+    n = parse_head(&head, headers);
+    x->cb->on_head(x->arg, x->status, headers, n);
     if (headers != few)
         free(headers);
     cm_buf_clear(&head);
@@ -619,7 +628,8 @@ void hc_tell_ready(struct cm_httpc *hc)
         return;
     cm_list_init(&batch);
     cm_list_push(&hc->ready, &batch);
-    cm_list_remove(&hc->ready); /* the ring hangs on `batch`: what gets ready in a callback waits for the next turn */
+    cm_list_remove(
+        &hc->ready); /* the ring hangs on `batch`: what gets ready in a callback waits for the next turn */
     while ((link = cm_list_pop(&batch))) {
         struct cm_xfer *x = CM_LIST_ITEM(link, struct cm_xfer, link);
 

@@ -8,21 +8,21 @@
 static const struct {
     uint32_t net, bits;
 } private_v4[] = {
-    { 0x00000000, 8 },  /* this network */
-    { 0x0a000000, 8 },  /* private */
-    { 0x64400000, 10 }, /* carrier-grade NAT */
-    { 0x7f000000, 8 },  /* loopback */
-    { 0xa9fe0000, 16 }, /* link-local: cloud metadata lives here */
-    { 0xac100000, 12 }, /* private */
-    { 0xc0000000, 24 }, /* protocol assignments */
-    { 0xc0000200, 24 }, /* documentation */
-    { 0xc0586300, 24 }, /* 6to4 relays */
-    { 0xc0a80000, 16 }, /* private */
-    { 0xc6120000, 15 }, /* benchmarks */
-    { 0xc6336400, 24 }, /* documentation */
-    { 0xcb007100, 24 }, /* documentation */
-    { 0xe0000000, 4 },  /* multicast */
-    { 0xf0000000, 4 },  /* reserved, broadcast */
+    {0x00000000, 8},  /* this network */
+    {0x0a000000, 8},  /* private */
+    {0x64400000, 10}, /* carrier-grade NAT */
+    {0x7f000000, 8},  /* loopback */
+    {0xa9fe0000, 16}, /* link-local: cloud metadata lives here */
+    {0xac100000, 12}, /* private */
+    {0xc0000000, 24}, /* protocol assignments */
+    {0xc0000200, 24}, /* documentation */
+    {0xc0586300, 24}, /* 6to4 relays */
+    {0xc0a80000, 16}, /* private */
+    {0xc6120000, 15}, /* benchmarks */
+    {0xc6336400, 24}, /* documentation */
+    {0xcb007100, 24}, /* documentation */
+    {0xe0000000, 4},  /* multicast */
+    {0xf0000000, 4},  /* reserved, broadcast */
 };
 
 static bool v4_public(uint32_t addr)
@@ -70,8 +70,8 @@ static bool is_literal(const char *host)
 
 static bool is_name_char(char c)
 {
-    return (c >= 'a' && c <= 'z') || (c >= 'A' && c <= 'Z') || (c >= '0' && c <= '9') ||
-           c == '-' || c == '.' || c == '_';
+    return (c >= 'a' && c <= 'z') || (c >= 'A' && c <= 'Z') || (c >= '0' && c <= '9') || c == '-' ||
+           c == '.' || c == '_';
 }
 
 static bool is_alpha(char c)
@@ -114,7 +114,8 @@ static bool parse_by_curl(struct hc_endpoint *ep, struct cm_str url)
     bool ok = false;
 
     CM_ASSERT(u != NULL);
-    if (strlen(z) != url.n || curl_url_set(u, CURLUPART_URL, z, CURLU_NON_SUPPORT_SCHEME) != CURLUE_OK ||
+    if (strlen(z) != url.n ||
+        curl_url_set(u, CURLUPART_URL, z, CURLU_NON_SUPPORT_SCHEME) != CURLUE_OK ||
         curl_url_get(u, CURLUPART_HOST, &host, CURLU_PUNYCODE) != CURLUE_OK)
         goto out;
     if (curl_url_get(u, CURLUPART_PORT, &port, 0) == CURLUE_OK &&
@@ -155,10 +156,12 @@ int hc_endpoint_parse(struct hc_endpoint *ep, struct cm_str url, bool proxy, str
         rest = cm_str_from(url, 10);
         ep->port = 1080;
     } else {
-        return cm_fail(err, CM_ERR_UPSTREAM_DOWN, "%s must start with %s", proxy ? "the proxy" : "the URL",
+        return cm_fail(err, CM_ERR_UPSTREAM_DOWN, "%s must start with %s",
+                       proxy ? "the proxy" : "the URL",
                        proxy ? "http://, https:// or socks5h://" : "http:// or https://");
     }
     if (parse_plain(ep, rest) || parse_by_curl(ep, url))
         return 0;
-    return cm_fail(err, CM_ERR_UPSTREAM_DOWN, "%s is not valid", proxy ? "the proxy's address" : "the URL");
+    return cm_fail(err, CM_ERR_UPSTREAM_DOWN, "%s is not valid",
+                   proxy ? "the proxy's address" : "the URL");
 }

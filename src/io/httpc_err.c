@@ -8,8 +8,9 @@ static const char *verify_reason(const struct cm_xfer *x)
     long result = X509_V_OK;
 
     (void)curl_easy_getinfo(x->easy->curl, CURLINFO_SSL_VERIFYRESULT, &result);
-    return result != X509_V_OK ? X509_verify_cert_error_string(result)
-                               : "it is for another name";
+    if (result == X509_V_OK || result == X509_V_ERR_UNSPECIFIED)
+        return "it is for another name"; /* libcurl compares names itself, before it looks at this result */
+    return X509_verify_cert_error_string(result);
 }
 
 static const char *os_reason(const struct cm_xfer *x, const char *otherwise)
@@ -24,7 +25,8 @@ static void describe(const struct cm_xfer *x, CURLcode rc, char *out, size_t cap
 {
     long connect_code = 0;
 
-    switch ((int)rc) { /* libcurl has many more; those that need no better words than its own are left to it */
+    switch ((
+        int)rc) { /* libcurl has many more; those that need no better words than its own are left to it */
     case CURLE_COULDNT_CONNECT:
         (void)snprintf(out, cap, "cannot connect: %s", os_reason(x, "no address answered"));
         return;
@@ -37,7 +39,8 @@ static void describe(const struct cm_xfer *x, CURLcode rc, char *out, size_t cap
         if (connect_code >= 300)
             (void)snprintf(out, cap, "the proxy refused with status %ld", connect_code);
         else
-            (void)snprintf(out, cap, "the connection broke: %s", os_reason(x, "closed by the other side"));
+            (void)snprintf(out, cap, "the connection broke: %s",
+                           os_reason(x, "closed by the other side"));
         return;
     case CURLE_PARTIAL_FILE:
         (void)snprintf(out, cap, "the connection was closed before the end of the answer");
@@ -63,12 +66,13 @@ void hc_describe(const struct cm_xfer *x, CURLcode rc, struct cm_err *err)
     enum cm_err_class cls = x->head_done ? CM_ERR_CUT : CM_ERR_UPSTREAM_DOWN;
 
     if (x->not_public) {
-        cm_fail(err, CM_ERR_BAD_REQUEST, CM_PRI " has no public address: not fetched", CM_ARG(x->to.host));
+        cm_fail(err, CM_ERR_BAD_REQUEST, CM_PRI " has no public address: not fetched",
+                CM_ARG(x->to.host));
         return;
     }
     if (x->via.host.n > 0)
-        (void)snprintf(via, sizeof(via), " through " CM_PRI ":%u", CM_ARG(cm_str_head(x->via.host, 60)),
-                       x->via.port);
+        (void)snprintf(via, sizeof(via), " through " CM_PRI ":%u",
+                       CM_ARG(cm_str_head(x->via.host, 60)), x->via.port);
     if (x->head_too_large) {
         (void)snprintf(why, sizeof(why), "the head of the answer has more than %zu bytes",
                        x->req.max_head_bytes ? x->req.max_head_bytes : (size_t)HC_HEAD_BYTES);
@@ -80,5 +84,6 @@ void hc_describe(const struct cm_xfer *x, CURLcode rc, struct cm_err *err)
     } else {
         describe(x, rc, why, sizeof(why));
     }
-    cm_fail(err, cls, CM_PRI ":%u%s: %s", CM_ARG(cm_str_head(x->to.host, 80)), x->to.port, via, why);
+    cm_fail(err, cls, CM_PRI ":%u%s: %s", CM_ARG(cm_str_head(x->to.host, 80)), x->to.port, via,
+            why);
 }

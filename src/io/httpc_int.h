@@ -10,12 +10,14 @@
 #include <openssl/x509_vfy.h>
 #include <sys/socket.h>
 
-#define HC_IDLE_MS 60000        /* a pool without transfers is closed after this time */
-#define HC_MAX_CONNS 65536L     /* idle connections kept per pool: no limit of its own, descriptors and peers set it */
-#define HC_MAX_FREE_EASY 128    /* idle easy handles kept per pool, about 8 KiB each */
-#define HC_HEAD_BYTES 65536     /* of a response, when the request does not say */
-#define HC_IN_BYTES 65536       /* collected per transfer before libcurl is held */
-#define HC_SMALL_BODY 16384     /* up to here libcurl's smallest upload buffer does; a larger body gets HC_UPLOAD_BUFFER */
+#define HC_IDLE_MS 60000 /* a pool without transfers is closed after this time */
+#define HC_MAX_CONNS                                                                               \
+    65536L /* idle connections kept per pool: no limit of its own, descriptors and peers set it */
+#define HC_MAX_FREE_EASY 128 /* idle easy handles kept per pool, about 8 KiB each */
+#define HC_HEAD_BYTES 65536  /* of a response, when the request does not say */
+#define HC_IN_BYTES 65536    /* collected per transfer before libcurl is held */
+#define HC_SMALL_BODY                                                                              \
+    16384 /* up to here libcurl's smallest upload buffer does; a larger body gets HC_UPLOAD_BUFFER */
 #define HC_UPLOAD_BUFFER 65536
 
 /* Where a URL or a proxy leads. */
@@ -29,20 +31,21 @@ struct hc_endpoint {
 
 /* A set of connections that transfers share: one CURLM. Lives in hc->pools until idle for HC_IDLE_MS or forgotten. */
 struct hc_pool {
-    struct cm_httpc *hc;       /* not owned */
-    CURLM *multi;              /* owned */
-    char *key;                 /* owned; of key_n bytes: isolation, and what else must not be shared (hc_pool_get) */
+    struct cm_httpc *hc; /* not owned */
+    CURLM *multi;        /* owned */
+    char
+        *key; /* owned; of key_n bytes: isolation, and what else must not be shared (hc_pool_get) */
     size_t key_n, isolation_n; /* the key starts with the isolation */
-    struct cm_list active;     /* struct cm_xfer, link_pool: those with an easy handle in the multi */
-    struct cm_list free;       /* struct hc_easy, prepared and idle */
+    struct cm_list active; /* struct cm_xfer, link_pool: those with an easy handle in the multi */
+    struct cm_list free;   /* struct hc_easy, prepared and idle */
     size_t n_free;
-    struct cm_map hosts;       /* "host:port" -> struct hc_host: what the multi's own cache holds */
-    struct cm_task kick;       /* libcurl's timer, when due at once */
-    struct cm_deadline timer;  /* libcurl's timer otherwise */
+    struct cm_map hosts;      /* "host:port" -> struct hc_host: what the multi's own cache holds */
+    struct cm_task kick;      /* libcurl's timer, when due at once */
+    struct cm_deadline timer; /* libcurl's timer otherwise */
     struct cm_deadline idle;
-    uint64_t idle_since_ms;    /* meaningful while `active` is empty */
-    struct cm_list link;       /* in hc->all_pools */
-    bool forgotten;            /* not in hc->pools any more; closed with its last transfer */
+    uint64_t idle_since_ms; /* meaningful while `active` is empty */
+    struct cm_list link;    /* in hc->all_pools */
+    bool forgotten;         /* not in hc->pools any more; closed with its last transfer */
 };
 
 /* Addresses that the multi of a pool knows for good. */
@@ -67,13 +70,13 @@ struct hc_easy {
 
 /* One upstream transfer. Owned by who opened it. */
 struct cm_xfer {
-    struct cm_httpc *hc;          /* not owned; is closed after all transfers */
+    struct cm_httpc *hc; /* not owned; is closed after all transfers */
     const struct cm_xfer_cb *cb;
     void *arg;
-    struct cm_xfer_req req;       /* slices borrowed from the owner */
-    struct hc_endpoint to, via;   /* target; proxy (host.n 0 = none) */
-    void *block;                  /* owned: header list, URL and lines; NULL once the easy handle is given back */
-    char *url;                    /* in it */
+    struct cm_xfer_req req;     /* slices borrowed from the owner */
+    struct hc_endpoint to, via; /* target; proxy (host.n 0 = none) */
+    void *block; /* owned: header list, URL and lines; NULL once the easy handle is given back */
+    char *url;   /* in it */
     struct curl_slist *headers;   /* in it; ends with static nodes */
     struct curl_slist *resolve;   /* owned block; NULL when the multi knows the addresses */
     struct cm_resolve_wait *wait; /* while the name is looked up */
@@ -87,12 +90,12 @@ struct cm_xfer {
     struct cm_err *err;           /* owned; how it ended; NULL = complete or not ended */
     uint64_t began_us;
     struct cm_xfer_info info;
-    int status;                   /* of the head that comes in */
-    bool head_done, head_told;    /* complete, final head; on_head was called */
+    int status;                /* of the head that comes in */
+    bool head_done, head_told; /* complete, final head; on_head was called */
     bool ended, end_told;
-    bool paused;                  /* by the owner */
-    bool held;                    /* libcurl is paused: by the owner or because `in` is full */
-    bool not_public;              /* an address was refused */
+    bool paused;     /* by the owner */
+    bool held;       /* libcurl is paused: by the owner or because `in` is full */
+    bool not_public; /* an address was refused */
     bool head_too_large;
 };
 
@@ -106,12 +109,12 @@ struct cm_httpc {
     struct cm_map stores;         /* CA file -> certificates */
     struct hc_sock **socks;       /* by descriptor; NULL where none */
     size_t n_socks;
-    struct cm_list ready;         /* struct cm_xfer, link */
+    struct cm_list ready; /* struct cm_xfer, link */
     struct cm_task deliver;
-    struct cm_xfer *telling;      /* whose callback runs; NULL once it was closed in there */
+    struct cm_xfer *telling; /* whose callback runs; NULL once it was closed in there */
     size_t active;
-    unsigned in_curl;             /* depth: above 0 owners are not called */
-    unsigned pending;             /* uv handles whose close callback is due */
+    unsigned in_curl; /* depth: above 0 owners are not called */
+    unsigned pending; /* uv handles whose close callback is due */
     bool closing;
 };
 
@@ -119,15 +122,17 @@ struct cm_httpc {
 struct cm_httpc *cm_httpc_new_with(struct cm_loop *loop, struct cm_resolver *resolver);
 
 /* httpc.c */
-void hc_xfer_finish(struct cm_xfer *x, CURLcode rc); /* the multi is done with it: takes the easy handle away, tells nobody */
-void hc_tell_ready(struct cm_httpc *hc);             /* runs owners */
+void hc_xfer_finish(
+    struct cm_xfer *x,
+    CURLcode rc); /* the multi is done with it: takes the easy handle away, tells nobody */
+void hc_tell_ready(struct cm_httpc *hc); /* runs owners */
 size_t hc_on_header(char *p, size_t size, size_t n, void *arg);
 size_t hc_on_body(char *p, size_t size, size_t n, void *arg);
 
 /* httpc_pool.c */
 struct hc_pool *hc_pool_get(struct cm_httpc *hc, const struct cm_xfer_req *req);
 struct hc_easy *hc_easy_get(struct hc_pool *pool);
-void hc_easy_put(struct hc_easy *e); /* out of the multi; to the idle ones or away */
+void hc_easy_put(struct hc_easy *e);     /* out of the multi; to the idle ones or away */
 void hc_pool_used(struct hc_pool *pool); /* a transfer left */
 bool hc_pool_knows(const struct hc_pool *pool, struct cm_str host_port, struct cm_str addresses);
 void hc_pools_close(struct cm_httpc *hc);
@@ -140,6 +145,9 @@ bool hc_addr_public(const struct sockaddr *addr);
 /* httpc_tls.c */
 X509_STORE *hc_ca_store(struct cm_httpc *hc, struct cm_str ca_file, struct cm_err *err);
 void hc_ca_stores_clear(struct cm_httpc *hc);
+
+/* httpc_mem.c */
+void hc_curl_init(void);
 
 /* httpc_err.c */
 void hc_describe(const struct cm_xfer *x, CURLcode rc, struct cm_err *err);

@@ -8,10 +8,11 @@
 #include <unistd.h>
 
 struct hc_sock {
-    uv_poll_t poll;         /* in pool's loop until the socket's end */
-    struct cm_httpc *hc;    /* not owned; counts it in `pending` */
-    struct hc_pool *pool;   /* not owned; whose multi has the socket */
-    int want, have;         /* UV_READABLE | UV_WRITABLE: libcurl's wish; what is watched (a superset of it) */
+    uv_poll_t poll;       /* in pool's loop until the socket's end */
+    struct cm_httpc *hc;  /* not owned; counts it in `pending` */
+    struct hc_pool *pool; /* not owned; whose multi has the socket */
+    int want,
+        have; /* UV_READABLE | UV_WRITABLE: libcurl's wish; what is watched (a superset of it) */
 };
 
 static void pool_drive(struct hc_pool *pool, curl_socket_t fd, int events);
@@ -65,7 +66,8 @@ static void on_poll(uv_poll_t *poll, int status, int events)
     if (status < 0)
         events |= s->want; /* libcurl finds the reason itself */
     if (events & ~s->want || s->want == 0)
-        sock_watch(s, s->want); /* an idle or paused connection has something: leave it to the kernel */
+        sock_watch(
+            s, s->want); /* an idle or paused connection has something: leave it to the kernel */
     events &= s->want;
     if (events == 0 || uv_fileno((uv_handle_t *)poll, &fd) != 0)
         return;
@@ -175,7 +177,8 @@ static void pool_drive(struct hc_pool *pool, curl_socket_t fd, int events)
     rc = curl_multi_socket_action(pool->multi, fd, events, &running);
     hc->in_curl--;
     pool_collect(pool);
-    if (rc != CURLM_OK) { /* UNTESTED: only our own bug or memory; every transfer is in an uncertain state now */
+    if (rc !=
+        CURLM_OK) { /* UNTESTED: only our own bug or memory; every transfer is in an uncertain state now */
         struct cm_list *link;
 
         while ((link = pool->active.next) != &pool->active)
@@ -286,7 +289,8 @@ static struct hc_easy *easy_new(struct hc_pool *pool)
     curl_easy_setopt(curl, CURLOPT_OPENSOCKETFUNCTION, on_open_socket);
     curl_easy_setopt(curl, CURLOPT_OPENSOCKETDATA, e);
     curl_easy_setopt(curl, CURLOPT_CLOSESOCKETFUNCTION, on_close_socket);
-    curl_easy_setopt(curl, CURLOPT_CLOSESOCKETDATA, pool->hc); /* the socket may outlive this handle */
+    curl_easy_setopt(curl, CURLOPT_CLOSESOCKETDATA,
+                     pool->hc); /* the socket may outlive this handle */
     curl_easy_setopt(curl, CURLOPT_RESOLVER_START_FUNCTION, on_curl_resolves);
     curl_easy_setopt(curl, CURLOPT_RESOLVER_START_DATA, e);
     curl_easy_setopt(curl, CURLOPT_SSLVERSION, (long)CURL_SSLVERSION_TLSv1_2);
@@ -423,7 +427,7 @@ static struct hc_pool *pool_new(struct cm_httpc *hc, struct cm_str key, size_t i
 struct hc_pool *hc_pool_get(struct cm_httpc *hc, const struct cm_xfer_req *req)
 {
     struct cm_str key = req->isolation.n > 0 ? req->isolation : CM_S("\0-");
-    struct cm_buf long_key = { 0 };
+    struct cm_buf long_key = {0};
     struct hc_pool *pool;
 
     if (req->public_only || req->ca_file.n > 0) {
@@ -458,6 +462,6 @@ void cm_httpc_forget(struct cm_httpc *hc, struct cm_str isolation)
 void hc_pools_close(struct cm_httpc *hc)
 {
     CM_LIST_EACH(&hc->all_pools, link)
-        pool_free(CM_LIST_ITEM(link, struct hc_pool, link));
+    pool_free(CM_LIST_ITEM(link, struct hc_pool, link));
     cm_map_clear(&hc->pools);
 }

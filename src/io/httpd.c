@@ -23,15 +23,16 @@
 
 #include <stdlib.h>
 
-#define BACKLOG_BYTES 65536       /* pipelined bytes kept; more stay in the kernel */
-#define SERVE_PER_TURN 16u        /* pipelined requests of one connection before others get their turn */
-#define BODY_FIRST_BYTES 65536u   /* taken on Content-Length's word; more only as bytes come */
-#define BODY_FLOOR_BYTES 4096u    /* a body brings at least so much in each body_timeout */
-#define DISCARD_BYTES 262144u     /* of a body nobody wants, to keep the connection */
+#define BACKLOG_BYTES 65536 /* pipelined bytes kept; more stay in the kernel */
+#define SERVE_PER_TURN 16u  /* pipelined requests of one connection before others get their turn */
+#define BODY_FIRST_BYTES 65536u /* taken on Content-Length's word; more only as bytes come */
+#define BODY_FLOOR_BYTES 4096u  /* a body brings at least so much in each body_timeout */
+#define DISCARD_BYTES 262144u   /* of a body nobody wants, to keep the connection */
 #define LINGER_BYTES (4u << 20)
 #define LINGER_MS 2000u
-#define ABORT_MS 10000u           /* for what is queued when a response is aborted */
-#define DRAIN_GRACE_MS 500u       /* a request may be on its way on a connection that served a moment ago */
+#define ABORT_MS 10000u /* for what is queued when a response is aborted */
+#define DRAIN_GRACE_MS                                                                             \
+    500u /* a request may be on its way on a connection that served a moment ago */
 
 #define STATES(X) X(HEAD) X(HOLD) X(BODY) X(WAIT) X(DISCARD) X(FLUSH) X(LINGER)
 enum state {
@@ -49,14 +50,14 @@ struct req {
     void *arg;
     struct cm_buf body;
     size_t body_max;
-    bool reading;    /* the handler wants the body */
-    bool told;       /* and has it */
-    bool keep;       /* the connection may serve another request */
-    bool expects;    /* the client waits for 100 Continue before it sends the body */
-    bool started;    /* the response head is queued */
-    bool mute;       /* HEAD, 204, 304: no body goes out */
+    bool reading; /* the handler wants the body */
+    bool told;    /* and has it */
+    bool keep;    /* the connection may serve another request */
+    bool expects; /* the client waits for 100 Continue before it sends the body */
+    bool started; /* the response head is queued */
+    bool mute;    /* HEAD, 204, 304: no body goes out */
     bool chunked;
-    bool high;       /* cm_resp_write() has said more than CM_HTTPD_HIGH: on_drain is owed */
+    bool high; /* cm_resp_write() has said more than CM_HTTPD_HIGH: on_drain is owed */
 };
 
 struct hconn {
@@ -64,19 +65,20 @@ struct hconn {
     struct cm_httpd *h;
     struct cm_list link; /* in h->conns */
     struct cm_h1 h1;
-    struct req *req;     /* owned; NULL between requests */
-    struct cm_buf in;    /* read and not parsed; a head that is not complete */
-    struct cm_task task; /* goes on with `in`, tells of a lost connection */
+    struct req *req;             /* owned; NULL between requests */
+    struct cm_buf in;            /* read and not parsed; a head that is not complete */
+    struct cm_task task;         /* goes on with `in`, tells of a lost connection */
     struct cm_deadline deadline; /* never later than due_ms; moved when it fires */
-    uint64_t due_ms;     /* when patience ends; 0 = not now */
-    uint64_t began_us;   /* HEAD: first byte of the request */
-    uint64_t since_ms;   /* HEAD: idle, or the head began; BODY, DISCARD: the period of BODY_FLOOR_BYTES began */
-    uint64_t last_ms;    /* BODY, DISCARD: last byte; FLUSH, HEAD: the queue moved */
-    uint64_t mark;       /* BODY, DISCARD: bytes at since_ms; FLUSH, HEAD: queue at last_ms; LINGER: bytes thrown away */
+    uint64_t due_ms;             /* when patience ends; 0 = not now */
+    uint64_t began_us;           /* HEAD: first byte of the request */
+    /* What they mean depends on the state. HEAD: since_ms idle, or the head began; last_ms the queue moved, mark its size then.
+     * BODY, DISCARD: since_ms a period of BODY_FLOOR_BYTES began, mark bytes by then; last_ms last byte.
+     * FLUSH: last_ms the queue moved, mark its size then. LINGER: mark bytes thrown away. */
+    uint64_t since_ms, last_ms, mark;
     enum state state;
-    bool running;        /* conn_run() is on the stack */
-    bool eof;            /* the client has ended its side */
-    bool aborted;        /* FLUSH: for ABORT_MS, whatever moves */
+    bool running; /* conn_run() is on the stack */
+    bool eof;     /* the client has ended its side */
+    bool aborted; /* FLUSH: for ABORT_MS, whatever moves */
 };
 
 struct cm_httpd {
@@ -90,7 +92,7 @@ struct cm_httpd {
     struct cm_task idle_task;
     void (*on_idle)(void *arg);
     void *idle_arg;
-    int64_t date_s;       /* of `date` */
+    int64_t date_s; /* of `date` */
     char date[CM_HTTP_DATE_CAP];
     bool draining, closing;
 };
@@ -115,6 +117,8 @@ static uint64_t now_ms(const struct hconn *c)
 /* Moving a deadline on every byte would cost a walk through the heap: it is only ever moved forward here, and later when it fires. */
 static void set_due(struct hconn *c, uint64_t due_ms)
 {
+    if (c->conn.closing)
+        return;
     c->due_ms = due_ms;
     if (due_ms > 0 && (c->deadline.slot == SIZE_MAX || c->deadline.at_ms > due_ms))
         cm_deadline_set(c->h->loop, &c->deadline, due_ms);
@@ -221,7 +225,8 @@ static void conn_flushed(struct hconn *c)
         return;
     }
     cm_conn_shutdown(&c->conn);
-    cm_buf_clear(&c->in);
+    if (!c->running) /* else conn_run() is reading it, and is done with it next */
+        cm_buf_clear(&c->in);
     c->state = STATE_LINGER;
     c->mark = 0;
     set_due(c, now_ms(c) + LINGER_MS);
@@ -252,66 +257,45 @@ static void conn_end(struct hconn *c, bool aborted)
 
 /* ---- response */
 
-static const char *reason(int status)
+static const struct {
+    int status;
+    const char *text;
+} reasons[] = {
+    {200, "OK"},
+    {400, "Bad Request"},
+    {401, "Unauthorized"},
+    {402, "Payment Required"},
+    {403, "Forbidden"},
+    {404, "Not Found"},
+    {405, "Method Not Allowed"},
+    {408, "Request Timeout"},
+    {409, "Conflict"},
+    {413, "Content Too Large"},
+    {415, "Unsupported Media Type"},
+    {422, "Unprocessable Content"},
+    {429, "Too Many Requests"},
+    {431, "Request Header Fields Too Large"},
+    {500, "Internal Server Error"},
+    {501, "Not Implemented"},
+    {502, "Bad Gateway"},
+    {503, "Service Unavailable"},
+    {504, "Gateway Timeout"},
+    {201, "Created"},
+    {202, "Accepted"},
+    {204, "No Content"},
+    {206, "Partial Content"},
+    {301, "Moved Permanently"},
+    {302, "Found"},
+    {304, "Not Modified"},
+};
+
+static struct cm_str reason(int status)
 {
-    switch (status) {
-    case 200:
-        return "OK";
-    case 201:
-        return "Created";
-    case 202:
-        return "Accepted";
-    case 204:
-        return "No Content";
-    case 206:
-        return "Partial Content";
-    case 301:
-        return "Moved Permanently";
-    case 302:
-        return "Found";
-    case 304:
-        return "Not Modified";
-    case 400:
-        return "Bad Request";
-    case 401:
-        return "Unauthorized";
-    case 402:
-        return "Payment Required";
-    case 403:
-        return "Forbidden";
-    case 404:
-        return "Not Found";
-    case 405:
-        return "Method Not Allowed";
-    case 408:
-        return "Request Timeout";
-    case 409:
-        return "Conflict";
-    case 413:
-        return "Content Too Large";
-    case 415:
-        return "Unsupported Media Type";
-    case 422:
-        return "Unprocessable Content";
-    case 429:
-        return "Too Many Requests";
-    case 431:
-        return "Request Header Fields Too Large";
-    case 500:
-        return "Internal Server Error";
-    case 501:
-        return "Not Implemented";
-    case 502:
-        return "Bad Gateway";
-    case 503:
-        return "Service Unavailable";
-    case 504:
-        return "Gateway Timeout";
-    case 529:
-        return "Overloaded";
-    default:
-        return ""; /* RFC 9112 4: may be empty */
+    for (size_t i = 0; i < CM_COUNT(reasons); i++) {
+        if (reasons[i].status == status)
+            return cm_str_of(reasons[i].text);
     }
+    return CM_STR_NONE; /* may be empty (RFC 9112 4) */
 }
 
 static struct cm_str http_date(struct cm_httpd *h)
@@ -343,7 +327,7 @@ static void put_head(struct cm_httpd *h, struct cm_buf *out, const struct head *
     cm_buf_append(out, CM_S("HTTP/1.1 "));
     cm_buf_put_u64(out, (uint64_t)head->status);
     cm_buf_put(out, ' ');
-    cm_buf_append(out, cm_str_of(reason(head->status)));
+    cm_buf_append(out, reason(head->status));
     cm_buf_append(out, CM_S("\r\nDate: "));
     cm_buf_append(out, http_date(h));
     cm_buf_append(out, CM_S("\r\n"));
@@ -351,7 +335,8 @@ static void put_head(struct cm_httpd *h, struct cm_buf *out, const struct head *
         const struct cm_header *f = &head->headers[i];
 
         if (!cm_header_name_ok(f->name) || !cm_header_value_ok(f->value)) {
-            cm_warn("httpd", "a response header that would break the message is left out: \"" CM_PRI "\"",
+            cm_warn("httpd",
+                    "a response header that would break the message is left out: \"" CM_PRI "\"",
                     CM_ARG(f->name));
             continue;
         }
@@ -459,7 +444,8 @@ static void resp_over(struct req *r)
         conn_settle(c);
 }
 
-void cm_resp_send(struct cm_req *req, int status, const struct cm_header *headers, size_t n, struct cm_str body)
+void cm_resp_send(struct cm_req *req, int status, const struct cm_header *headers, size_t n,
+                  struct cm_str body)
 {
     struct req *r = req_of(req);
 
@@ -527,14 +513,16 @@ void cm_resp_flush(struct cm_req *req)
 
 size_t cm_resp_queued(const struct cm_req *req)
 {
-    const struct req *r = (const struct req *)(const void *)((const char *)req - offsetof(struct req, pub));
+    const struct req *r =
+        (const struct req *)(const void *)((const char *)req - offsetof(struct req, pub));
 
     return r->c ? cm_conn_queued(&r->c->conn) : 0;
 }
 
 bool cm_resp_started(const struct cm_req *req)
 {
-    return ((const struct req *)(const void *)((const char *)req - offsetof(struct req, pub)))->started;
+    return ((const struct req *)(const void *)((const char *)req - offsetof(struct req, pub)))
+        ->started;
 }
 
 void cm_resp_end(struct cm_req *req)
@@ -600,8 +588,8 @@ static void conn_refuse(struct hconn *c, const struct cm_err *err)
 {
     bool cut = c->req && c->req->started; /* too late for an answer */
 
-    cm_debug("httpd", "%s: refused in %s, closes: %s", c->conn.peer, state_name(c->state), err->msg);
-    c->h1.state = CM_H1_FAILED;
+    cm_debug("httpd", "%s: refused in %s, closes: %s", c->conn.peer, state_name(c->state),
+             err->msg);
     if (!cut)
         put_error(c, err);
     req_gone(c, err);
@@ -620,7 +608,8 @@ static struct req *req_new(struct hconn *c, struct cm_str used, struct cm_err *e
         return NULL;
     }
     r->c = c;
-    r->keep = head.keep_alive && !cm_str_eq(head.method, CM_S("CONNECT")); /* what follows that is no HTTP */
+    r->keep = head.keep_alive &&
+              !cm_str_eq(head.method, CM_S("CONNECT")); /* what follows that is no HTTP */
     r->expects = head.expects_continue;
     r->pub.method = head.method;
     r->pub.target = head.target;
@@ -640,6 +629,8 @@ static struct req *req_new(struct hconn *c, struct cm_str used, struct cm_err *e
 /* Back to the start, for the next request. */
 static void conn_next(struct hconn *c)
 {
+    if (c->conn.out.n == 0)
+        cm_buf_clear(&c->conn.out); /* an idle connection holds no buffers */
     c->state = STATE_HEAD;
     c->since_ms = now_ms(c);
     c->mark = 0;
@@ -660,7 +651,8 @@ static void body_begin(struct hconn *c, struct cm_str rest)
         return; /* refused before a byte of it */
     if (c->h1.state == CM_H1_LENGTH) {
         r->body.limit = (size_t)c->h1.left;
-        cm_buf_reserve(&r->body, c->h1.left < BODY_FIRST_BYTES ? (size_t)c->h1.left : BODY_FIRST_BYTES);
+        cm_buf_reserve(&r->body,
+                       c->h1.left < BODY_FIRST_BYTES ? (size_t)c->h1.left : BODY_FIRST_BYTES);
     }
     if (r->expects && rest.n == 0 && !r->started) {
         cm_buf_append(&c->conn.out, CM_S("HTTP/1.1 100 Continue\r\n\r\n"));
@@ -778,9 +770,9 @@ static void conn_settle(struct hconn *c)
 
     if (c->conn.closing)
         return;
-    blocked = c->state == STATE_HOLD || c->state == STATE_WAIT ||
-              (c->state == STATE_HEAD &&
-               (cm_conn_queued(&c->conn) > 0 || !cm_list_empty(&c->task.link)));
+    blocked =
+        c->state == STATE_HOLD || c->state == STATE_WAIT ||
+        (c->state == STATE_HEAD && (cm_conn_queued(&c->conn) > 0 || !cm_list_empty(&c->task.link)));
     if (c->eof && !c->req && !blocked && c->state != STATE_FLUSH) {
         conn_end(c, false); /* all that came before has been answered */
         return;
@@ -940,6 +932,7 @@ static void on_closed(struct cm_conn *conn)
     struct hconn *c = CM_CONTAINER(conn, struct hconn, conn);
     struct cm_httpd *h = c->h;
 
+    CM_ASSERT(c->deadline.slot == SIZE_MAX && cm_list_empty(&c->task.link));
     cm_list_remove(&c->link);
     cm_buf_clear(&c->in);
     free(c);
@@ -1032,7 +1025,8 @@ void cm_httpd_drain(struct cm_httpd *h, void (*on_idle)(void *arg), void *arg)
     h->idle_arg = arg;
     h->draining = true;
     cm_listeners_close(&h->listeners);
-    CM_LIST_EACH (&h->conns, link) {
+    CM_LIST_EACH(&h->conns, link)
+    {
         struct hconn *c = CM_LIST_ITEM(link, struct hconn, link);
 
         if (!c->running)
@@ -1054,8 +1048,8 @@ void cm_httpd_close(struct cm_httpd *h)
         httpd_free(h);
         return;
     }
-    CM_LIST_EACH (&h->conns, link)
-        conn_drop(CM_LIST_ITEM(link, struct hconn, link));
+    CM_LIST_EACH(&h->conns, link)
+    conn_drop(CM_LIST_ITEM(link, struct hconn, link));
 }
 
 /* ---- what handlers ask */

@@ -25,7 +25,8 @@ struct cm_jobs {
     struct cm_loop *loop; /* not owned */
     uv_async_t async;
     size_t outstanding; /* started and not done; the loop's side only */
-    uv_mutex_t mutex;   /* guards the lists, counts and states of all lanes, `finished` and `stopping` */
+    uv_mutex_t
+        mutex; /* guards the lists, counts and states of all lanes, `finished` and `stopping` */
     struct lane lanes[CM_LANES_N];
     struct cm_list finished;
     bool stopping;
@@ -70,7 +71,7 @@ static void lane_thread(void *arg)
 /* Signals belong to the loop's thread. */
 static void thread_add(struct lane *lane)
 {
-    uv_thread_options_t options = { .flags = UV_THREAD_HAS_STACK_SIZE, .stack_size = STACK_BYTES };
+    uv_thread_options_t options = {.flags = UV_THREAD_HAS_STACK_SIZE, .stack_size = STACK_BYTES};
     sigset_t all, before;
     int rc;
 
@@ -78,7 +79,8 @@ static void thread_add(struct lane *lane)
     pthread_sigmask(SIG_SETMASK, &all, &before);
     rc = uv_thread_create_ex(&lane->threads[lane->n_threads], &options, lane_thread, lane);
     pthread_sigmask(SIG_SETMASK, &before, NULL);
-    CM_ASSERT(rc == 0 || lane->n_threads > 0); /* a lane that cannot have its first thread cannot serve */
+    CM_ASSERT(rc == 0 ||
+              lane->n_threads > 0); /* a lane that cannot have its first thread cannot serve */
     lane->n_threads += rc == 0;
 }
 
@@ -97,7 +99,8 @@ static void jobs_settle(struct cm_jobs *jobs)
         job = CM_LIST_ITEM(link, struct cm_job, link);
         if (--jobs->outstanding == 0 && !uv_is_closing((uv_handle_t *)&jobs->async))
             uv_unref((uv_handle_t *)&jobs->async);
-        job->done(job); /* may free it, and may close us: `jobs` itself lives until the close callback */
+        job->done(
+            job); /* may free it, and may close us: `jobs` itself lives until the close callback */
     }
 }
 
@@ -157,7 +160,7 @@ void cm_jobs_close(struct cm_jobs *jobs)
         lane->waiting = 0;
         if (i == CM_LANE_CPU)
             CM_LIST_EACH(&lane->running, link)
-                atomic_store(&CM_LIST_ITEM(link, struct cm_job, link)->cancelled, true);
+        atomic_store(&CM_LIST_ITEM(link, struct cm_job, link)->cancelled, true);
         uv_cond_broadcast(&lane->wake);
     }
     uv_mutex_unlock(&jobs->mutex);
@@ -212,7 +215,8 @@ void cm_job_cancel(struct cm_jobs *jobs, struct cm_job *job)
 
 size_t cm_jobs_waiting(const struct cm_jobs *jobs, enum cm_lane lane)
 {
-    struct cm_jobs *mine = (struct cm_jobs *)(uintptr_t)jobs; /* the lock is no part of what callers see */
+    struct cm_jobs *mine =
+        (struct cm_jobs *)(uintptr_t)jobs; /* the lock is no part of what callers see */
     size_t n;
 
     uv_mutex_lock(&mine->mutex);

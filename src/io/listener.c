@@ -83,7 +83,8 @@ static int refuse(struct cm_str address, int rc, struct cm_err *err)
 /* Both families on one port, ours: the wildcard of IPv6 must then leave IPv4 alone. */
 static bool have_any4(const struct cm_listeners *set, int port)
 {
-    CM_LIST_EACH (&set->all, link) {
+    CM_LIST_EACH(&set->all, link)
+    {
         const struct cm_listener *l = CM_LIST_ITEM(link, struct cm_listener, link);
 
         if (l->any4 && l->port == port)
@@ -113,7 +114,8 @@ static int listen_tcp(struct cm_listeners *set, const struct sockaddr *addr)
     int rc = uv_tcp_bind(&l->uv.tcp, addr, flags);
 
     if (rc == 0) {
-        uv_tcp_nodelay(&l->uv.tcp, 1); /* Linux hands it on to accepted sockets: no system call for each */
+        uv_tcp_nodelay(&l->uv.tcp,
+                       1); /* Linux hands it on to accepted sockets: no system call for each */
         rc = uv_listen(&l->uv.stream, BACKLOG, on_connection);
     }
     if (rc != 0) {
@@ -146,7 +148,8 @@ static int split(struct cm_str address, struct cm_str *host, struct cm_str *port
 
 static int add_tcp(struct cm_listeners *set, struct cm_str address, struct cm_err *err)
 {
-    const struct addrinfo hints = {.ai_socktype = SOCK_STREAM, .ai_flags = AI_PASSIVE | AI_NUMERICSERV};
+    const struct addrinfo hints = {.ai_socktype = SOCK_STREAM,
+                                   .ai_flags = AI_PASSIVE | AI_NUMERICSERV};
     struct addrinfo *found = NULL;
     struct cm_str host, port;
     char node[256], service[8];
@@ -154,7 +157,8 @@ static int add_tcp(struct cm_listeners *set, struct cm_str address, struct cm_er
 
     if (split(address, &host, &port) != 0 || host.n >= sizeof(node))
         return cm_fail(err, CM_ERR_CONFIG,
-                       "cannot listen on \"" CM_PRI "\": write 127.0.0.1:8080, [::1]:8080, :8080 or "
+                       "cannot listen on \"" CM_PRI
+                       "\": write 127.0.0.1:8080, [::1]:8080, :8080 or "
                        "unix:/path",
                        CM_ARG(address));
     cm_str_copy(node, sizeof(node), host.n > 0 ? host : CM_S("::"));
@@ -178,7 +182,8 @@ static int add_tcp(struct cm_listeners *set, struct cm_str address, struct cm_er
     freeaddrinfo(found);
     if (taken > 0 && (rc > 0 || rc == UV_EADDRNOTAVAIL || rc == UV_EAFNOSUPPORT))
         return 0;
-    if (host.n == 0 && (rc == UV_EAFNOSUPPORT || rc == UV_EADDRNOTAVAIL)) { /* a machine without IPv6 */
+    if (host.n == 0 &&
+        (rc == UV_EAFNOSUPPORT || rc == UV_EADDRNOTAVAIL)) { /* a machine without IPv6 */
         struct sockaddr_in any4 = {.sin_family = AF_INET};
         uint64_t number = 0;
 
@@ -217,6 +222,20 @@ static int remove_stale(const char *path)
     return unlink(path) == 0 ? 0 : uv_translate_sys_error(errno);
 }
 
+/* libuv says EACCES for both. */
+static bool directory_exists(const char *path)
+{
+    char dir[sizeof(((struct sockaddr_un *)NULL)->sun_path)];
+    char *slash;
+
+    cm_str_copy(dir, sizeof(dir), cm_str_of(path));
+    slash = strrchr(dir, '/');
+    if (!slash || slash == dir)
+        return true;
+    *slash = '\0';
+    return access(dir, F_OK) == 0;
+}
+
 static int add_unix(struct cm_listeners *set, struct cm_str address, struct cm_err *err)
 {
     struct cm_str path = cm_str_from(address, sizeof("unix:") - 1);
@@ -242,7 +261,8 @@ static int add_unix(struct cm_listeners *set, struct cm_str address, struct cm_e
         return refuse(address, rc, err);
     l = listener_new(set, true);
     rc = uv_pipe_bind(&l->uv.pipe, z);
-    if (rc == 0 && chmod(z, 0660) != 0) /* before listen(): nobody can have connected by other rights */
+    if (rc == 0 &&
+        chmod(z, 0660) != 0) /* before listen(): nobody can have connected by other rights */
         rc = uv_translate_sys_error(errno);
     if (rc == 0)
         rc = uv_listen(&l->uv.stream, BACKLOG, on_connection);
@@ -250,7 +270,8 @@ static int add_unix(struct cm_listeners *set, struct cm_str address, struct cm_e
         return 0;
     listener_close(l);
     return cm_fail(err, CM_ERR_CONFIG, "cannot listen on " CM_PRI ": %s", CM_ARG(address),
-                   uv_strerror(rc));
+                   rc == UV_EACCES && !directory_exists(z) ? "the directory does not exist"
+                                                           : uv_strerror(rc));
 }
 
 /* ---- the set */
@@ -264,7 +285,8 @@ int cm_listeners_add(struct cm_listeners *set, struct cm_str address, struct cm_
         set->n_addresses++;
         return 0;
     }
-    CM_LIST_EACH (&set->all, link) { /* what a name with several addresses had opened before it failed */
+    CM_LIST_EACH(&set->all, link)
+    { /* what a name with several addresses had opened before it failed */
         struct cm_listener *l = CM_LIST_ITEM(link, struct cm_listener, link);
 
         if (l->index == set->n_addresses)
@@ -275,7 +297,8 @@ int cm_listeners_add(struct cm_listeners *set, struct cm_str address, struct cm_
 
 int cm_listeners_port(const struct cm_listeners *set, size_t address)
 {
-    CM_LIST_EACH (&set->all, link) {
+    CM_LIST_EACH(&set->all, link)
+    {
         const struct cm_listener *l = CM_LIST_ITEM(link, struct cm_listener, link);
 
         if (l->index == address)
@@ -286,7 +309,8 @@ int cm_listeners_port(const struct cm_listeners *set, size_t address)
 
 void cm_listeners_resume(struct cm_listeners *set)
 {
-    CM_LIST_EACH (&set->all, link) {
+    CM_LIST_EACH(&set->all, link)
+    {
         struct cm_listener *l = CM_LIST_ITEM(link, struct cm_listener, link);
 
         if (l->waiting)
@@ -296,7 +320,8 @@ void cm_listeners_resume(struct cm_listeners *set)
 
 void cm_listeners_close(struct cm_listeners *set)
 {
-    CM_LIST_EACH (&set->all, link) {
+    CM_LIST_EACH(&set->all, link)
+    {
         struct cm_listener *l = CM_LIST_ITEM(link, struct cm_listener, link);
 
         listener_close(l);

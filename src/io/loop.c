@@ -16,15 +16,15 @@ struct cm_loop {
     uv_loop_t uv;
     uv_prepare_t prepare;
     uv_check_t check;
-    uv_idle_t idle;          /* runs while tasks wait: the loop does not sleep then */
-    uv_timer_t timer;        /* for the earliest deadline, or earlier */
-    uint64_t timer_ms;       /* when it is due; 0 = not running */
+    uv_idle_t idle;    /* runs while tasks wait: the loop does not sleep then */
+    uv_timer_t timer;  /* for the earliest deadline, or earlier */
+    uint64_t timer_ms; /* when it is due; 0 = not running */
     struct cm_list tasks;
     struct cm_deadline **heap; /* owned; the earliest first */
     size_t n_heap, heap_cap;
-    uint64_t woke_ms;        /* when the last poll returned; 0 = none yet */
+    uint64_t woke_ms; /* when the last poll returned; 0 = none yet */
     uint64_t lag_us;
-    bool impatient;          /* cm_loop_free() has waited long enough */
+    bool impatient; /* cm_loop_free() has waited long enough */
 };
 
 /* ---- tasks */
@@ -155,7 +155,8 @@ void cm_deadline_set(struct cm_loop *loop, struct cm_deadline *d, uint64_t at_ms
     uint64_t now_ms = uv_now(&loop->uv);
 
     if (at_ms <= now_ms)
-        at_ms = now_ms + 1; /* one that sets itself again while deadlines fire must not hold the loop */
+        at_ms =
+            now_ms + 1; /* one that sets itself again while deadlines fire must not hold the loop */
     d->at_ms = at_ms;
     if (d->slot == SIZE_MAX) {
         if (loop->n_heap == loop->heap_cap) {
@@ -244,7 +245,9 @@ struct cm_loop *cm_loop_new(void)
         cm_log_flush();
         exit(2);
     }
-    signal(SIGPIPE, SIG_IGN); /* libuv writes with write(2): a peer that left is an error code, not the end of the process */
+    signal(
+        SIGPIPE,
+        SIG_IGN); /* libuv writes with write(2): a peer that left is an error code, not the end of the process */
     cm_list_init(&loop->tasks);
     uv_prepare_init(&loop->uv, &loop->prepare);
     uv_check_init(&loop->uv, &loop->check);
@@ -265,24 +268,32 @@ static void on_patience_end(uv_timer_t *timer)
     loop->impatient = true;
 }
 
+struct leftovers {
+    const struct cm_loop *loop;
+    unsigned n;
+};
+
 static void report_open(uv_handle_t *handle, void *arg)
 {
-    struct cm_loop *loop = arg;
+    struct leftovers *left = arg;
 
-    if (uv_is_closing(handle) || handle->data == loop)
+    if (uv_is_closing(handle) || handle->data == left->loop)
         return;
     cm_error("loop", "a %s handle is still open at the end (%p)",
              uv_handle_type_name(uv_handle_get_type(handle)), (void *)handle);
-    loop->impatient = true;
+    left->n++;
 }
 
 void cm_loop_free(struct cm_loop *loop)
 {
+    struct leftovers left = {.loop = loop};
+
     if (!loop)
         return;
-    uv_walk(&loop->uv, report_open, loop);
-    if (loop->impatient || loop->n_heap > 0) {
-        cm_error("loop", "%zu deadlines are armed at the end", loop->n_heap);
+    uv_walk(&loop->uv, report_open, &left);
+    if (loop->n_heap > 0)
+        cm_error("loop", "%zu deadlines are still armed at the end", loop->n_heap);
+    if (left.n > 0 || loop->n_heap > 0) {
         cm_log_flush();
         abort();
     }

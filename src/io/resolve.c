@@ -30,25 +30,25 @@ struct shared {
 
 /* Belongs to its thread from start to finish, to the resolver before and after. */
 struct lookup {
-    struct cm_list link;  /* in shared->finished, or in resolver->queue */
+    struct cm_list link; /* in shared->finished, or in resolver->queue */
     struct shared *shared;
-    struct entry *entry;  /* never touched by the thread */
-    char *host;           /* owned */
+    struct entry *entry; /* never touched by the thread */
+    char *host;          /* owned */
     enum cm_resolve_for who;
-    bool running;         /* not in a queue any more; on the loop's side */
+    bool running; /* not in a queue any more; on the loop's side */
     int rc, sys_errno;
     char addresses[ADDRESSES_CAP];
 };
 
 struct entry {
-    char *host;             /* owned; lower case; the key */
-    struct cm_list link;    /* in resolver->entries, the least recently used first */
-    struct cm_list waits;   /* struct cm_resolve_wait */
-    struct lookup *lookup;  /* NULL when none is queued or running */
-    char *addresses;        /* owned; NULL = none known */
+    char *host;            /* owned; lower case; the key */
+    struct cm_list link;   /* in resolver->entries, the least recently used first */
+    struct cm_list waits;  /* struct cm_resolve_wait */
+    struct lookup *lookup; /* NULL when none is queued or running */
+    char *addresses;       /* owned; NULL = none known */
     uint64_t fresh_until_ms, stale_until_ms; /* of `addresses` */
     uint64_t failed_until_ms;
-    struct cm_err err;      /* of the last failure */
+    struct cm_err err; /* of the last failure */
 };
 
 struct cm_resolve_wait {
@@ -63,7 +63,7 @@ struct cm_resolver {
     struct cm_resolver_setup setup;
     struct shared *shared; /* one reference */
     uv_async_t async;
-    struct cm_map map;     /* host -> struct entry */
+    struct cm_map map; /* host -> struct entry */
     struct cm_list entries;
     size_t n_entries;
     struct cm_list queue[2]; /* struct lookup that wait for a thread, by enum cm_resolve_for */
@@ -74,7 +74,7 @@ struct cm_resolver {
 
 static int lookup_system(const char *host, char *out, size_t cap)
 {
-    struct addrinfo hints = { .ai_family = AF_UNSPEC, .ai_socktype = SOCK_STREAM }, *list = NULL;
+    struct addrinfo hints = {.ai_family = AF_UNSPEC, .ai_socktype = SOCK_STREAM}, *list = NULL;
     int rc = getaddrinfo(host, NULL, &hints, &list);
     size_t n = 0, count = 0;
 
@@ -86,7 +86,8 @@ static int lookup_system(const char *host, char *out, size_t cap)
         int len;
 
         if ((!v6 && ai->ai_family != AF_INET) ||
-            getnameinfo(ai->ai_addr, ai->ai_addrlen, text, sizeof(text), NULL, 0, NI_NUMERICHOST) != 0 ||
+            getnameinfo(ai->ai_addr, ai->ai_addrlen, text, sizeof(text), NULL, 0, NI_NUMERICHOST) !=
+                0 ||
             strchr(text, '%')) /* link-local: means nothing without its interface */
             continue;
         len = snprintf(out + n, cap - n, v6 ? "%s[%s]" : "%s%s", n > 0 ? "," : "", text);
@@ -192,7 +193,8 @@ static void lookup_done(struct cm_resolver *r, struct lookup *l)
         e->fresh_until_ms = now_ms + r->setup.ttl_ms;
         e->stale_until_ms = e->fresh_until_ms + r->setup.stale_ms;
         e->failed_until_ms = 0;
-        entry_tell(e, cm_str_of(l->addresses), NULL); /* the entry's own copy may be evicted in a callback */
+        entry_tell(e, cm_str_of(l->addresses),
+                   NULL); /* the entry's own copy may be evicted in a callback */
     } else {
         struct cm_err err;
 
@@ -222,9 +224,11 @@ static void queue_run(struct cm_resolver *r)
         r->shared->refs++;
         pthread_mutex_unlock(&r->shared->mutex);
         if (r->running++ == 0)
-            uv_ref((uv_handle_t *)&r->async); /* somebody waits: the loop must not end for lack of other work */
+            uv_ref((uv_handle_t *)&r
+                       ->async); /* somebody waits: the loop must not end for lack of other work */
         r->running_client += l->who == CM_RESOLVE_CLIENT;
-        if (thread_start(l) != 0) { /* UNTESTED: no more threads; told like every other failure, on a later turn */
+        if (thread_start(l) !=
+            0) { /* UNTESTED: no more threads; told like every other failure, on a later turn */
             l->rc = EAI_AGAIN;
             pthread_mutex_lock(&r->shared->mutex);
             cm_list_push(&r->shared->finished, &l->link);
@@ -259,7 +263,8 @@ static void on_finished(uv_async_t *async)
         uv_unref((uv_handle_t *)async);
 }
 
-struct cm_resolver *cm_resolver_new_with(struct cm_loop *loop, const struct cm_resolver_setup *setup)
+struct cm_resolver *cm_resolver_new_with(struct cm_loop *loop,
+                                         const struct cm_resolver_setup *setup)
 {
     struct cm_resolver *r = CM_NEW(struct cm_resolver);
 
@@ -411,7 +416,8 @@ static struct cm_str lower_host(struct cm_str host, char *out, size_t cap)
     return cm_str(out, n);
 }
 
-struct cm_resolve_wait *cm_resolve(struct cm_resolver *r, struct cm_str host, enum cm_resolve_for who, struct cm_str *addresses,
+struct cm_resolve_wait *cm_resolve(struct cm_resolver *r, struct cm_str host,
+                                   enum cm_resolve_for who, struct cm_str *addresses,
                                    struct cm_err *err, cm_resolve_fn *fn, void *arg)
 {
     uint64_t now_ms = cm_loop_now_ms(r->loop);

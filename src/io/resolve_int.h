@@ -11,6 +11,7 @@ struct cm_resolver_setup {
     unsigned max_lookups, max_client_lookups; /* at once; the second is a part of the first */
     size_t max_entries;
 };
-struct cm_resolver *cm_resolver_new_with(struct cm_loop *loop, const struct cm_resolver_setup *setup);
+struct cm_resolver *cm_resolver_new_with(struct cm_loop *loop,
+                                         const struct cm_resolver_setup *setup);
 
 #endif

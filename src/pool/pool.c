@@ -84,11 +84,27 @@ static uint64_t now_of(const struct cm_pool *pool)
 
 /* ---- states ---- */
 
-/* The only place where a state changes. Deadlines only move later while the state stays. */
+static bool waits_for_operator(enum cm_cred_state state)
+{
+    return state == CM_CRED_STATE_NEEDS_LOGIN || state == CM_CRED_STATE_VERIFY ||
+           state == CM_CRED_STATE_DISABLED;
+}
+
+/* Several attempts can be out at once and come back with different news: the worst counts. */
+static bool outlasts(const struct credential *c, enum cm_cred_state state, uint64_t until_ms)
+{
+    if (c->state == CM_CRED_STATE_OK || state == CM_CRED_STATE_OK)
+        return c->state == state;
+    if (waits_for_operator(c->state) || waits_for_operator(state))
+        return waits_for_operator(c->state);
+    return until_ms <= c->until_ms;
+}
+
+/* The only place where a state changes. */
 static void set_state(struct credential *c, enum cm_cred_state state, uint64_t until_ms,
                       uint64_t now_ms, const char *why)
 {
-    if (c->state == state && until_ms <= c->until_ms)
+    if (outlasts(c, state, until_ms))
         return;
     c->state = state;
     c->until_ms = until_ms;
@@ -152,8 +168,9 @@ static void count_failure(struct credential *c, uint64_t now_ms, const char *why
         c->count_cooldown_ms = COUNT_WINDOW_MS;
     set_state(c, CM_CRED_STATE_COOLING, now_ms + (uint64_t)c->count_cooldown_ms, now_ms, why);
     memset(c->failed_ms, 0, sizeof(c->failed_ms));
-    if (c->count_cooldown_ms < COUNT_COOLDOWN_MAX_MS)
-        c->count_cooldown_ms *= 2;
+    c->count_cooldown_ms *= 2;
+    if (c->count_cooldown_ms > COUNT_COOLDOWN_MAX_MS)
+        c->count_cooldown_ms = COUNT_COOLDOWN_MAX_MS;
 }
 
 static void judge(struct credential *c, struct cm_str model, const struct cm_err *why,
@@ -164,6 +181,8 @@ static void judge(struct credential *c, struct cm_str model, const struct cm_err
     int64_t default_ms = c->provider && c->provider->cooldown_ms > 0 ? c->provider->cooldown_ms
                                                                      : COOLDOWN_DEFAULT_MS;
 
+    if (c->secret.n == 0)
+        return; /* no account that could be to blame */
     switch (info->cred) {
     case CM_CRED_KEEP:
         break;

@@ -1,7 +1,8 @@
 /* demo: answers by itself, without account or network, for trying a client and for tests.
  *
- * Happy path: everything that will be said is planned at the start, then SAY hands it out, one piece after a pause of x.chunk_ms, or as
- * fast as the client takes it. Failures: demo-error fails with the class whose name the last user text holds. */
+ * Happy path: everything that will be said is planned at the start, then SAY hands it out, one
+ * piece after a pause of x.chunk_ms, or as fast as the client takes it. Failures: demo-error
+ * fails with the class whose name the last user text holds. */
 #include "chatmux/base/mem.h"
 #include "chatmux/base/rand.h"
 #include "chatmux/base/utf8.h"
@@ -12,18 +13,33 @@
 enum demo_model { DEMO_ECHO, DEMO_REASONING, DEMO_TOOL, DEMO_IMAGE, DEMO_ERROR };
 
 static const struct cm_model_row models[] = {
-    { .name = CM_S_INIT("demo"), .number = DEMO_ECHO, .features = CM_MODEL_THINKING, .context_tokens = 128000 },
-    { .name = CM_S_INIT("demo-reasoning"), .number = DEMO_REASONING, .context_tokens = 128000 },
-    { .name = CM_S_INIT("demo-tool"), .number = DEMO_TOOL, .context_tokens = 128000 },
-    { .name = CM_S_INIT("demo-image"), .number = DEMO_IMAGE, .features = CM_MODEL_IMAGE_OUT, .context_tokens = 128000 },
-    { .name = CM_S_INIT("demo-error"), .number = DEMO_ERROR, .context_tokens = 128000 },
+    {.name = CM_S_INIT("demo"),
+     .number = DEMO_ECHO,
+     .features = CM_MODEL_THINKING,
+     .context_tokens = 128000},
+    {.name = CM_S_INIT("demo-reasoning"), .number = DEMO_REASONING, .context_tokens = 128000},
+    {.name = CM_S_INIT("demo-tool"), .number = DEMO_TOOL, .context_tokens = 128000},
+    {.name = CM_S_INIT("demo-image"),
+     .number = DEMO_IMAGE,
+     .features = CM_MODEL_IMAGE_OUT,
+     .context_tokens = 128000},
+    {.name = CM_S_INIT("demo-error"), .number = DEMO_ERROR, .context_tokens = 128000},
 };
 
 static const struct cm_option options[] = {
-    { .name = "delay", .type = CM_CONF_DURATION, .def = "0", .help = "pause before the first piece of an answer" },
-    { .name = "chunk_ms", .type = CM_CONF_INT, .def = "0", .help = "pause between two pieces, in milliseconds" },
-    { .name = "chunks", .type = CM_CONF_INT, .def = "0", .help = "into how many pieces a text is cut; 0 = word by word" },
-    { .name = NULL },
+    {.name = "delay",
+     .type = CM_CONF_DURATION,
+     .def = "0",
+     .help = "pause before the first piece of an answer"},
+    {.name = "chunk_ms",
+     .type = CM_CONF_INT,
+     .def = "0",
+     .help = "pause between two pieces, in milliseconds"},
+    {.name = "chunks",
+     .type = CM_CONF_INT,
+     .def = "0",
+     .help = "into how many pieces a text is cut; 0 = word by word"},
+    {.name = NULL},
 };
 
 struct demo_options {
@@ -115,7 +131,8 @@ static void plan_text(struct cm_run *run, struct demo *d, enum cm_event_kind kin
     while (text.n > 0) {
         const size_t n = piece_length(text, pieces_left);
 
-        plan(run, d, (struct cm_event){ .kind = kind, .choice = choice, .text = cm_str_head(text, n) });
+        plan(run, d,
+             (struct cm_event){.kind = kind, .choice = choice, .text = cm_str_head(text, n)});
         text = cm_str_from(text, n);
         if (pieces_left > 1)
             pieces_left--;
@@ -131,9 +148,9 @@ static void put_example(struct cm_buf *out, const yyjson_val *property)
     static const struct {
         struct cm_str type, value;
     } examples[] = {
-        { CM_S_INIT("integer"), CM_S_INIT("1") },  { CM_S_INIT("number"), CM_S_INIT("1") },
-        { CM_S_INIT("boolean"), CM_S_INIT("true") }, { CM_S_INIT("array"), CM_S_INIT("[]") },
-        { CM_S_INIT("object"), CM_S_INIT("{}") },  { CM_S_INIT("null"), CM_S_INIT("null") },
+        {CM_S_INIT("integer"), CM_S_INIT("1")},    {CM_S_INIT("number"), CM_S_INIT("1")},
+        {CM_S_INIT("boolean"), CM_S_INIT("true")}, {CM_S_INIT("array"), CM_S_INIT("[]")},
+        {CM_S_INIT("object"), CM_S_INIT("{}")},    {CM_S_INIT("null"), CM_S_INIT("null")},
     };
     const struct cm_str type = cm_json_str(cm_json_get(property, "type"));
     const yyjson_val *first = yyjson_arr_get_first(cm_json_get(property, "enum"));
@@ -154,11 +171,12 @@ static void put_example(struct cm_buf *out, const yyjson_val *property)
 /* An object with an example for each property the schema requires. */
 static struct cm_str example_arguments(struct cm_arena *arena, struct cm_str schema)
 {
-    struct cm_buf out = { 0 };
+    struct cm_buf out = {0};
     struct cm_str text;
     yyjson_doc *doc = cm_json_parse(schema, &cm_json_limits_request, NULL);
     yyjson_val *root = doc ? yyjson_doc_get_root(doc) : NULL, *name;
-    yyjson_val *properties = cm_json_get(root, "properties"), *required = cm_json_get(root, "required");
+    yyjson_val *properties = cm_json_get(root, "properties"),
+               *required = cm_json_get(root, "required");
     size_t i, max;
 
     cm_buf_put(&out, '{');
@@ -207,10 +225,10 @@ static enum cm_finish plan_tool(struct cm_run *run, struct demo *d, int choice)
     }
     cm_id_make(id, "call_", cm_run_unix_ms(run));
     plan(run, d,
-         (struct cm_event){ .kind = CM_EVENT_TOOL_CALL,
-                            .choice = choice,
-                            .id = cm_arena_str(arena, cm_str_of(id)),
-                            .name = tool->name });
+         (struct cm_event){.kind = CM_EVENT_TOOL_CALL,
+                           .choice = choice,
+                           .id = cm_arena_str(arena, cm_str_of(id)),
+                           .name = tool->name});
     plan_text(run, d, CM_EVENT_TOOL_ARGS, choice, example_arguments(arena, tool->parameters));
     return CM_FINISH_TOOL_CALLS;
 }
@@ -227,7 +245,8 @@ static struct cm_str question(struct cm_run *run)
     "data:image/png;base64,"                                                                       \
     "iVBORw0KGgoAAAANSUhEUgAAAAEAAAABCAIAAACQd1PeAAAADElEQVR42mPQz78HAAJNAX0mh+/CAAAAAElFTkSuQmCC"
 
-static enum cm_finish plan_choice(struct cm_run *run, struct demo *d, enum demo_model model, int choice)
+static enum cm_finish plan_choice(struct cm_run *run, struct demo *d, enum demo_model model,
+                                  int choice)
 {
     const struct cm_str text = question(run);
 
@@ -235,14 +254,15 @@ static enum cm_finish plan_choice(struct cm_run *run, struct demo *d, enum demo_
         return plan_tool(run, d, choice);
     if (model == DEMO_REASONING || cm_run_target(run)->thinking)
         plan_text(run, d, CM_EVENT_REASONING, choice,
-                  cm_arena_printf(cm_run_arena(run), "The user wrote %zu characters. I will say them back.",
+                  cm_arena_printf(cm_run_arena(run),
+                                  "The user wrote %zu characters. I will say them back.",
                                   cm_utf8_count(text)));
     if (model == DEMO_IMAGE)
         plan(run, d,
-             (struct cm_event){ .kind = CM_EVENT_IMAGE,
-                                .choice = choice,
-                                .text = CM_S("a blue pixel"),
-                                .url = CM_S(PIXEL) });
+             (struct cm_event){.kind = CM_EVENT_IMAGE,
+                               .choice = choice,
+                               .text = CM_S("a blue pixel"),
+                               .url = CM_S(PIXEL)});
     else
         plan_text(run, d, CM_EVENT_TEXT, choice, text.n > 0 ? text : CM_S("Hello from chatmux."));
     return CM_FINISH_STOP;
@@ -258,8 +278,9 @@ static void plan_answer(struct cm_run *run, struct demo *d, enum demo_model mode
         const enum cm_finish finish = plan_choice(run, d, model, choice);
 
         if (choice == chat->n - 1)
-            plan(run, d, (struct cm_event){ .kind = CM_EVENT_USAGE, .usage = &d->usage });
-        plan(run, d, (struct cm_event){ .kind = CM_EVENT_FINISH, .choice = choice, .finish = finish });
+            plan(run, d, (struct cm_event){.kind = CM_EVENT_USAGE, .usage = &d->usage});
+        plan(run, d,
+             (struct cm_event){.kind = CM_EVENT_FINISH, .choice = choice, .finish = finish});
     }
 }
 
@@ -342,6 +363,10 @@ static enum cm_step step(struct cm_run *run, const struct cm_ev *ev, struct cm_e
     }
     switch (d->state) {
     case DEMO_START:
+        if (cm_run_chat(run)->untranslatable.cls != CM_ERR_NONE) {
+            *err = cm_run_chat(run)->untranslatable;
+            return CM_STEP_FAIL;
+        }
         d->state = DEMO_SAY;
         if (options_of(run)->delay_ms > 0)
             return cm_run_sleep(run, options_of(run)->delay_ms);
@@ -366,5 +391,5 @@ const struct cm_provider cm_provider_demo = {
     .n_models = CM_COUNT(models),
     .keyless = true,
     .configure = configure,
-    .chat = { .step = step, .state_size = sizeof(struct demo), .state_name = state_name },
+    .chat = {.step = step, .state_size = sizeof(struct demo), .state_name = state_name},
 };

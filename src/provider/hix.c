@@ -1,9 +1,12 @@
 /* hix: hix.ai, by the session cookie of an account.
  *
- * Happy path: CREATE (a chat for the model's bot) -> TALK (the question; the answer comes as a stream) -> done at [DONE].
- * The platform keeps history by chat, and every request gets a chat of its own: earlier messages go flattened into the question, oldest left
- * out first when the model's limit of characters is reached.
- * Failures: REFUSED collects the body of an answer that is no stream and tells its class; a stream without [DONE] was cut.
+ * Happy path: CREATE (a chat for the model's bot) -> TALK (the question; the answer comes as a
+ * stream) -> done at [DONE].
+ * The platform keeps history by chat, and every request gets a chat of its own: earlier messages
+ * go flattened into the question, oldest left out first when the model's limit of characters is
+ * reached.
+ * Failures: REFUSED collects the body of an answer that is no stream and tells its class; a
+ * stream without [DONE] was cut.
  * Wire facts: HIX protocol notes, sections 1 to 7. */
 #include "chatmux/base/enc.h"
 #include "chatmux/base/mem.h"
@@ -115,13 +118,16 @@ static void hix_clear(void *state)
     X("deepseek-v4-pro", 85494, 8000)
 
 #define ALIAS(ours, theirs, bot)                                                                   \
-    { .name = CM_S_INIT(ours), .upstream = CM_S_INIT(theirs), .number = (bot), .features = CM_MODEL_SEARCH }
+    {.name = CM_S_INIT(ours),                                                                      \
+     .upstream = CM_S_INIT(theirs),                                                                \
+     .number = (bot),                                                                              \
+     .features = CM_MODEL_SEARCH}
 
 static const struct cm_model_row models[] = {
 #define X(id, bot, chars) ALIAS(id, id, bot),
     BOTS(X)
 #undef X
-    ALIAS("gpt-3.5-turbo", "gpt-3-5-turbo", 3),
+        ALIAS("gpt-3.5-turbo", "gpt-3-5-turbo", 3),
     ALIAS("gpt-3.5-turbo-16k", "gpt-3-5-turbo-16k", 4),
     ALIAS("gpt-4", "gpt4", 10),
     ALIAS("claude-3-5-sonnet-v2", "claude-3-5-sonnet", 50),
@@ -130,22 +136,41 @@ static const struct cm_model_row models[] = {
 static const struct {
     int64_t bot, chars;
 } limits[] = {
-#define X(id, bot, chars) { bot, chars },
+#define X(id, bot, chars) {bot, chars},
     BOTS(X)
 #undef X
 };
 
 static const struct cm_option options[] = {
-    { .name = "origin", .type = CM_CONF_STR, .def = "https://hix.ai", .help = "sent as Origin and in front of Referer" },
-    { .name = "create_path", .type = CM_CONF_STR, .def = "/api/trpc/hixChat.createChat?batch=1", .help = "call that creates a chat" },
-    { .name = "chat_path", .type = CM_CONF_STR, .def = "/api/hix/chat", .help = "call that asks and streams the answer" },
-    { .name = "title", .type = CM_CONF_STR, .def = "Untitled", .help = "title of the chats" },
-    { .name = "search_type", .type = CM_CONF_ENUM, .def = "internet", .choices = "internet|news|academic", .help = "what -search searches" },
-    { .name = "question_limit", .type = CM_CONF_INT, .def = "8000", .min = 100, .max = 10000000, .help = "characters in a question to a bot that is not in the table" },
-    { .name = NULL },
+    {.name = "origin",
+     .type = CM_CONF_STR,
+     .def = "https://hix.ai",
+     .help = "sent as Origin and in front of Referer"},
+    {.name = "create_path",
+     .type = CM_CONF_STR,
+     .def = "/api/trpc/hixChat.createChat?batch=1",
+     .help = "call that creates a chat"},
+    {.name = "chat_path",
+     .type = CM_CONF_STR,
+     .def = "/api/hix/chat",
+     .help = "call that asks and streams the answer"},
+    {.name = "title", .type = CM_CONF_STR, .def = "Untitled", .help = "title of the chats"},
+    {.name = "search_type",
+     .type = CM_CONF_ENUM,
+     .def = "internet",
+     .choices = "internet|news|academic",
+     .help = "what -search searches"},
+    {.name = "question_limit",
+     .type = CM_CONF_INT,
+     .def = "8000",
+     .min = 100,
+     .max = 10000000,
+     .help = "characters in a question to a bot that is not in the table"},
+    {.name = NULL},
 };
 
-/* A bot that is not in the table yet can be configured by its number: `models = new-model=85600`. 0 = none. */
+/* A bot that is not in the table yet can be configured by its number: `models =
+ * new-model=85600`. 0 = none. */
 static int64_t bot_of(const struct cm_target *target)
 {
     uint64_t bot = 0;
@@ -169,10 +194,12 @@ static size_t question_limit(const struct cm_run *run)
 
 /* ---- Credential ---- */
 
-/* A bare token gets its cookie's name; a whole Cookie header stays as it is. Percent signs are resolved as the site's own clients do. */
-static int hix_normalize(struct cm_arena *arena, struct cm_str given, struct cm_str *out, struct cm_err *err)
+/* A bare token gets its cookie's name; a whole Cookie header stays as it is. Percent signs are
+ * resolved as the site's own clients do. */
+static int hix_normalize(struct cm_arena *arena, struct cm_str given, struct cm_str *out,
+                         struct cm_err *err)
 {
-    struct cm_buf cookie = { 0 };
+    struct cm_buf cookie = {0};
     int failed;
 
     given = cm_str_trim(given);
@@ -181,11 +208,13 @@ static int hix_normalize(struct cm_arena *arena, struct cm_str given, struct cm_
     if (given.n == 0)
         return cm_fail(err, CM_ERR_BAD_REQUEST, "paste the value of the cookie " SESSION_COOKIE);
     /* NextAuth splits long cookies into NAME.0, NAME.1 … */
-    if (!cm_str_has(given, CM_S(SESSION_COOKIE "=")) && !cm_str_has(given, CM_S(SESSION_COOKIE ".")))
+    if (!cm_str_has(given, CM_S(SESSION_COOKIE "=")) &&
+        !cm_str_has(given, CM_S(SESSION_COOKIE ".")))
         cm_buf_append(&cookie, CM_S(SESSION_COOKIE "="));
     failed = cm_percent_decode(&cookie, given, true) || !cm_header_value_ok(cm_buf_str(&cookie));
     if (failed)
-        cm_fail(err, CM_ERR_BAD_REQUEST, "the cookie has a broken %% sequence or a control character");
+        cm_fail(err, CM_ERR_BAD_REQUEST,
+                "the cookie has a broken %% sequence or a control character");
     else
         *out = cm_arena_str(arena, cm_buf_str(&cookie));
     cm_buf_clear(&cookie);
@@ -217,7 +246,8 @@ static struct cm_str flatten_last(struct cm_run *run, size_t keep)
     return cm_chat_flatten(cm_run_arena(run), &part);
 }
 
-/* As much of the conversation as the bot takes, at least its last message; by halving, because a history can be long. */
+/* As much of the conversation as the bot takes, at least its last message; by halving, because a
+ * history can be long. */
 static int make_question(struct cm_run *run, struct cm_str *out, struct cm_err *err)
 {
     const struct cm_chat *chat = cm_run_chat(run);
@@ -248,7 +278,8 @@ static int make_question(struct cm_run *run, struct cm_str *out, struct cm_err *
     chars = cm_utf8_count(question);
     if (chars == 0 || chars > limit)
         return cm_fail_param(err, CM_ERR_CONTEXT_LENGTH, "messages",
-                             "input text too long: %zu characters, the model takes %zu", chars, limit);
+                             "input text too long: %zu characters, the model takes %zu", chars,
+                             limit);
     *out = question;
     return 0;
 }
@@ -273,18 +304,18 @@ static const struct {
     const char *word; /* the vendor's, or the number of a tRPC error */
     enum cm_err_class cls;
 } words[] = {
-    { "-32001", CM_ERR_EXPIRED },
-    { "-32002", CM_ERR_QUOTA_EXHAUSTED },
-    { "-32029", CM_ERR_RATE_LIMITED },
-    { "-32600", CM_ERR_BAD_REQUEST },
-    { "-32603", CM_ERR_UPSTREAM_DOWN },
-    { "CREDITS_EXHAUSTED", CM_ERR_QUOTA_EXHAUSTED },
-    { "RATE_LIMIT_EXCEEDED", CM_ERR_RATE_LIMITED },
-    { "CONTENT_FILTERED", CM_ERR_CONTENT_FILTER },
-    { "MISSING_PARAMETER", CM_ERR_BAD_REQUEST },
-    { "NETWORK_ERROR", CM_ERR_UPSTREAM_DOWN },
-    { "SUB_AGENT_FAILURE", CM_ERR_UPSTREAM_DOWN },
-    { "credit_exhausted", CM_ERR_QUOTA_EXHAUSTED },
+    {"-32001", CM_ERR_EXPIRED},
+    {"-32002", CM_ERR_QUOTA_EXHAUSTED},
+    {"-32029", CM_ERR_RATE_LIMITED},
+    {"-32600", CM_ERR_BAD_REQUEST},
+    {"-32603", CM_ERR_UPSTREAM_DOWN},
+    {"CREDITS_EXHAUSTED", CM_ERR_QUOTA_EXHAUSTED},
+    {"RATE_LIMIT_EXCEEDED", CM_ERR_RATE_LIMITED},
+    {"CONTENT_FILTERED", CM_ERR_CONTENT_FILTER},
+    {"MISSING_PARAMETER", CM_ERR_BAD_REQUEST},
+    {"NETWORK_ERROR", CM_ERR_UPSTREAM_DOWN},
+    {"SUB_AGENT_FAILURE", CM_ERR_UPSTREAM_DOWN},
+    {"credit_exhausted", CM_ERR_QUOTA_EXHAUSTED},
 };
 
 static enum cm_err_class word_class(struct cm_str word)
@@ -296,11 +327,12 @@ static enum cm_err_class word_class(struct cm_str word)
     return CM_ERR_NONE;
 }
 
-/* The class that an error object tells: {"json":{"code":-32001,…}}, {"code":"CREDITS_EXHAUSTED"}, {"status":-5}. */
+/* The class that an error object tells: {"json":{"code":-32001,…}},
+ * {"code":"CREDITS_EXHAUSTED"}, {"status":-5}. */
 static enum cm_err_class object_class(const struct hix *h, yyjson_val *error)
 {
     yyjson_val *inner = cm_json_opt(error, "json"), *code, *data;
-    struct cm_buf number = { 0 };
+    struct cm_buf number = {0};
     enum cm_err_class cls;
 
     if (inner)
@@ -351,7 +383,8 @@ static enum cm_err_class status_class(const struct hix *h, int status, bool is_j
     case 402:
         return CM_ERR_QUOTA_EXHAUSTED;
     case 403: /* JSON: it does not know the chat that it has just made */
-        return is_json && h->state != HIX_CREATE ? CM_ERR_UPSTREAM_DOWN : CM_ERR_VERIFICATION_REQUIRED;
+        return is_json && h->state != HIX_CREATE ? CM_ERR_UPSTREAM_DOWN
+                                                 : CM_ERR_VERIFICATION_REQUIRED;
     case 429:
         return CM_ERR_RATE_LIMITED;
     default:
@@ -373,9 +406,11 @@ static enum cm_step refuse(const struct hix *h, int status, int retry_after_s, s
     if (cls == CM_ERR_NONE)
         cm_http_fail(err, status, NULL, 0, CM_S("hix"));
     else if (cls == CM_ERR_VERIFICATION_REQUIRED)
-        cm_fail(err, cls, "hix wants a human to verify this account or address (%s, status %d)", call, status);
+        cm_fail(err, cls, "hix wants a human to verify this account or address (%s, status %d)",
+                call, status);
     else
-        cm_fail(err, cls, "hix refused %s with status %d: %s", call, status, cm_err_info(cls)->name);
+        cm_fail(err, cls, "hix refused %s with status %d: %s", call, status,
+                cm_err_info(cls)->name);
     err->retry_after_s = retry_after_s;
     if (err->cls == CM_ERR_RATE_LIMITED && retry_after_s == 0)
         err->retry_after_s = RATE_LIMIT_S;
@@ -395,12 +430,9 @@ static void make_headers(struct cm_run *run, struct cm_str accept, struct cm_str
                          struct cm_header out[N_HEADERS])
 {
     const struct cm_header headers[N_HEADERS] = {
-        { CM_S("Content-Type"), CM_S("application/json") },
-        { CM_S("Accept"), accept },
-        { CM_S("Origin"), option(run, "origin") },
-        { CM_S("Referer"), referer },
-        { CM_S("Cookie"), cm_run_cred(run)->secret },
-        { CM_S("User-Agent"), CM_S(USER_AGENT) },
+        {CM_S("Content-Type"), CM_S("application/json")}, {CM_S("Accept"), accept},
+        {CM_S("Origin"), option(run, "origin")},          {CM_S("Referer"), referer},
+        {CM_S("Cookie"), cm_run_cred(run)->secret},       {CM_S("User-Agent"), CM_S(USER_AGENT)},
     };
 
     memcpy(out, headers, sizeof(headers));
@@ -417,14 +449,15 @@ static struct cm_str settle(struct cm_run *run, struct cm_buf *text)
 static enum cm_step create_chat(struct cm_run *run)
 {
     struct cm_header headers[N_HEADERS];
-    struct cm_call call = { .method = "POST",
-                            .url = option(run, "create_path"),
-                            .headers = headers,
-                            .n_headers = N_HEADERS };
-    struct cm_buf body = { 0 };
+    struct cm_call call = {.method = "POST",
+                           .url = option(run, "create_path"),
+                           .headers = headers,
+                           .n_headers = N_HEADERS};
+    struct cm_buf body = {0};
 
     make_headers(run, CM_S("application/json"),
-                 cm_arena_printf(cm_run_arena(run), CM_PRI "/", CM_ARG(option(run, "origin"))), headers);
+                 cm_arena_printf(cm_run_arena(run), CM_PRI "/", CM_ARG(option(run, "origin"))),
+                 headers);
     cm_buf_append(&body, CM_S("{\"0\":{\"json\":{\"title\":"));
     cm_json_put_str(&body, option(run, "title"));
     cm_buf_append(&body, CM_S(",\"botId\":"));
@@ -437,11 +470,11 @@ static enum cm_step create_chat(struct cm_run *run)
 static enum cm_step ask(struct cm_run *run, struct hix *h, struct cm_str chat_id)
 {
     struct cm_header headers[N_HEADERS];
-    struct cm_call call = { .method = "POST",
-                            .url = option(run, "chat_path"),
-                            .headers = headers,
-                            .n_headers = N_HEADERS };
-    struct cm_buf body = { 0 }, referer = { 0 };
+    struct cm_call call = {.method = "POST",
+                           .url = option(run, "chat_path"),
+                           .headers = headers,
+                           .n_headers = N_HEADERS};
+    struct cm_buf body = {0}, referer = {0};
 
     cm_buf_append(&referer, option(run, "origin"));
     cm_buf_put(&referer, '/');
@@ -467,8 +500,13 @@ static enum cm_step ask(struct cm_run *run, struct hix *h, struct cm_str chat_id
 
 static enum cm_step start(struct cm_run *run, struct hix *h, struct cm_err *err)
 {
+    if (cm_run_chat(run)->untranslatable.cls != CM_ERR_NONE) {
+        *err = cm_run_chat(run)->untranslatable;
+        return CM_STEP_FAIL;
+    }
     if (has_files(cm_run_chat(run))) {
-        cm_fail_param(err, CM_ERR_BAD_REQUEST, "messages", "this provider takes text only, no files");
+        cm_fail_param(err, CM_ERR_BAD_REQUEST, "messages",
+                      "this provider takes text only, no files");
         return CM_STEP_FAIL;
     }
     if (bot_of(cm_run_target(run)) == 0) {
@@ -482,7 +520,8 @@ static enum cm_step start(struct cm_run *run, struct hix *h, struct cm_err *err)
     return create_chat(run);
 }
 
-static enum cm_step created(struct cm_run *run, struct hix *h, const struct cm_ev *ev, struct cm_err *err)
+static enum cm_step created(struct cm_run *run, struct hix *h, const struct cm_ev *ev,
+                            struct cm_err *err)
 {
     yyjson_doc *doc = cm_json_parse(ev->data, &cm_json_limits_event, NULL);
     yyjson_val *v = doc ? yyjson_arr_get_first(yyjson_doc_get_root(doc)) : NULL;
@@ -493,7 +532,8 @@ static enum cm_step created(struct cm_run *run, struct hix *h, const struct cm_e
     yyjson_doc_free(doc);
     if (id.n > 0 && (ev->status == 200 || ev->status == 207))
         return ask(run, h, id);
-    return refuse(h, ev->status, cm_retry_after_s(ev->headers, ev->n_headers, cm_run_unix_ms(run)), ev->data, err);
+    return refuse(h, ev->status, cm_retry_after_s(ev->headers, ev->n_headers, cm_run_unix_ms(run)),
+                  ev->data, err);
 }
 
 /* ---- The answer ---- */
@@ -567,14 +607,16 @@ static enum cm_step finish(struct cm_run *run, struct hix *h, struct cm_err *err
     return CM_STEP_DONE;
 }
 
-static enum cm_step talked(struct cm_run *run, struct hix *h, const struct cm_ev *ev, struct cm_err *err)
+static enum cm_step talked(struct cm_run *run, struct hix *h, const struct cm_ev *ev,
+                           struct cm_err *err)
 {
-    struct feed feed = { run, h, err };
+    struct feed feed = {run, h, err};
     const struct cm_str type = cm_header_find(ev->headers, ev->n_headers, CM_S("content-type"));
 
     switch (ev->kind) {
     case CM_EV_HEAD:
-        if (ev->status == 200 && (type.n == 0 || cm_str_starts_nocase(type, CM_S("text/event-stream"))))
+        if (ev->status == 200 &&
+            (type.n == 0 || cm_str_starts_nocase(type, CM_S("text/event-stream"))))
             return CM_STEP_WAIT;
         h->state = HIX_REFUSED;
         h->status = ev->status;
@@ -635,11 +677,10 @@ const struct cm_provider cm_provider_hix = {
     .n_models = CM_COUNT(models),
     .any_features = CM_MODEL_SEARCH,
     .isolated = true,
-    .max_inflight = 1,
     .cooldown_ms = RATE_LIMIT_S * 1000,
     .normalize = hix_normalize,
-    .chat = { .step = hix_step,
-              .state_size = sizeof(struct hix),
-              .state_name = hix_state_name,
-              .clear = hix_clear },
+    .chat = {.step = hix_step,
+             .state_size = sizeof(struct hix),
+             .state_name = hix_state_name,
+             .clear = hix_clear},
 };

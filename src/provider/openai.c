@@ -37,6 +37,7 @@ struct openai {
     bool finished[CHOICES_MAX]; /* a finish_reason was seen for this choice */
     int64_t n_finished;
     bool want_usage_chunk; /* the client asked for it */
+    int64_t n_wanted;      /* choices; here because the chat may go in the middle of a step */
 };
 
 /* ---- what an upstream's refusal means ---- */
@@ -56,7 +57,6 @@ static const struct {
     {"account_deactivated", CM_ERR_INVALID_CREDENTIAL},
     {"model_not_found", CM_ERR_MODEL_UNAVAILABLE},
     {"unsupported_country_region_territory", CM_ERR_UPSTREAM_DOWN},
-    {"server_error", CM_ERR_UPSTREAM_DOWN},
     {"overloaded", CM_ERR_OVERLOADED},
     {"overloaded_error", CM_ERR_OVERLOADED},
 };
@@ -103,6 +103,17 @@ static yyjson_val *error_of(yyjson_val *root)
     return e;
 }
 
+/* A status that is told as a number in an answer that began well: OpenRouter, Google. */
+static int status_told(int status, yyjson_val *error)
+{
+    yyjson_val *code = cm_json_get(error, "code");
+
+    return status < 400 && yyjson_is_int(code) && yyjson_get_sint(code) >= 400 &&
+                   yyjson_get_sint(code) < 600
+               ? yyjson_get_int(code)
+               : status;
+}
+
 /* status 0: the error came inside a 200. */
 static int openai_refused(struct cm_run *run, const struct openai *o, int status, yyjson_val *error,
                           struct cm_err *err)
@@ -113,21 +124,30 @@ static int openai_refused(struct cm_run *run, const struct openai *o, int status
         yyjson_is_str(error) ? cm_json_str(error) : cm_json_str(cm_json_get(error, "message"));
     struct cm_str code = cm_json_str(cm_json_get(error, "code")),
                   type = cm_json_str(cm_json_get(error, "type"));
-    enum cm_err_class cls = class_of_code(code, class_of_code(type, class_of_status(status)));
+    enum cm_err_class cls;
+    bool own_words;
 
+    status = status_told(status, error);
+    cls = class_of_code(code, class_of_code(type, class_of_status(status)));
     if (cls == CM_ERR_BAD_REQUEST && cm_str_has(message, CM_S("must be verified")))
         cls = CM_ERR_VERIFICATION_REQUIRED;
+    if (cls == CM_ERR_BAD_REQUEST && status == 404 && cm_str_has(message, CM_S("model")))
+        cls = CM_ERR_MODEL_UNAVAILABLE; /* servers that know no codes */
     if (cls == CM_ERR_INVALID_CREDENTIAL || (cred->secret.n && cm_str_has(message, cred->secret)))
-        message = CM_STR_NONE; /* it may quote the key */
-    if (message.n)
-        cm_fail(err, cls, CM_PRI, CM_ARG(message));
-    else if (cls == CM_ERR_INVALID_CREDENTIAL)
+        message = CM_STR_NONE;                          /* it may quote the key */
+    own_words = cm_err_info(cls)->next == CM_NEXT_STOP; /* it is about the request itself */
+    if (cls == CM_ERR_INVALID_CREDENTIAL)
         cm_fail(err, cls, CM_PRI " refused the operator's credential (" CM_PRI "%s" CM_PRI ")",
                 CM_ARG(in->name), CM_ARG(cred->label), code.n ? ", " : "", CM_ARG(code));
+    else if (message.n && own_words)
+        cm_fail(err, cls, CM_PRI, CM_ARG(message));
+    else if (message.n)
+        cm_fail(err, cls, CM_PRI ": " CM_PRI, CM_ARG(in->name), CM_ARG(message));
+    else if (status == 0)
+        cm_fail(err, cls, CM_PRI " reported an error without words", CM_ARG(in->name));
     else
         cm_fail(err, cls, CM_PRI " answered with status %d", CM_ARG(in->name), status);
-    if (cm_err_info(cls)->next ==
-        CM_NEXT_STOP) { /* about the request itself: in the upstream's own words */
+    if (own_words) {
         cm_str_copy(err->code, sizeof(err->code), code);
         cm_str_copy(err->param, sizeof(err->param), cm_json_str(cm_json_get(error, "param")));
     }
@@ -235,9 +255,10 @@ static void raw_flush(struct cm_run *run, struct openai *o)
 }
 
 /* Neighbours in one piece go on together; what the reader had to hold goes on at once, because it does not stay. */
-static void raw_pass(struct cm_run *run, struct openai *o, const struct cm_sse_event *ev, bool semantic)
+static void raw_pass(struct cm_run *run, struct openai *o, const struct cm_sse_event *ev,
+                     bool semantic)
 {
-    struct cm_event blank = { .kind = CM_EVENT_RELAY, .text = CM_S("\n\n") };
+    struct cm_event blank = {.kind = CM_EVENT_RELAY, .text = CM_S("\n\n")};
     struct cm_str raw = ev->raw;
     bool in_piece = raw.p >= o->piece.p && raw.p < o->piece.p + o->piece.n;
 
@@ -331,6 +352,17 @@ static int tap_event(void *arg, const struct cm_sse_event *ev)
 
 /* ---- the flow ---- */
 
+/* Local servers ask for no key: then Authorization, the last header of a call, is left out. */
+static size_t without_key(const struct cm_run *run)
+{
+    return cm_run_cred(run)->secret.n == 0;
+}
+
+static struct cm_str bearer(struct cm_run *run)
+{
+    return cm_arena_printf(cm_run_arena(run), "Bearer " CM_PRI, CM_ARG(cm_run_cred(run)->secret));
+}
+
 static struct cm_str with_usage_asked(struct cm_run *run, const struct cm_chat *chat)
 {
     struct cm_json_edit ask = {.key = CM_S("include_usage"), .value = CM_S("true")};
@@ -353,16 +385,15 @@ static enum cm_step openai_ask(struct cm_run *run, struct openai *o, struct cm_e
     struct cm_json_edit edits[2];
     size_t n = 0;
     struct cm_header headers[] = {
-        {CM_S("Authorization"),
-         cm_arena_printf(arena, "Bearer " CM_PRI, CM_ARG(cm_run_cred(run)->secret))},
         {CM_S("Content-Type"), CM_S("application/json")},
         {CM_S("Accept"), chat->stream ? CM_S("text/event-stream") : CM_S("application/json")},
         {CM_S("User-Agent"), CM_S("chatmux/" CM_VERSION)},
+        {CM_S("Authorization"), bearer(run)},
     };
     struct cm_call call = {.method = "POST",
                            .url = CM_S("/chat/completions"),
                            .headers = headers,
-                           .n_headers = CM_COUNT(headers),
+                           .n_headers = CM_COUNT(headers) - without_key(run),
                            .long_wait = !chat->stream};
     int failed = 0;
 
@@ -373,7 +404,8 @@ static enum cm_step openai_ask(struct cm_run *run, struct openai *o, struct cm_e
     if (chat->stream && cm_option_bool(cm_run_instance(run), "stream_options"))
         edits[n++] = (struct cm_json_edit){CM_S("stream_options"), with_usage_asked(run, chat)};
     call.body = chat->raw;
-    if (n > 0) {
+    if (n > 0 ||
+        chat->stream) { /* our own copy, too, so that the connection may outlive the exchange and serve again */
         failed = cm_json_splice(chat->raw, edits, n, &o->sent, err);
         call.body = cm_buf_str(&o->sent);
     }
@@ -381,6 +413,7 @@ static enum cm_step openai_ask(struct cm_run *run, struct openai *o, struct cm_e
     if (failed)
         return CM_STEP_FAIL;
     o->want_usage_chunk = chat->include_usage;
+    o->n_wanted = chat->n;
     cm_sse_init(&o->sse, EVENT_MAX);
     return cm_run_stream(run, &call);
 }
@@ -391,7 +424,8 @@ static bool has_type(const struct cm_ev *ev, struct cm_str type)
                                 type);
 }
 
-static enum cm_step openai_head(struct cm_run *run, struct openai *o, const struct cm_ev *ev)
+static enum cm_step openai_head(struct cm_run *run, struct openai *o, const struct cm_ev *ev,
+                                struct cm_err *err)
 {
     struct cm_event head = {.kind = CM_EVENT_HEAD,
                             .status = ev->status,
@@ -401,6 +435,11 @@ static enum cm_step openai_head(struct cm_run *run, struct openai *o, const stru
 
     o->status = ev->status;
     o->retry_after_s = cm_retry_after_s(ev->headers, ev->n_headers, cm_run_unix_ms(run));
+    if (ev->status == 200 && has_type(ev, CM_S("text/html"))) {
+        cm_fail(err, CM_ERR_UPSTREAM_DOWN, CM_PRI " answered with a web page",
+                CM_ARG(cm_run_instance(run)->name));
+        return CM_STEP_FAIL;
+    }
     if (ev->status != 200 || (stream && has_type(ev, CM_S("application/json")))) {
         o->state =
             OPENAI_REFUSED; /* JSON where events were asked for is an error object, on servers that always say 200 */
@@ -445,7 +484,7 @@ static enum cm_step talk_ended(struct cm_run *run, struct openai *o, struct cm_e
     if (cm_sse_end(&o->sse, tap_event, &t, err) < 0)
         return CM_STEP_FAIL;
     raw_flush(run, o);
-    if (!o->done && o->n_finished < cm_run_chat(run)->n) {
+    if (!o->done && o->n_finished < o->n_wanted) {
         cm_fail(err, CM_ERR_CUT, CM_PRI " ended its stream before the answer was complete",
                 CM_ARG(cm_run_instance(run)->name));
         return CM_STEP_FAIL;
@@ -499,7 +538,7 @@ static enum cm_step openai_step(struct cm_run *run, const struct cm_ev *ev, stru
     case CM_EV_START:
         return openai_ask(run, o, err);
     case CM_EV_HEAD:
-        return openai_head(run, o, ev);
+        return openai_head(run, o, ev, err);
     case CM_EV_DATA:
         return openai_data(run, o, ev->data, err);
     case CM_EV_END:
@@ -549,15 +588,14 @@ static enum cm_step models_step(struct cm_run *run, const struct cm_ev *ev, stru
 
     if (ev->kind == CM_EV_START) {
         struct cm_header headers[] = {
-            {CM_S("Authorization"), cm_arena_printf(cm_run_arena(run), "Bearer " CM_PRI,
-                                                    CM_ARG(cm_run_cred(run)->secret))},
             {CM_S("Accept"), CM_S("application/json")},
             {CM_S("User-Agent"), CM_S("chatmux/" CM_VERSION)},
+            {CM_S("Authorization"), bearer(run)},
         };
         struct cm_call call = {.method = "GET",
                                .url = CM_S("/models"),
                                .headers = headers,
-                               .n_headers = CM_COUNT(headers),
+                               .n_headers = CM_COUNT(headers) - without_key(run),
                                .timeout_ms = 30000};
 
         return cm_run_fetch(run, &call);
@@ -608,6 +646,7 @@ const struct cm_provider cm_provider_openai = {
     .help = "OpenAI and every server that speaks its dialect, by API key",
     .base_url = "https://api.openai.com/v1",
     .options = options,
+    .keyless = true,
     .cooldown_ms = 20000,
     .relays = openai_relays,
     .chat = {.step = openai_step,

@@ -58,7 +58,8 @@ static bool is_choice(const char *choices, struct cm_str value)
 }
 
 /* Reads numbers, durations (ms) and sizes, and checks their range. */
-static int read_number(const struct cm_option *o, struct cm_str value, int64_t *out, struct cm_err *err)
+static int read_number(const struct cm_option *o, struct cm_str value, int64_t *out,
+                       struct cm_err *err)
 {
     uint64_t number = 0;
     int64_t got = 0;
@@ -126,8 +127,8 @@ static void check_options(const struct cm_instance *in, struct cm_problems *prob
         if (!o)
             unknown_option(in, pair, problems);
         else if (check_value(o, pair->value, &err))
-            cm_problem_add(problems, pair->where, "provider." CM_PRI ".x." CM_PRI ": %s, not '" CM_PRI "'",
-                           CM_ARG(in->name), CM_ARG(pair->key), err.msg, CM_ARG(pair->value));
+            cm_problem_add(problems, pair->where, "provider." CM_PRI ".x." CM_PRI ": %s",
+                           CM_ARG(in->name), CM_ARG(pair->key), err.msg);
     }
 }
 
@@ -177,7 +178,7 @@ static struct cm_model_row operator_row(const struct cm_provider *adapter, struc
                                         struct cm_str theirs)
 {
     const struct cm_model_row *known = find_row(adapter, theirs);
-    struct cm_model_row row = { .features = adapter->any_features };
+    struct cm_model_row row = {.features = adapter->any_features};
 
     if (known)
         row = *known;
@@ -203,7 +204,7 @@ static void init_models(struct cm_instance *in, struct cm_problems *problems)
         ours = cm_str_trim(cm_str_cut(&theirs, '='));
         theirs = cm_str_find_char(wanted->v[i], '=') == SIZE_MAX ? ours : cm_str_trim(theirs);
         if (ours.n == 0 || theirs.n == 0) {
-            cm_problem_add(problems, in->conf->where,
+            cm_problem_add(problems, cm_provider_where(in->conf, "models"),
                            "provider." CM_PRI ".models: '" CM_PRI "' must be NAME or OURS=THEIRS",
                            CM_ARG(in->name), CM_ARG(wanted->v[i]));
             continue;
@@ -219,17 +220,17 @@ static void init_models(struct cm_instance *in, struct cm_problems *problems)
 
 static void init_base_url(struct cm_instance *in, struct cm_problems *problems)
 {
-    struct cm_str url = in->conf->base_url.n > 0 ? in->conf->base_url : cm_str_of(in->adapter->base_url);
+    struct cm_str url =
+        in->conf->base_url.n > 0 ? in->conf->base_url : cm_str_of(in->adapter->base_url);
 
     while (cm_str_ends(url, CM_S("/")))
         url = cm_str_head(url, url.n - 1);
     in->base_url = url;
-    if (in->adapter->keyless && url.n == 0)
-        return;
-    if (!cm_str_starts_nocase(url, CM_S("https://")) && !cm_str_starts_nocase(url, CM_S("http://")))
+    if (url.n == 0 && !in->adapter->keyless)
         cm_problem_add(problems, in->conf->where,
-                       "provider." CM_PRI ".base_url: must begin with http:// or https://, not '" CM_PRI "'",
-                       CM_ARG(in->name), CM_ARG(url));
+                       "provider." CM_PRI
+                       ".base_url: the type %s has none of its own, so it must be set",
+                       CM_ARG(in->name), in->adapter->name);
 }
 
 static void check_headers(const struct cm_instance *in, struct cm_problems *problems)
@@ -251,12 +252,14 @@ static void unknown_type(const struct cm_provider_conf *conf, struct cm_problems
     for (size_t i = 0; i < CM_COUNT(adapters); i++)
         names[i] = adapters[i]->name;
     nearest = cm_conf_nearest(conf->type, names, CM_COUNT(names));
-    cm_problem_add(problems, conf->where, "provider." CM_PRI ".type: '" CM_PRI "' is none of %s%s%s%s",
-                   CM_ARG(conf->name), CM_ARG(conf->type), cm_provider_names(),
-                   nearest ? "; did you mean " : "", nearest ? nearest : "", nearest ? "?" : "");
+    cm_problem_add(problems, cm_provider_where(conf, "type"),
+                   "provider." CM_PRI ".type: '" CM_PRI "' is none of %s%s%s%s", CM_ARG(conf->name),
+                   CM_ARG(conf->type), cm_provider_names(), nearest ? "; did you mean " : "",
+                   nearest ? nearest : "", nearest ? "?" : "");
 }
 
-/* Credentials in the form the adapter keeps them in: a cookie with its name in front, for example. */
+/* Credentials in the form the adapter keeps them in: a cookie with its name in front, for
+ * example. */
 static void init_secrets(struct cm_instance *in, struct cm_problems *problems)
 {
     const struct cm_strs *given = &in->conf->credentials;
@@ -268,8 +271,9 @@ static void init_secrets(struct cm_instance *in, struct cm_problems *problems)
 
         *kept = given->v[i];
         if (in->adapter->normalize && in->adapter->normalize(in->arena, given->v[i], kept, &err))
-            cm_problem_add(problems, in->conf->where, "provider." CM_PRI ".credentials: item %zu: %s",
-                           CM_ARG(in->name), i + 1, err.msg);
+            cm_problem_add(problems, in->conf->where,
+                           "provider." CM_PRI ".credentials: item %zu: %s", CM_ARG(in->name), i + 1,
+                           err.msg);
     }
 }
 
@@ -278,10 +282,11 @@ int cm_instance_init(struct cm_instance *in, const struct cm_provider_conf *conf
 {
     const unsigned before = problems->n;
 
-    *in = (struct cm_instance){ .conf = conf, .name = conf->name, .arena = arena };
+    *in = (struct cm_instance){.conf = conf, .name = conf->name, .arena = arena};
     in->adapter = cm_provider_find(conf->type);
     if (!in->adapter) {
-        unknown_type(conf, problems);
+        if (conf->type.n > 0) /* else the configuration has said so */
+            unknown_type(conf, problems);
         return -1;
     }
     init_base_url(in, problems);
@@ -320,8 +325,8 @@ static enum cm_err_class status_class(int status)
     case 529: /* Anthropic's word for overloaded */
         return CM_ERR_OVERLOADED;
     default:
-        /* 403 too: a region, a permission or a wall in front of the platform: another account or address may pass, and no
-         * credential is disabled on suspicion */
+        /* 403 too: a region, a permission or a wall in front of the platform: another account or
+         * address may pass, and no credential is disabled on suspicion */
         return CM_ERR_UPSTREAM_DOWN;
     }
 }

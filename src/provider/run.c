@@ -3,7 +3,8 @@
  * Happy path: open -> START -> fetch/stream/ws/sleep/compute -> events … -> DONE -> on_end -> close -> freed.
  * Failures: a clock or the transfer fails -> FAILED to the adapter, which returns FAIL; the owner closes early -> STOP, and the adapter may tidy up for
  * CM_TIDY_MS. A stream whose adapter has heard enough lingers CM_LINGER_MS, so that its connection can serve again.
- * `refs` counts who may still come back: the owner, a step on the stack, a transfer, a job. */
+ * `refs` counts who may still come back: the owner (until the credential is released, so that a farewell has somebody to live for), a step on the
+ * stack, a transfer. */
 #include "chatmux/provider/run.h"
 
 #include "chatmux/base/clock.h"
@@ -57,11 +58,13 @@ struct cm_run {
     uint64_t began_ms, call_ms; /* monotonic: of the run, of what is in flight */
     uint64_t byte_ms;           /* last sign of life of what is in flight */
     uint64_t timer_ms;          /* SLEEP: when it is over */
+    uint64_t stop_ms;           /* when the farewell began */
     int64_t call_timeout_ms;    /* FETCH, or a stream that is one long wait */
     uint64_t began_us, first_byte_us, semantic_us, bytes_up, bytes_down;
 
     unsigned refs, depth; /* depth: steps of this run on the stack */
     bool head_seen, long_wait, paused, timer_due, emitted;
+    bool lends_chat; /* the body of what is in flight is the chat's own */
     bool flow_done, stopping, closed, gone; /* gone: the credential was released */
 };
 
@@ -95,7 +98,7 @@ static const struct cm_upstream_conf *conf_of(const struct cm_run *run)
 
 struct due {
     uint64_t at_ms;
-    const char *what; /* for the message; NULL = not a failure (sleep, linger, farewell) */
+    const char *what; /* for the message; NULL = not a failure but the end of a sleep */
     int64_t limit_ms;
 };
 
@@ -113,17 +116,15 @@ static struct due run_due(const struct cm_run *run)
     const struct cm_upstream_conf *c = conf_of(run);
     struct due d = {UINT64_MAX, NULL, 0};
 
-    if (run->stopping || run->closed) {
-        due_sooner(&d, run->call_ms, run->flow_done ? CM_LINGER_MS : CM_TIDY_MS, NULL);
+    if (run->flight == FLIGHT_SLEEP && !run->timer_due)
+        d.at_ms = run->timer_ms;
+    if (run->stopping) {
+        due_sooner(&d, run->stop_ms, CM_TIDY_MS, "the farewell took too long");
         return d;
     }
     due_sooner(&d, run->began_ms, c->total_timeout_ms,
                "the whole answer took longer than total_timeout");
     switch (run->flight) {
-    case FLIGHT_SLEEP:
-        if (run->timer_ms < d.at_ms)
-            d = (struct due){run->timer_ms, NULL, 0};
-        break;
     case FLIGHT_FETCH:
         due_sooner(&d, run->call_ms, run->call_timeout_ms,
                    "no complete reply within the time limit");
@@ -142,6 +143,7 @@ static struct due run_due(const struct cm_run *run)
                        "nothing of the answer came within first_token_timeout");
         due_sooner(&d, run->byte_ms, c->idle_timeout_ms, "the stream was silent for idle_timeout");
         break;
+    case FLIGHT_SLEEP:
     case FLIGHT_COMPUTE:
     case FLIGHT_NONE:
         break;
@@ -204,13 +206,15 @@ static void drop_flight(struct cm_run *run)
     run->flight = FLIGHT_NONE;
 }
 
-static void release(struct cm_run *run)
+/* Once nothing is said and nothing is in flight any more, the credential is free: what lingers still uses its connections and strings. */
+static void release_if_over(struct cm_run *run)
 {
-    if (run->gone)
+    if (!run->closed || !run->flow_done || run->xfer || run->gone)
         return;
     run->gone = true;
     if (run->released)
         run->released(run->released_arg);
+    run_unref(run); /* the owner's */
 }
 
 /* The flow has said its last word. */
@@ -218,15 +222,18 @@ static void run_finish(struct cm_run *run, const struct cm_err *err)
 {
     run->flow_done = true;
     cm_deadline_clear(run->host->loop, &run->clock);
-    if (!err && run->flight == FLIGHT_STREAM && run->xfer && !run->stopping) {
+    if (!err && run->flight == FLIGHT_STREAM && run->xfer && !run->stopping &&
+        !(run->closed && run->lends_chat)) {
         run->flight = FLIGHT_NONE; /* lingers: only the end of the message is missing */
-        run->call_ms = cm_loop_now_ms(run->host->loop);
-        cm_deadline_set(run->host->loop, &run->clock, run->call_ms + CM_LINGER_MS);
+        cm_deadline_set(run->host->loop, &run->clock,
+                        cm_loop_now_ms(run->host->loop) + CM_LINGER_MS);
+        if (run->paused)
+            run->host->transport.resume(run->host->transport.arg, run->xfer);
     } else {
         drop_flight(run);
     }
     if (run->closed)
-        release(run);
+        release_if_over(run);
     else
         run->cb->on_end(run->arg, err);
 }
@@ -258,13 +265,15 @@ static void run_part(struct cm_run *run)
     struct cm_ev stop = {.kind = CM_EV_STOP};
 
     if (run->flow_done) {
-        release(run);
+        if (run->lends_chat)
+            drop_transfer(run); /* it may not have sent all of what goes away now */
+        release_if_over(run);
         return;
     }
     run->stopping = true;
     cm_task_cancel(&run->start);
     drop_flight(run);
-    run->call_ms = cm_loop_now_ms(run->host->loop);
+    run->stop_ms = cm_loop_now_ms(run->host->loop);
     run->paused = false;
     run_step(run, &stop);
     if (!run->flow_done)
@@ -289,15 +298,17 @@ static void on_clock(void *arg)
     run->refs++;
     if (run->flow_done) {
         drop_transfer(run); /* lingered long enough */
+        release_if_over(run);
     } else if (now_ms < d.at_ms) {
         clock_arm(run); /* something happened since */
-    } else if (run->stopping) {
+    } else if (run->stopping && d.what) {
         cm_debug("run", CM_PRI " %s: gave up tidying up in state %s", CM_ARG(run->setup.id),
                  run->setup.instance->adapter->name, state_of(run));
         run_finish(run, NULL);
-    } else if (run->flight == FLIGHT_SLEEP && !d.what) {
+    } else if (!d.what) {
         if (run->paused) {
             run->timer_due = true;
+            clock_arm(run);
         } else {
             run->flight = FLIGHT_NONE;
             run_step(run, &(struct cm_ev){.kind = CM_EV_TIMER});
@@ -383,22 +394,28 @@ static void on_xfer_end(void *arg, const struct cm_err *err)
 {
     struct cm_run *run = arg;
     struct cm_ev ev = {.kind = CM_EV_END};
+    struct cm_err why = err ? *err : (struct cm_err){0}; /* the transfer's own goes with it */
     enum flight was = run->flight;
+    struct cm_buf reply = run->reply; /* the step may fetch again, and its slices are good until it returns */
 
+    memset(&run->reply, 0, sizeof(run->reply));
     run->refs++;
     drop_transfer(run);
-    if (!run->flow_done) {
+    if (run->flow_done) {
+        release_if_over(run);
+    } else {
         run->flight = FLIGHT_NONE;
         if (err)
-            ev = (struct cm_ev){.kind = CM_EV_FAILED, .err = err};
+            ev = (struct cm_ev){.kind = CM_EV_FAILED, .err = &why};
         else if (was == FLIGHT_FETCH)
             ev = (struct cm_ev){.kind = CM_EV_REPLY,
                                 .status = run->reply_status,
                                 .headers = run->reply_headers,
                                 .n_headers = run->n_reply_headers,
-                                .data = cm_buf_str(&run->reply)};
+                                .data = cm_buf_str(&reply)};
         run_step(run, &ev);
     }
+    cm_buf_clear(&reply);
     run_unref(run);
 }
 
@@ -426,7 +443,8 @@ static void on_ws_message(void *arg, struct cm_str message, bool binary)
 static void on_ws_end(void *arg, int code, const struct cm_err *err)
 {
     struct cm_run *run = arg;
-    struct cm_ev ev = {.kind = err ? CM_EV_FAILED : CM_EV_END, .status = code, .err = err};
+    struct cm_err why = err ? *err : (struct cm_err){0};
+    struct cm_ev ev = {.kind = err ? CM_EV_FAILED : CM_EV_END, .status = code, .err = &why};
 
     run->refs++;
     drop_flight(run);
@@ -517,6 +535,7 @@ void cm_run_close(struct cm_run *run, void (*released)(void *arg), void *arg)
     if (!run)
         return;
     CM_ASSERT(!run->closed);
+    run->refs++;
     run->closed = true;
     run->cb = NULL;
     run->released = released;
@@ -583,6 +602,11 @@ static void call_headers(struct cm_run *run, const struct cm_call *call, struct 
     req->n_headers = n;
 }
 
+static bool within(struct cm_str part, struct cm_str whole)
+{
+    return part.n > 0 && (uintptr_t)part.p - (uintptr_t)whole.p < whole.n;
+}
+
 static void call_prepare(struct cm_run *run, const struct cm_call *call, enum flight flight,
                          struct cm_xfer_req *req)
 {
@@ -601,6 +625,7 @@ static void call_prepare(struct cm_run *run, const struct cm_call *call, enum fl
     call_headers(run, call, req);
     run->flight = flight;
     run->head_seen = false;
+    run->lends_chat = run->setup.chat && !run->closed && within(call->body, run->setup.chat->raw);
     run->long_wait = call->long_wait;
     run->call_ms = run->byte_ms = cm_loop_now_ms(run->host->loop);
     run->call_timeout_ms = call->timeout_ms ? call->timeout_ms : c->response_timeout_ms;
@@ -640,6 +665,8 @@ enum cm_step cm_run_ws(struct cm_run *run, const struct cm_call *call)
 
     call_prepare(run, call, FLIGHT_WS, &req);
     run->ws = t->ws_open(t->arg, &req, CM_WS_MESSAGE_MAX, &ws_cb, run);
+    if (run->paused)
+        t->ws_pause(t->arg, run->ws);
     clock_arm(run);
     return CM_STEP_WAIT;
 }
@@ -655,6 +682,7 @@ enum cm_step cm_run_sleep(struct cm_run *run, int64_t ms)
 {
     CM_ASSERT(run->flight == FLIGHT_NONE);
     run->flight = FLIGHT_SLEEP;
+    run->timer_due = false;
     run->timer_ms = cm_loop_now_ms(run->host->loop) + (uint64_t)(ms > 0 ? ms : 0);
     clock_arm(run);
     return CM_STEP_WAIT;

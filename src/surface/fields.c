@@ -127,10 +127,9 @@ static int out_of_range(struct cm_err *err, const struct cm_spot *at, const char
 
     cm_spot_text(at, where, sizeof(where));
     snprintf(code, sizeof(code), "%s_%s_value", kind, low ? "below_min" : "above_max");
-    return cm_field_fail(err, at, code,
-                         "Invalid '%s': %s %s value. Expected a value %s %s, but got %s instead.",
-                         where, kind, low ? "below minimum" : "above maximum", low ? ">=" : "<=",
-                         limit, got);
+    return cm_field_fail(
+        err, at, code, "Invalid '%s': %s %s value. Expected a value %s %s, but got %s instead.",
+        where, kind, low ? "below minimum" : "above maximum", low ? ">=" : "<=", limit, got);
 }
 
 int cm_field_int(yyjson_val *v, const struct cm_spot *at, int64_t min, int64_t max, int64_t *out,
@@ -189,7 +188,7 @@ int cm_field_is_object(yyjson_val *v, const struct cm_spot *at, struct cm_err *e
 
 struct cm_str cm_field_json(struct cm_arena *arena, const yyjson_val *v)
 {
-    struct cm_buf text = { 0 };
+    struct cm_buf text = {0};
     struct cm_str kept;
 
     if (!v)

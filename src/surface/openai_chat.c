@@ -1,7 +1,7 @@
 /* The chat completions surface, and its stream: canonical events -> chat.completion.chunk.
  *
- * Order of a stream (protocol notes, section 3): role chunk of each choice, deltas, finish chunk of each choice, the usage chunk when it was
- * asked for, [DONE]. After an error nothing follows. */
+ * Order of a stream (protocol notes, section 3): role chunk of each choice, deltas, finish chunk
+ * of each choice, the usage chunk when it was asked for, [DONE]. After an error nothing follows. */
 #include "chatmux/surface/surface.h"
 
 #include "chatmux/base/config.h"
@@ -12,7 +12,7 @@
 #include <stdlib.h>
 
 struct choice {
-    bool thinking;      /* a tag of reasoning is open in the text */
+    bool thinking; /* a tag of reasoning is open in the text */
     bool finished;
     struct cm_buf calls; /* one byte a call: did arguments come? */
 };
@@ -83,8 +83,8 @@ static void put_content(const struct stream *st, int choice, struct cm_str text,
 }
 
 /* A delta with one string member. */
-static void put_string(const struct stream *st, int choice, struct cm_str member, struct cm_str text,
-                       struct cm_buf *out)
+static void put_string(const struct stream *st, int choice, struct cm_str member,
+                       struct cm_str text, struct cm_buf *out)
 {
     put_head(st, choice, out);
     cm_buf_append(out, member);
@@ -95,7 +95,7 @@ static void put_string(const struct stream *st, int choice, struct cm_str member
 static void put_reasoning(const struct stream *st, struct choice *c, const struct cm_event *ev,
                           struct cm_buf *out)
 {
-    struct cm_buf tagged = { 0 };
+    struct cm_buf tagged = {0};
 
     if (st->meta.reasoning == CM_REASONING_FIELD) {
         put_string(st, ev->choice, CM_S("\"reasoning_content\":"), ev->text, out);
@@ -152,7 +152,8 @@ static void put_call(const struct stream *st, struct choice *c, const struct cm_
     put_tail(st, NULL, out);
 }
 
-/* Arguments of calls may alternate, so only the finish tells that a call has none: then it gets an empty object. */
+/* Arguments of calls may alternate, so only the finish tells that a call has none: then it gets
+ * an empty object. */
 static void put_finish(const struct stream *st, struct choice *c, const struct cm_event *ev,
                        struct cm_buf *out)
 {
@@ -169,7 +170,7 @@ static void put_finish(const struct stream *st, struct choice *c, const struct c
 
 static void put_image(const struct stream *st, const struct cm_event *ev, struct cm_buf *out)
 {
-    struct cm_buf markdown = { 0 };
+    struct cm_buf markdown = {0};
 
     cm_event_put_markdown(ev, &markdown);
     put_content(st, ev->choice, cm_buf_str(&markdown), out);

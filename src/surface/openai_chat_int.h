@@ -8,7 +8,8 @@
 int cm_openai_chat_parse(struct cm_chat *chat, struct cm_str body, struct cm_err *err);
 
 /* openai_chat_write.c: the whole answer, and what it has in common with the stream */
-void cm_openai_chat_whole(const struct cm_answer_meta *meta, const struct cm_answer *answer, struct cm_buf *out);
+void cm_openai_chat_whole(const struct cm_answer_meta *meta, const struct cm_answer *answer,
+                          struct cm_buf *out);
 
 /* How reasoning stands in the text; `open.p` NULL = it does not. */
 struct cm_think_tags {
@@ -16,7 +17,8 @@ struct cm_think_tags {
 };
 struct cm_think_tags cm_openai_think_tags(int reasoning);
 
-/* The finish reason: clients look for "tool_calls" when there are any, whatever the upstream said. */
+/* The finish reason: clients look for "tool_calls" when there are any, whatever the upstream
+ * said. */
 const char *cm_openai_finish(enum cm_finish finish, bool has_calls);
 void cm_openai_put_usage(struct cm_buf *out, const struct cm_usage *usage);
 void cm_openai_put_citation(struct cm_buf *out, struct cm_str url, struct cm_str title);

@@ -1,7 +1,8 @@
 /* Body of POST /v1/chat/completions -> canonical request.
  *
- * Types and ranges are checked for every member that is read; members nobody here reads are left to the relay lane. What the canonical
- * model has no words for (custom tools, spoken answers, parts of other vendors) is noted in chat->untranslatable. */
+ * Types and ranges are checked for every member that is read; members nobody here reads are left
+ * to the relay lane. What the canonical model has no words for (custom tools, spoken answers,
+ * parts of other vendors) is noted in chat->untranslatable. */
 #include "fields_int.h"
 #include "openai_chat_int.h"
 
@@ -42,7 +43,7 @@ enum member {
 #define X(name) M_##name,
     MEMBERS(X)
 #undef X
-    M_COUNT
+        M_COUNT
 };
 
 static const struct cm_str member_names[M_COUNT] = {
@@ -55,10 +56,11 @@ struct reader {
     struct cm_chat *chat;
     struct cm_err *err;
     yyjson_val *top[M_COUNT];
-    struct cm_buf parts, msgs, tools; /* lists while they grow: their lengths are the client's choice */
-    struct cm_map calls;        /* ids of the calls that may be answered now -> `waiting` or `answered` */
-    size_t unanswered;          /* calls among them without a result */
-    struct cm_str function_id;  /* made up for the last function_call, which has none */
+    struct cm_buf parts, msgs,
+        tools;           /* lists while they grow: their lengths are the client's choice */
+    struct cm_map calls; /* ids of the calls that may be answered now -> `waiting` or `answered` */
+    size_t unanswered;   /* calls among them without a result */
+    struct cm_str function_id; /* made up for the last function_call, which has none */
 };
 
 static char waiting[1], answered[1];
@@ -109,8 +111,9 @@ static int collect_members(struct reader *r, yyjson_val *root)
             if (!cm_str_eq(member_names[i], name))
                 continue;
             if (r->top[i])
-                return cm_field_fail(r->err, CM_SPOT(NULL, member_names[i].p), "duplicate_parameter",
-                                     "The parameter '%s' occurs more than once.", member_names[i].p);
+                return cm_field_fail(
+                    r->err, CM_SPOT(NULL, member_names[i].p), "duplicate_parameter",
+                    "The parameter '%s' occurs more than once.", member_names[i].p);
             r->top[i] = yyjson_obj_iter_get_val(key);
             break;
         }
@@ -124,9 +127,11 @@ static int collect_members(struct reader *r, yyjson_val *root)
 
 /* ---- Content ---- */
 
-typedef int part_fn(struct reader *r, yyjson_val *v, const struct cm_spot *at, struct cm_part *part);
+typedef int part_fn(struct reader *r, yyjson_val *v, const struct cm_spot *at,
+                    struct cm_part *part);
 
-static int read_text(struct reader *r, yyjson_val *v, const struct cm_spot *at, struct cm_part *part)
+static int read_text(struct reader *r, yyjson_val *v, const struct cm_spot *at,
+                     struct cm_part *part)
 {
     part->kind = CM_PART_TEXT;
     return cm_field_need_str(cm_json_get(v, "text"), CM_SPOT(at, "text"), &part->text, r->err);
@@ -136,7 +141,8 @@ static int read_refusal(struct reader *r, yyjson_val *v, const struct cm_spot *a
                         struct cm_part *part)
 {
     part->kind = CM_PART_REFUSAL;
-    return cm_field_need_str(cm_json_get(v, "refusal"), CM_SPOT(at, "refusal"), &part->text, r->err);
+    return cm_field_need_str(cm_json_get(v, "refusal"), CM_SPOT(at, "refusal"), &part->text,
+                             r->err);
 }
 
 /* The object that a part of type `key` has under that key. */
@@ -151,7 +157,8 @@ static yyjson_val *part_object(struct reader *r, yyjson_val *v, const struct cm_
     return object;
 }
 
-static int read_image(struct reader *r, yyjson_val *v, const struct cm_spot *at, struct cm_part *part)
+static int read_image(struct reader *r, yyjson_val *v, const struct cm_spot *at,
+                      struct cm_part *part)
 {
     const struct cm_spot *spot = CM_SPOT(at, "image_url"), *url_spot = CM_SPOT(spot, "url");
     yyjson_val *image = part_object(r, v, spot);
@@ -164,7 +171,8 @@ static int read_image(struct reader *r, yyjson_val *v, const struct cm_spot *at,
     return cm_field_url(url, url_spot, part, r->err);
 }
 
-static int read_audio(struct reader *r, yyjson_val *v, const struct cm_spot *at, struct cm_part *part)
+static int read_audio(struct reader *r, yyjson_val *v, const struct cm_spot *at,
+                      struct cm_part *part)
 {
     const struct cm_spot *spot = CM_SPOT(at, "input_audio");
     yyjson_val *audio = part_object(r, v, spot);
@@ -177,7 +185,8 @@ static int read_audio(struct reader *r, yyjson_val *v, const struct cm_spot *at,
                              &part->media_type, r->err);
 }
 
-static int read_file(struct reader *r, yyjson_val *v, const struct cm_spot *at, struct cm_part *part)
+static int read_file(struct reader *r, yyjson_val *v, const struct cm_spot *at,
+                     struct cm_part *part)
 {
     const struct cm_spot *spot = CM_SPOT(at, "file"), *data_spot = CM_SPOT(spot, "file_data");
     yyjson_val *file = part_object(r, v, spot);
@@ -186,7 +195,8 @@ static int read_file(struct reader *r, yyjson_val *v, const struct cm_spot *at, 
     part->kind = CM_PART_FILE;
     if (!file ||
         cm_field_str(cm_json_get(file, "file_id"), CM_SPOT(spot, "file_id"), &part->id, r->err) ||
-        cm_field_str(cm_json_get(file, "filename"), CM_SPOT(spot, "filename"), &part->name, r->err) ||
+        cm_field_str(cm_json_get(file, "filename"), CM_SPOT(spot, "filename"), &part->name,
+                     r->err) ||
         cm_field_str(cm_json_get(file, "file_data"), data_spot, &data, r->err))
         return -1;
     if (part->id.n == 0 && data.n == 0)
@@ -201,11 +211,11 @@ static const struct part_type {
     unsigned bit;
     part_fn *read;
 } part_types[] = {
-    { CM_S_INIT("text"), BIT(TEXT), read_text },
-    { CM_S_INIT("image_url"), BIT(IMAGE), read_image },
-    { CM_S_INIT("input_audio"), BIT(AUDIO), read_audio },
-    { CM_S_INIT("file"), BIT(FILE), read_file },
-    { CM_S_INIT("refusal"), BIT(REFUSAL), read_refusal },
+    {CM_S_INIT("text"), BIT(TEXT), read_text},
+    {CM_S_INIT("image_url"), BIT(IMAGE), read_image},
+    {CM_S_INIT("input_audio"), BIT(AUDIO), read_audio},
+    {CM_S_INIT("file"), BIT(FILE), read_file},
+    {CM_S_INIT("refusal"), BIT(REFUSAL), read_refusal},
 };
 
 static const struct role_row {
@@ -213,22 +223,23 @@ static const struct role_row {
     enum cm_role role;
     unsigned parts; /* which kinds its content may have */
     const char *supported;
-    bool legacy;    /* results before tools had ids */
+    bool legacy; /* results before tools had ids */
 } roles[] = {
-    { CM_S_INIT("user"), CM_ROLE_USER, BIT(TEXT) | BIT(IMAGE) | BIT(AUDIO) | BIT(FILE),
-      "'text', 'image_url', 'input_audio' and 'file'", false },
-    { CM_S_INIT("assistant"), CM_ROLE_ASSISTANT, BIT(TEXT) | BIT(REFUSAL), "'text' and 'refusal'", false },
-    { CM_S_INIT("system"), CM_ROLE_SYSTEM, BIT(TEXT), "'text'", false },
-    { CM_S_INIT("developer"), CM_ROLE_DEVELOPER, BIT(TEXT), "'text'", false },
-    { CM_S_INIT("tool"), CM_ROLE_TOOL, BIT(TEXT), "'text'", false },
-    { CM_S_INIT("function"), CM_ROLE_TOOL, BIT(TEXT), "'text'", true },
+    {CM_S_INIT("user"), CM_ROLE_USER, BIT(TEXT) | BIT(IMAGE) | BIT(AUDIO) | BIT(FILE),
+     "'text', 'image_url', 'input_audio' and 'file'", false},
+    {CM_S_INIT("assistant"), CM_ROLE_ASSISTANT, BIT(TEXT) | BIT(REFUSAL), "'text' and 'refusal'",
+     false},
+    {CM_S_INIT("system"), CM_ROLE_SYSTEM, BIT(TEXT), "'text'", false},
+    {CM_S_INIT("developer"), CM_ROLE_DEVELOPER, BIT(TEXT), "'text'", false},
+    {CM_S_INIT("tool"), CM_ROLE_TOOL, BIT(TEXT), "'text'", false},
+    {CM_S_INIT("function"), CM_ROLE_TOOL, BIT(TEXT), "'text'", true},
 };
 
 /* One part of a content list. */
 static int read_part(struct reader *r, yyjson_val *v, const struct cm_spot *at,
                      const struct role_row *role)
 {
-    struct cm_part part = { 0 };
+    struct cm_part part = {0};
     struct cm_str type;
     struct cm_err why;
 
@@ -252,7 +263,7 @@ static int read_part(struct reader *r, yyjson_val *v, const struct cm_spot *at,
 static int read_content(struct reader *r, yyjson_val *content, const struct cm_spot *at,
                         const struct role_row *role)
 {
-    const struct cm_part text = { .kind = CM_PART_TEXT, .text = cm_json_str(content) };
+    const struct cm_part text = {.kind = CM_PART_TEXT, .text = cm_json_str(content)};
     size_t i, max;
     yyjson_val *v;
 
@@ -287,7 +298,7 @@ static int push_call(struct reader *r, const struct cm_spot *at, const struct cm
 
 static int read_call(struct reader *r, yyjson_val *v, const struct cm_spot *at)
 {
-    struct cm_part call = { .kind = CM_PART_TOOL_CALL };
+    struct cm_part call = {.kind = CM_PART_TOOL_CALL};
     const struct cm_spot *spot = CM_SPOT(at, "function");
     struct cm_str type = CM_S("function");
     yyjson_val *function;
@@ -314,14 +325,15 @@ static int read_call(struct reader *r, yyjson_val *v, const struct cm_spot *at)
 /* The form before tools: one call without an id. */
 static int read_function_call(struct reader *r, yyjson_val *v, const struct cm_spot *at)
 {
-    struct cm_part call = { .kind = CM_PART_TOOL_CALL };
+    struct cm_part call = {.kind = CM_PART_TOOL_CALL};
     const struct cm_spot *spot = CM_SPOT(at, "function_call");
 
     call.id = cm_arena_printf(r->chat->arena, "call_%zu", at->index);
     r->function_id = call.id;
     if (cm_field_is_object(v, spot, r->err) ||
         cm_field_need_str(cm_json_get(v, "name"), CM_SPOT(spot, "name"), &call.name, r->err) ||
-        cm_field_need_str(cm_json_get(v, "arguments"), CM_SPOT(spot, "arguments"), &call.text, r->err))
+        cm_field_need_str(cm_json_get(v, "arguments"), CM_SPOT(spot, "arguments"), &call.text,
+                          r->err))
         return -1;
     return push_call(r, at, &call);
 }
@@ -335,8 +347,8 @@ static int read_assistant(struct reader *r, yyjson_val *v, const struct cm_spot 
     struct cm_str reasoning = CM_STR_NONE, refusal = CM_STR_NONE;
     size_t i, max;
 
-    if (cm_field_str(cm_json_get(v, "reasoning_content"), CM_SPOT(at, "reasoning_content"), &reasoning,
-                     r->err) ||
+    if (cm_field_str(cm_json_get(v, "reasoning_content"), CM_SPOT(at, "reasoning_content"),
+                     &reasoning, r->err) ||
         cm_field_str(cm_json_get(v, "refusal"), CM_SPOT(at, "refusal"), &refusal, r->err) ||
         cm_field_is_array(calls, calls_spot, r->err))
         return -1;
@@ -346,17 +358,18 @@ static int read_assistant(struct reader *r, yyjson_val *v, const struct cm_spot 
     if (cm_json_opt(v, "audio")) {
         struct cm_err why;
 
-        cm_field_fail(&why, CM_SPOT(at, "audio"), "unsupported_parameter",
-                      "Spoken answers of earlier turns are not supported by this model's provider.");
+        cm_field_fail(
+            &why, CM_SPOT(at, "audio"), "unsupported_parameter",
+            "Spoken answers of earlier turns are not supported by this model's provider.");
         note_untranslatable(r, &why);
     }
 
     if (reasoning.n > 0)
-        push_part(r, &(struct cm_part){ .kind = CM_PART_REASONING, .text = reasoning });
+        push_part(r, &(struct cm_part){.kind = CM_PART_REASONING, .text = reasoning});
     if (content && read_content(r, content, CM_SPOT(at, "content"), role))
         return -1;
     if (refusal.n > 0)
-        push_part(r, &(struct cm_part){ .kind = CM_PART_REFUSAL, .text = refusal });
+        push_part(r, &(struct cm_part){.kind = CM_PART_REFUSAL, .text = refusal});
     yyjson_arr_foreach(calls, i, max, call)
     {
         if (read_call(r, call, CM_SPOT_AT(calls_spot, i)))
@@ -369,8 +382,8 @@ static int read_assistant(struct reader *r, yyjson_val *v, const struct cm_spot 
 static int read_result(struct reader *r, yyjson_val *v, const struct cm_spot *at, bool legacy)
 {
     const struct cm_spot *id_spot = CM_SPOT(at, "tool_call_id");
-    struct cm_part result = { .kind = CM_PART_TOOL_RESULT };
-    struct cm_msg content = { 0 };
+    struct cm_part result = {.kind = CM_PART_TOOL_RESULT};
+    struct cm_msg content = {0};
     void *call;
 
     content.parts = parts_so_far(r, &content.n_parts);
@@ -386,9 +399,10 @@ static int read_result(struct reader *r, yyjson_val *v, const struct cm_spot *at
                              "preceding message with 'tool_calls'.");
     call = cm_map_get(&r->calls, result.id);
     if (!call)
-        return cm_field_fail(r->err, id_spot, NULL,
-                             "Invalid parameter: this 'tool_call_id' is not found in 'tool_calls' of "
-                             "the previous message.");
+        return cm_field_fail(
+            r->err, id_spot, NULL,
+            "Invalid parameter: this 'tool_call_id' is not found in 'tool_calls' of "
+            "the previous message.");
     if (call != answered) {
         r->unanswered--;
         cm_map_put(&r->calls, result.id, answered);
@@ -408,10 +422,11 @@ static int close_calls(struct reader *r, const struct cm_spot *at)
     while (r->unanswered > 0 && (slot = cm_map_next(&r->calls, &pos))) {
         if (slot->value == answered)
             continue;
-        return cm_field_fail(r->err, CM_SPOT(at, "role"), NULL,
-                             "An assistant message with 'tool_calls' must be followed by tool "
-                             "messages responding to each 'tool_call_id'. Without a response: " CM_PRI,
-                             CM_ARG(cm_str_head(slot->key, 40)));
+        return cm_field_fail(
+            r->err, CM_SPOT(at, "role"), NULL,
+            "An assistant message with 'tool_calls' must be followed by tool "
+            "messages responding to each 'tool_call_id'. Without a response: " CM_PRI,
+            CM_ARG(cm_str_head(slot->key, 40)));
     }
     cm_map_clear(&r->calls);
     return 0;
@@ -443,7 +458,7 @@ static int read_parts(struct reader *r, yyjson_val *v, const struct cm_spot *at,
 static int read_message(struct reader *r, yyjson_val *v, const struct cm_spot *at)
 {
     const struct role_row *role;
-    struct cm_msg msg = { 0 };
+    struct cm_msg msg = {0};
     struct cm_str name;
 
     if (!yyjson_is_obj(v))
@@ -453,8 +468,9 @@ static int read_message(struct reader *r, yyjson_val *v, const struct cm_spot *a
         return -1;
     role = find_role(name);
     if (!role)
-        return cm_field_wrong_value(r->err, CM_SPOT(at, "role"), name,
-                                    "'system', 'developer', 'user', 'assistant', 'tool' and 'function'");
+        return cm_field_wrong_value(
+            r->err, CM_SPOT(at, "role"), name,
+            "'system', 'developer', 'user', 'assistant', 'tool' and 'function'");
     if (role->role != CM_ROLE_TOOL && close_calls(r, at))
         return -1;
     if (read_parts(r, v, at, role))
@@ -476,9 +492,10 @@ static int read_messages(struct reader *r)
     if (cm_field_is_array(messages, at, r->err))
         return -1;
     if (yyjson_arr_size(messages) == 0)
-        return cm_field_fail(r->err, at, "empty_array",
-                             "Invalid 'messages': empty array. Expected an array with minimum length 1, "
-                             "but got an empty array instead.");
+        return cm_field_fail(
+            r->err, at, "empty_array",
+            "Invalid 'messages': empty array. Expected an array with minimum length 1, "
+            "but got an empty array instead.");
     yyjson_arr_foreach(messages, i, max, v)
     {
         if (read_message(r, v, CM_SPOT_AT(at, i)))
@@ -505,7 +522,7 @@ static bool tool_name_ok(struct cm_str name)
 /* {name, description, parameters, strict}, of a tool or of the older functions. */
 static int read_function(struct reader *r, yyjson_val *v, const struct cm_spot *at)
 {
-    struct cm_tool tool = { 0 };
+    struct cm_tool tool = {0};
     yyjson_val *parameters = cm_json_opt(v, "parameters"), *strict = cm_json_opt(v, "strict");
     const struct cm_spot *name_spot = CM_SPOT(at, "name");
     bool is_strict = false;
@@ -580,7 +597,8 @@ static int choose_named(struct reader *r, yyjson_val *function, const struct cm_
 {
     struct cm_chat *chat = r->chat;
 
-    if (cm_field_need_str(cm_json_get(function, "name"), CM_SPOT(at, "name"), &chat->tool_name, r->err))
+    if (cm_field_need_str(cm_json_get(function, "name"), CM_SPOT(at, "name"), &chat->tool_name,
+                          r->err))
         return -1;
     chat->tool_choice = CM_TOOLS_NAMED;
     for (size_t i = 0; i < chat->n_tools; i++) {
@@ -599,9 +617,9 @@ static int choose_mode(struct reader *r, struct cm_str mode, const struct cm_spo
         struct cm_str name;
         enum cm_tool_choice choice;
     } modes[] = {
-        { CM_S_INIT("auto"), CM_TOOLS_AUTO },
-        { CM_S_INIT("none"), CM_TOOLS_NONE },
-        { CM_S_INIT("required"), CM_TOOLS_REQUIRED },
+        {CM_S_INIT("auto"), CM_TOOLS_AUTO},
+        {CM_S_INIT("none"), CM_TOOLS_NONE},
+        {CM_S_INIT("required"), CM_TOOLS_REQUIRED},
     };
 
     for (size_t i = 0; i < CM_COUNT(modes); i++) {
@@ -658,10 +676,10 @@ static int read_sampling(struct reader *r)
         double min, max;
         double *out;
     } numbers[] = {
-        { M_temperature, 0, 2, &chat->temperature },
-        { M_top_p, 0, 1, &chat->top_p },
-        { M_presence_penalty, -2, 2, &chat->presence_penalty },
-        { M_frequency_penalty, -2, 2, &chat->frequency_penalty },
+        {M_temperature, 0, 2, &chat->temperature},
+        {M_top_p, 0, 1, &chat->top_p},
+        {M_presence_penalty, -2, 2, &chat->presence_penalty},
+        {M_frequency_penalty, -2, 2, &chat->frequency_penalty},
     };
     int64_t top_logprobs = -1;
     bool logprobs = false;
@@ -678,7 +696,8 @@ static int read_sampling(struct reader *r)
         cm_field_int(r->top[M_max_completion_tokens], CM_SPOT(NULL, "max_completion_tokens"), 1,
                      INT64_MAX, &chat->max_tokens, r->err) ||
         cm_field_int(r->top[M_n], CM_SPOT(NULL, "n"), 1, 128, &chat->n, r->err) ||
-        cm_field_int(r->top[M_seed], CM_SPOT(NULL, "seed"), INT64_MIN, INT64_MAX, &chat->seed, r->err) ||
+        cm_field_int(r->top[M_seed], CM_SPOT(NULL, "seed"), INT64_MIN, INT64_MAX, &chat->seed,
+                     r->err) ||
         cm_field_bool(r->top[M_logprobs], CM_SPOT(NULL, "logprobs"), &logprobs, r->err) ||
         cm_field_int(r->top[M_top_logprobs], CM_SPOT(NULL, "top_logprobs"), 0, 20, &top_logprobs,
                      r->err) ||
@@ -706,10 +725,11 @@ static int read_stop(struct reader *r)
     if (!yyjson_is_str(stop) && !yyjson_is_arr(stop))
         return cm_field_wrong_type(r->err, at, "a string or an array of strings", stop);
     if (count > STOP_MAX)
-        return cm_field_fail(r->err, at, "array_above_max_length",
-                             "Invalid 'stop': array too long. Expected an array with maximum length %d, "
-                             "but got an array with length %zu instead.",
-                             STOP_MAX, count);
+        return cm_field_fail(
+            r->err, at, "array_above_max_length",
+            "Invalid 'stop': array too long. Expected an array with maximum length %d, "
+            "but got an array with length %zu instead.",
+            STOP_MAX, count);
     chat->stop = CM_ARENA_ARRAY(chat->arena, struct cm_str, STOP_MAX);
     if (yyjson_is_str(stop))
         chat->stop[chat->n_stop++] = cm_json_str(stop);
@@ -737,8 +757,9 @@ static int read_stream(struct reader *r)
                       &chat->include_usage, r->err))
         return -1;
     if (!chat->stream)
-        return cm_field_fail(r->err, at, NULL,
-                             "The 'stream_options' parameter is only allowed when 'stream' is enabled.");
+        return cm_field_fail(
+            r->err, at, NULL,
+            "The 'stream_options' parameter is only allowed when 'stream' is enabled.");
     return 0;
 }
 
@@ -762,13 +783,14 @@ static int read_format(struct reader *r)
         return 0;
     }
     if (!cm_str_eq(type, CM_S("json_schema"))) {
-        cm_field_wrong_value(&why, CM_SPOT(at, "type"), type, "'text', 'json_object' and 'json_schema'");
+        cm_field_wrong_value(&why, CM_SPOT(at, "type"), type,
+                             "'text', 'json_object' and 'json_schema'");
         note_untranslatable(r, &why);
         return 0;
     }
     schema = part_object(r, format, spot);
-    if (!schema ||
-        cm_field_need_str(cm_json_get(schema, "name"), CM_SPOT(spot, "name"), &chat->schema_name, r->err))
+    if (!schema || cm_field_need_str(cm_json_get(schema, "name"), CM_SPOT(spot, "name"),
+                                     &chat->schema_name, r->err))
         return -1;
     inner = cm_json_opt(schema, "schema");
     if (cm_field_is_object(inner, CM_SPOT(spot, "schema"), r->err))
@@ -826,7 +848,7 @@ static int read_rest(struct reader *r)
 
 int cm_openai_chat_parse(struct cm_chat *chat, struct cm_str body, struct cm_err *err)
 {
-    struct reader r = { .chat = chat, .err = err };
+    struct reader r = {.chat = chat, .err = err};
     struct cm_arena *arena = chat->arena;
     yyjson_doc *doc = cm_json_parse(body, &cm_json_limits_request, err);
     int failed;

@@ -8,17 +8,17 @@ struct cm_think_tags cm_openai_think_tags(int reasoning)
 {
     switch ((enum cm_reasoning)reasoning) {
     case CM_REASONING_THINK:
-        return (struct cm_think_tags){ CM_S("<think>\n"), CM_S("\n</think>\n\n") };
+        return (struct cm_think_tags){CM_S("<think>\n"), CM_S("\n</think>\n\n")};
     case CM_REASONING_THINK_COLON:
     case CM_REASONING_THINK_COLON_DELTA:
-        return (struct cm_think_tags){ CM_S("<think:"), CM_S(">") };
+        return (struct cm_think_tags){CM_S("<think:"), CM_S(">")};
     case CM_REASONING_PLAIN:
-        return (struct cm_think_tags){ CM_S(""), CM_S("") };
+        return (struct cm_think_tags){CM_S(""), CM_S("")};
     case CM_REASONING_FIELD:
     case CM_REASONING_HIDE:
         break;
     }
-    return (struct cm_think_tags){ CM_STR_NONE, CM_STR_NONE };
+    return (struct cm_think_tags){CM_STR_NONE, CM_STR_NONE};
 }
 
 const char *cm_openai_finish(enum cm_finish finish, bool has_calls)
@@ -77,7 +77,7 @@ void cm_openai_put_error(const struct cm_err *err, struct cm_buf *out)
 static void put_content(struct cm_buf *out, const struct cm_choice_acc *c, int reasoning)
 {
     const struct cm_think_tags tags = cm_openai_think_tags(reasoning);
-    struct cm_buf joined = { 0 };
+    struct cm_buf joined = {0};
 
     if (tags.open.p && c->reasoning.n > 0) {
         cm_buf_append(&joined, tags.open);
@@ -112,7 +112,8 @@ static void put_calls(struct cm_buf *out, const struct cm_choice_acc *c)
     cm_buf_put(out, ']');
 }
 
-static void put_choice(struct cm_buf *out, size_t index, const struct cm_choice_acc *c, int reasoning)
+static void put_choice(struct cm_buf *out, size_t index, const struct cm_choice_acc *c,
+                       int reasoning)
 {
     cm_buf_append(out, CM_S("{\"index\":"));
     cm_buf_put_u64(out, index);

@@ -1,4 +1,5 @@
-/* GET /v1/models: entries that the SDKs of OpenAI and of Anthropic both accept, with the extra fields clients read. */
+/* GET /v1/models: entries that the SDKs of OpenAI and of Anthropic both accept, with the extra
+ * fields clients read. */
 #include "chatmux/surface/surface.h"
 
 #include "chatmux/base/clock.h"

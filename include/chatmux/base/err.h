@@ -24,7 +24,6 @@ enum cm_err_cred {
 };
 
 /* class, HTTP status, type and code towards OpenAI clients, next step, the pool's verdict */
-/* clang-format off: a table has one row a line */
 #define CM_ERR_MAP(X)                                                                              \
     X(BAD_REQUEST, "bad_request", 400, "invalid_request_error", NULL, STOP, KEEP)                  \
     X(UNAUTHORIZED, "unauthorized", 401, "invalid_request_error", "invalid_api_key", STOP, KEEP)   \
@@ -59,7 +58,6 @@ enum cm_err_cred {
     X(SHUTTING_DOWN, "shutting_down", 503, "server_error", "shutting_down", STOP, KEEP)            \
     X(CONFIG, "config", 500, "server_error", NULL, STOP, KEEP)                                     \
     X(IO, "io", 500, "server_error", NULL, STOP, KEEP)
-/* clang-format on */
 
 enum cm_err_class {
     CM_ERR_NONE, /* zeroed memory is "no error" */

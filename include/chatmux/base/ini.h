@@ -1,4 +1,5 @@
-/* INI text in, entries out (contract, section 2): sections, keys, list values on indented lines, comments, ${VAR}. No I/O. Any thread. */
+/* INI text in, entries out (contract, section 2): sections, keys, list values on indented lines,
+ * comments, ${VAR}. No I/O. Any thread. */
 #ifndef CHATMUX_BASE_INI_H
 #define CHATMUX_BASE_INI_H
 
@@ -10,20 +11,20 @@ struct cm_strs {
     size_t n;
 };
 
-/* Every section begins with an entry whose key is empty; its keys follow in their order. */
+/* Every section begins with an entry whose key is empty; its keys follow in their order. Lists are
+ * split before variables are expanded: a comma that a variable brings splits nothing. */
 struct cm_ini_entry {
-    struct cm_str kind, name; /* "[provider openai]" -> "provider", "openai"; name "" for "[server]" */
+    struct cm_str kind, name; /* "[provider openai]" -> "provider", "openai"; else name is "" */
     struct cm_str key;
-    struct cm_str value;      /* trimmed; several lines joined by LF, each trimmed and not empty; variables expanded */
-    struct cm_strs items;     /* the same as a list: what stands behind "=" split at commas, each indented line one item;
-                                 split before variables are expanded, so that a comma in a variable splits nothing */
-    int line;                 /* where the key (or the section) stands */
+    struct cm_str value;  /* its lines, trimmed, joined by LF; variables expanded */
+    struct cm_strs items; /* the same as a list: each indented line is one item */
+    int line;             /* where the key (or the section) stands */
 };
 
 /* A problem in the configuration, told as "where: text". */
 struct cm_problem {
     struct cm_problem *next;
-    struct cm_str where;      /* "chatmux.ini:12", "environment CHATMUX_LOG_LEVEL", "--set log.level" */
+    struct cm_str where; /* "chatmux.ini:12", "environment CHATMUX_LOG_LEVEL", "--set log.level" */
     struct cm_str text;
 };
 #define CM_PROBLEMS_KEPT 1000
@@ -39,16 +40,19 @@ void cm_problem_add(struct cm_problems *p, struct cm_str where, const char *fmt,
 
 typedef const char *cm_getenv_fn(void *arg, const char *name); /* NULL = not set */
 
-/* Entries and their text live in the arena. Goes on after a problem, so that all are told at once; a line with a problem yields no entry. A section or key that occurs twice is a
- * problem and its second occurrence yields nothing. No value is ever told in a problem: it may be a secret. */
-void cm_ini_parse(struct cm_arena *arena, const char *file, struct cm_str text, cm_getenv_fn *env, void *env_arg,
-                  struct cm_ini_entry **out, size_t *n, struct cm_problems *problems);
+/* Entries and their text live in the arena. Goes on after a problem, so that all are told at once; a
+ * section or key that occurs twice is one, and its second occurrence yields nothing. No problem tells
+ * a value: it may be a secret. `env` NULL = no variable is set. */
+void cm_ini_parse(struct cm_arena *arena, const char *file, struct cm_str text, cm_getenv_fn *env,
+                  void *env_arg, struct cm_ini_entry **out, size_t *n,
+                  struct cm_problems *problems);
 
 /* Overwrites every value, for what may hold secrets and is not needed any more. */
 void cm_ini_wipe(struct cm_ini_entry *entries, size_t n);
 
-/* A plain value as a list: lines, or on a single line comma separated items; "quoted" where an item holds a comma (a quote inside is doubled). Items are trimmed unless
- * quoted; empty ones are dropped. Items live in the arena. */
+/* A plain value as a list: lines, or on a single line comma separated items; "quoted" where an item
+ * holds a comma (a quote inside is doubled). Items are trimmed unless quoted, and live in the arena;
+ * empty ones are dropped. */
 struct cm_strs cm_ini_list(struct cm_arena *arena, struct cm_str value);
 
 #endif

@@ -29,7 +29,7 @@ void cm_log_setup(const struct cm_log_setup *setup);
 extern _Atomic(enum cm_log_level) cm_log_threshold;
 
 /* Module and format are literals. `module` is a short word: "httpd", "pool" …; a line:
- * `2026-01-31T08:15:00.123Z info pool credential 3 cools for 20 s: rate_limited`. The text is
+ * `2026-01-31T08:15:00.123Z info  pool  credential 3 cools for 20 s: rate_limited`. The text is
  * escaped: control characters and invalid UTF-8 from outside cannot break a line; above 4 KiB
  * it is cut. More than 5 lines of the same module and format string within a second are counted
  * and summed up in one line ("… 120 more like this: <format>"). */

@@ -25,7 +25,7 @@ void cm_gateway_drain(struct cm_gateway *gw);
 /* Ends every open exchange with an error in its dialect, at the drain deadline. */
 void cm_gateway_cut(struct cm_gateway *gw);
 
-/* After the HTTP server has closed. Runs that still tidy up keep what they need; on_closed comes when the last is gone. */
+/* After the HTTP server has closed. Runs that still tidy up keep what they need; on_closed comes on a later turn, when the last is gone. */
 void cm_gateway_close(struct cm_gateway *gw, void (*on_closed)(void *arg), void *arg);
 
 struct cm_metrics *cm_gateway_metrics(struct cm_gateway *gw);

@@ -10,21 +10,27 @@ enum cm_lane {
 #define X(name, text) CM_LANE_##name,
     CM_LANES(X)
 #undef X
-    CM_LANES_N
+        CM_LANES_N
 };
 
 struct cm_jobs;
 
 /* A job is embedded in (or first member of) the struct it works on, which nobody else touches between start and done. */
 struct cm_job {
-    void (*work)(struct cm_job *job);   /* on a lane's thread; polls `cancelled` when it runs for more than some milliseconds */
+    void (*work)(
+        struct cm_job *
+            job); /* on a lane's thread; polls `cancelled` when it runs for more than some milliseconds */
     /* On the loop, exactly once after every cm_job_start(), never from within it, also after a cancel (see `cancelled`, `ran`): frees what the job holds. */
     void (*done)(struct cm_job *job);
     atomic_bool cancelled;
-    bool ran;                           /* work was called; for `done` */
+    bool ran; /* work was called; for `done` */
     enum cm_lane lane;
-    enum cm_job_state { CM_JOB_QUEUED, CM_JOB_RUNNING, CM_JOB_FINISHED } state; /* guarded by the lanes */
-    struct cm_list link;                /* in the lane's queue, those that run or those finished */
+    enum cm_job_state {
+        CM_JOB_QUEUED,
+        CM_JOB_RUNNING,
+        CM_JOB_FINISHED
+    } state;             /* guarded by the lanes */
+    struct cm_list link; /* in the lane's queue, those that run or those finished */
 };
 
 /* store 1 thread, cpu max(1, cores − 1), files 1; threads start when they are first needed. Jobs of a lane begin in the order they were started in;

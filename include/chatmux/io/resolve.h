@@ -11,7 +11,10 @@
 struct cm_resolver;
 struct cm_resolve_wait; /* one caller that waits; gone when fn is called or after the cancel */
 
-enum cm_resolve_for { CM_RESOLVE_OWN, CM_RESOLVE_CLIENT }; /* who chose the name: the configuration, or a client */
+enum cm_resolve_for {
+    CM_RESOLVE_OWN,
+    CM_RESOLVE_CLIENT
+}; /* who chose the name: the configuration, or a client */
 
 /* `addresses`: comma separated numeric addresses as CURLOPT_RESOLVE takes them ("192.0.2.1,[2001:db8::1]"); empty with err set (CM_ERR_UPSTREAM_DOWN) on
  * failure. Both valid until the return. Never called from within cm_resolve(). */
@@ -24,7 +27,8 @@ void cm_resolver_close(struct cm_resolver *r);
 /* NULL when the answer is cached: then *addresses is set (valid until the next turn; empty with *err filled for a cached failure) and fn is not called.
  * Entries live 60 s (failures 2 s); an expired one is served for 5 minutes more while a new lookup runs, also when that one fails.
  * "localhost" and what ends in ".localhost" is loopback without a lookup (RFC 6761 6.3). */
-struct cm_resolve_wait *cm_resolve(struct cm_resolver *r, struct cm_str host, enum cm_resolve_for who, struct cm_str *addresses,
+struct cm_resolve_wait *cm_resolve(struct cm_resolver *r, struct cm_str host,
+                                   enum cm_resolve_for who, struct cm_str *addresses,
                                    struct cm_err *err, cm_resolve_fn *fn, void *arg);
 void cm_resolve_cancel(struct cm_resolve_wait *w); /* NULL is fine */
 

@@ -80,7 +80,7 @@ struct cm_provider {
     const struct cm_model_row *models;        /* built-in table; NULL when the upstream's list counts */
     size_t n_models;
     unsigned any_features;                    /* of models that are in no table */
-    bool keyless;                             /* works without any credential (demo) */
+    bool keyless;                             /* an empty list of credentials is one without a secret: demo, servers that ask for no key */
     bool isolated;                            /* web platform: connections are never shared between credentials */
     int64_t max_inflight;                     /* default per credential; 0 = unlimited */
     int64_t cooldown_ms;                      /* default after a limit without a time */
