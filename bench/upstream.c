@@ -283,7 +283,7 @@ static bool client_advance(struct client *c)
 static size_t request_length(struct client *c, size_t *head_n)
 {
     static const char field[] = "\ncontent-length:";
-    const char *end = memmem(c->in, c->in_n, "\r\n\r\n", 4);
+    const char *end = c->in_n == 0 ? NULL : memmem(c->in, c->in_n, "\r\n\r\n", 4);
     const char *length;
     size_t whole;
 

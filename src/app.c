@@ -1,6 +1,6 @@
 /* The daemon: creates every module in order, runs the loop, reloads, drains, closes in reverse.
  *
- * Start: loop -> jobs -> httpc -> gateway -> httpd -> listeners -> signals. SIGHUP: the file is read again; when it has problems nothing changes.
+ * Start: loop -> notify -> jobs -> httpc -> gateway -> httpd -> listeners -> signals -> the service manager is told. SIGHUP: the file is read again; when it has problems nothing changes.
  * End: SIGTERM -> no new connections, answers in flight finish -> (drain_timeout: the rest is cut with an error) -> everything closes -> the loop is empty.
  * A second signal skips the waiting. */
 #include "app.h"
@@ -10,9 +10,11 @@
 #include "chatmux/base/version.h"
 #include "chatmux/gateway/gateway.h"
 #include "chatmux/io/httpd.h"
+#include "chatmux/io/notify.h"
 #include "chatmux/io/signals.h"
 #include <signal.h>
 #include <stdio.h>
+#include <stdlib.h>
 #include <sys/resource.h>
 
 #define CUT_GRACE_MS 2000 /* for the last errors to reach their clients */
@@ -27,6 +29,7 @@ struct app {
     struct cm_gateway *gateway;
     struct cm_httpd *httpd;
     struct cm_signals *signals;
+    struct cm_notify *notify;
     struct cm_deadline drain;
     bool draining, cut, closing;
 };
@@ -94,6 +97,7 @@ static void app_close(struct app *app)
     app->closing = true;
     cm_deadline_clear(app->loop, &app->drain);
     cm_signals_close(app->signals);
+    cm_notify_close(app->notify);
     cm_httpd_close(app->httpd);
     cm_gateway_close(app->gateway, on_gateway_closed, app);
 }
@@ -128,6 +132,8 @@ static void stop(struct app *app)
     app->draining = true;
     cm_info("app", "stopping: answers in flight finish first, for at most %lld s",
             (long long)app->config->server.drain_timeout_ms / 1000);
+    cm_notify_stopping(app->notify);
+    cm_notify_status(app->notify, "stopping: answers in flight finish");
     cm_gateway_drain(app->gateway);
     cm_deadline_set(app->loop, &app->drain,
                     cm_loop_now_ms(app->loop) + (uint64_t)app->config->server.drain_timeout_ms);
@@ -135,6 +141,14 @@ static void stop(struct app *app)
 }
 
 /* ---- reload ---- */
+
+/* The service manager knows that we serve, and what. */
+static void tell_ready(const struct app *app, const char *remark)
+{
+    cm_notify_ready(app->notify);
+    cm_notify_status(app->notify, "serving %zu provider%s%s", app->config->n_providers,
+                     app->config->n_providers == 1 ? "" : "s", remark);
+}
 
 static void log_changes(struct cm_arena *arena, const struct cm_config *before,
                         const struct cm_config *after)
@@ -155,6 +169,7 @@ static void reload(struct app *app)
     struct cm_httpd_setup setup;
     struct cm_config *c;
 
+    cm_notify_reloading(app->notify);
     cm_problems_init(&problems, &texts);
     c = cm_config_load(app->source, &problems);
     if (c && cm_gateway_reload(app->gateway, c, &problems) == 0) {
@@ -164,10 +179,12 @@ static void reload(struct app *app)
         setup = httpd_setup(c);
         cm_httpd_limits(app->httpd, &setup);
         setup_log(c);
+        tell_ready(app, "");
     } else {
         log_problems(&problems);
         cm_error("app", "reload refused: the configuration that was in force stays");
         cm_config_unref(c);
+        tell_ready(app, "; the last reload was refused, see the log");
     }
     cm_arena_clear(&texts);
 }
@@ -189,8 +206,14 @@ static void on_signal(void *arg, int number)
 static int listen_all(struct app *app)
 {
     const struct cm_strs *addresses = &app->config->server.listen;
+    bool systemd = false;
     struct cm_err err = {0};
 
+    for (size_t i = 0; i < addresses->n; i++)
+        systemd = systemd || cm_str_eq(addresses->v[i], CM_S("systemd"));
+    if (!systemd && getenv("LISTEN_FDS"))
+        cm_warn("app", "systemd passes sockets, but server.listen does not name systemd: they are "
+                       "not used");
     for (size_t i = 0; i < addresses->n; i++) {
         if (cm_httpd_listen(app->httpd, addresses->v[i], &err) < 0) {
             cm_error("app", "%s", err.msg);
@@ -209,6 +232,8 @@ static void log_addresses(const struct app *app)
     for (size_t i = 0; i < c->server.listen.n; i++) {
         struct cm_str a = c->server.listen.v[i];
 
+        if (cm_str_eq(a, CM_S("systemd")))
+            continue; /* the listener has told which these are */
         if (cm_str_starts(a, CM_S("unix:")))
             cm_info("app", "listening on " CM_PRI, CM_ARG(a));
         else
@@ -219,7 +244,8 @@ static void log_addresses(const struct app *app)
     else if (open)
         cm_info("app", "no client key is set: open to this machine only");
     if (c->builtin_demo && c->server.listen.n > 0 &&
-        !cm_str_starts(c->server.listen.v[0], CM_S("unix:")))
+        !cm_str_starts(c->server.listen.v[0], CM_S("unix:")) &&
+        !cm_str_eq(c->server.listen.v[0], CM_S("systemd")))
         cm_info(
             "app",
             "no configuration file: serving the built-in demo. Try: curl http://" CM_PRI
@@ -236,6 +262,7 @@ static int app_open(struct app *app)
 
     cm_problems_init(&problems, &texts);
     app->loop = cm_loop_new();
+    app->notify = cm_notify_new(app->loop);
     app->jobs = cm_jobs_new(app->loop);
     app->httpc = cm_httpc_new(app->loop);
     app->host = (struct cm_host){
@@ -254,6 +281,7 @@ static int app_open(struct app *app)
         return 2;
     app->signals = cm_signals_new(app->loop, on_signal, app);
     log_addresses(app);
+    tell_ready(app, "");
     return 0;
 }
 
@@ -272,10 +300,12 @@ int app_run(struct cm_config *config, const struct cm_conf_source *source)
         cm_info("app", "stopped");
     } else if (app.gateway) {
         cm_deadline_clear(app.loop, &app.drain);
+        cm_notify_close(app.notify);
         cm_httpd_close(app.httpd);
         cm_gateway_close(app.gateway, on_gateway_closed, &app);
         cm_loop_run(app.loop); /* until that has come */
     } else {
+        cm_notify_close(app.notify);
         on_gateway_closed(&app);
     }
     cm_loop_free(app.loop);

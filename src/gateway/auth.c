@@ -65,9 +65,11 @@ static struct cm_str host_name(struct cm_str host)
 {
     size_t end = cm_str_find_char(host, cm_str_starts(host, CM_S("[")) ? ']' : ':');
 
-    if (end == SIZE_MAX)
+    if (end < host.n && host.p[end] == ']')
+        end++;
+    if (end >= host.n || host.p[end] != ':')
         return host;
-    return cm_str_head(host, host.p[end] == ']' ? end + 1 : end);
+    return cm_str_head(host, end);
 }
 
 static bool is_this_machine(struct cm_str name)

@@ -16,10 +16,10 @@ struct cm_conn_cb {
     void (*on_data)(struct cm_conn *c, struct cm_str bytes); /* valid until the return */
     /* Nothing more comes. uv_err 0: the peer has ended its side, else why the connection is lost. */
     void (*on_eof)(struct cm_conn *c, int uv_err);
-    void (*on_sent)(
-        struct cm_conn *c); /* a part of the queue has left after it could not at first */
-    void (*on_closed)(
-        struct cm_conn *c); /* the last callback: the memory belongs to the owner again */
+    /* A part of the queue has left after it could not at first. */
+    void (*on_sent)(struct cm_conn *c);
+    /* The last callback: the memory belongs to the owner again. */
+    void (*on_closed)(struct cm_conn *c);
 };
 
 struct cm_conn {

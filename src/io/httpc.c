@@ -31,6 +31,7 @@ struct cm_httpc *cm_httpc_new_with(struct cm_loop *loop, struct cm_resolver *res
     hc->resolver = resolver;
     cm_list_init(&hc->all_pools);
     cm_list_init(&hc->ready);
+    cm_list_init(&hc->farewells);
     cm_task_init(&hc->deliver, on_deliver, hc);
     return hc;
 }
@@ -44,6 +45,7 @@ void cm_httpc_close(struct cm_httpc *hc)
 {
     if (!hc)
         return;
+    hc_farewells_end(hc);
     CM_ASSERT(hc->active == 0 && cm_list_empty(&hc->ready) && !hc->telling);
     hc_pools_close(hc);
     hc_ca_stores_clear(hc);
@@ -99,7 +101,7 @@ size_t hc_on_header(char *p, size_t size, size_t n, void *arg)
         cm_buf_append(&x->head, line);
         return line.n;
     }
-    if (x->status >= 200) {
+    if (x->status >= 200 || (x->websocket && x->status == 101)) {
         x->head_done = true;
         x->info.head_us = cm_mono_us() - x->began_us;
         xfer_ready(x);
@@ -187,6 +189,8 @@ void hc_xfer_finish(struct cm_xfer *x, CURLcode rc)
         x->err = CM_NEW(struct cm_err);
         hc_describe(x, rc, x->err);
     }
+    if (rc == CURLE_COULDNT_RESOLVE_HOST || rc == CURLE_COULDNT_RESOLVE_PROXY)
+        hc_pool_unlearn(x->pool); /* the multi did not keep them, whatever the reason */
     xfer_leave(x);
     xfer_end(x);
 }
@@ -278,6 +282,8 @@ static int xfer_prepare(struct cm_xfer *x, struct cm_err *err)
 
 static long curl_http_version(const struct cm_xfer *x)
 {
+    if (x->websocket)
+        return CURL_HTTP_VERSION_1_1;
     switch ((enum cm_http_version)x->req.http_version) {
     case CM_HTTP_1_1:
         return CURL_HTTP_VERSION_1_1;
@@ -318,6 +324,18 @@ static void easy_set_method(struct hc_easy *e, const struct cm_xfer_req *req)
     }
 }
 
+/* Raw: libcurl shakes hands, frames are ours (wsc.c). Such a connection serves nothing else before or after. */
+static void easy_set_websocket(struct hc_easy *e, bool websocket)
+{
+    if (e->websocket == websocket)
+        return;
+    e->websocket = websocket;
+    curl_easy_setopt(e->curl, CURLOPT_PROTOCOLS_STR, websocket ? "ws,wss" : "http,https");
+    curl_easy_setopt(e->curl, CURLOPT_WS_OPTIONS, websocket ? CURLWS_RAW_MODE : 0L);
+    curl_easy_setopt(e->curl, CURLOPT_FRESH_CONNECT, websocket ? 1L : 0L);
+    curl_easy_setopt(e->curl, CURLOPT_FORBID_REUSE, websocket ? 1L : 0L);
+}
+
 /* Sets what differs from the transfer before. */
 static void easy_set(struct hc_easy *e, struct cm_xfer *x)
 {
@@ -334,6 +352,7 @@ static void easy_set(struct hc_easy *e, struct cm_xfer *x)
     curl_easy_setopt(e->curl, CURLOPT_URL, x->url);
     curl_easy_setopt(e->curl, CURLOPT_HTTPHEADER, x->headers);
     easy_set_method(e, req);
+    easy_set_websocket(e, x->websocket);
     if (version != e->http_version)
         curl_easy_setopt(e->curl, CURLOPT_HTTP_VERSION, e->http_version = version);
     if (upload_buffer != e->upload_buffer)
@@ -435,7 +454,7 @@ static void on_resolve_timeout(void *arg)
     xfer_fail(x, &err);
 }
 
-struct cm_xfer *cm_xfer_open(struct cm_httpc *hc, const struct cm_xfer_req *req,
+struct cm_xfer *hc_xfer_open(struct cm_httpc *hc, const struct cm_xfer_req *req, bool websocket,
                              const struct cm_xfer_cb *cb, void *arg)
 {
     struct cm_xfer *x = CM_NEW(struct cm_xfer);
@@ -447,14 +466,16 @@ struct cm_xfer *cm_xfer_open(struct cm_httpc *hc, const struct cm_xfer_req *req,
     x->cb = cb;
     x->arg = arg;
     x->req = *req;
+    x->websocket = websocket;
     x->began_us = cm_mono_us();
     cm_list_init(&x->link);
     cm_list_init(&x->link_pool);
     cm_deadline_init(&x->deadline, on_resolve_timeout, x);
     hc->active++;
     if (xfer_prepare(x, &err) < 0 ||
-        hc_endpoint_parse(&x->to, cm_str(x->url, req->url.n), false, &err) < 0 ||
-        (req->proxy.n > 0 && hc_endpoint_parse(&x->via, req->proxy, true, &err) < 0)) {
+        hc_endpoint_parse(&x->to, cm_str(x->url, req->url.n), websocket ? HC_URL_WS : HC_URL_HTTP,
+                          &err) < 0 ||
+        (req->proxy.n > 0 && hc_endpoint_parse(&x->via, req->proxy, HC_URL_PROXY, &err) < 0)) {
         xfer_fail(x, &err);
         return x;
     }
@@ -484,6 +505,12 @@ struct cm_xfer *cm_xfer_open(struct cm_httpc *hc, const struct cm_xfer_req *req,
     return x;
 }
 
+struct cm_xfer *cm_xfer_open(struct cm_httpc *hc, const struct cm_xfer_req *req,
+                             const struct cm_xfer_cb *cb, void *arg)
+{
+    return hc_xfer_open(hc, req, false, cb, arg);
+}
+
 void cm_xfer_close(struct cm_xfer *x)
 {
     if (!x)
@@ -507,26 +534,10 @@ void cm_xfer_close(struct cm_xfer *x)
 
 /* ---- pause */
 
-static void xfer_flow(struct cm_xfer *x, int mask)
-{
-    if (!x->easy)
-        return;
-    x->hc->in_curl++;
-    (void)curl_easy_pause(
-        x->easy->curl,
-        mask); /* may call hc_on_body; fails while there is no connection: then nothing comes */
-    x->hc->in_curl--;
-}
-
+/* libcurl learns of it when it next has something: hc_on_body() refuses, and from then on the socket is not read. */
 void cm_xfer_pause(struct cm_xfer *x)
 {
-    if (x->paused)
-        return;
     x->paused = true;
-    if (x->held)
-        return;
-    x->held = true;
-    xfer_flow(x, CURLPAUSE_RECV);
 }
 
 void cm_xfer_resume(struct cm_xfer *x)
@@ -536,6 +547,18 @@ void cm_xfer_resume(struct cm_xfer *x)
     x->paused = false;
     xfer_ready(x); /* what was kept is told first; libcurl goes on after that */
     cm_task_post(x->hc->loop, &x->hc->deliver);
+}
+
+static void xfer_let_go_on(struct cm_xfer *x)
+{
+    x->held = false;
+    if (!x->easy)
+        return;
+    x->hc->in_curl++;
+    (void)curl_easy_pause(
+        x->easy->curl,
+        CURLPAUSE_CONT); /* may call hc_on_body(); what fails in there ends the transfer soon */
+    x->hc->in_curl--;
 }
 
 /* ---- telling owners */
@@ -614,10 +637,8 @@ static void xfer_tell(struct cm_xfer *x)
         x->cb->on_end(x->arg, x->err);
         return;
     }
-    if (x->held) {
-        x->held = false;
-        xfer_flow(x, CURLPAUSE_CONT);
-    }
+    if (x->held)
+        xfer_let_go_on(x);
 }
 
 void hc_tell_ready(struct cm_httpc *hc)

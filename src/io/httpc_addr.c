@@ -141,27 +141,37 @@ out:
     return ok;
 }
 
-int hc_endpoint_parse(struct hc_endpoint *ep, struct cm_str url, bool proxy, struct cm_err *err)
+int hc_endpoint_parse(struct hc_endpoint *ep, struct cm_str url, enum hc_url kind,
+                      struct cm_err *err)
 {
-    struct cm_str rest;
+    static const struct {
+        struct cm_str scheme;
+        uint16_t port;
+        bool tls;
+    } known[][3] = {
+        [HC_URL_HTTP] = {{CM_S_INIT("http://"), 80, false}, {CM_S_INIT("https://"), 443, true}},
+        [HC_URL_WS] = {{CM_S_INIT("ws://"), 80, false}, {CM_S_INIT("wss://"), 443, true}},
+        /* the ports are libcurl's defaults for a proxy */
+        [HC_URL_PROXY] = {{CM_S_INIT("http://"), 1080, false},
+                          {CM_S_INIT("https://"), 443, true},
+                          {CM_S_INIT("socks5h://"), 1080, false}},
+    };
+    static const char *const schemes[] = {
+        [HC_URL_HTTP] = "the URL must start with http:// or https://",
+        [HC_URL_WS] = "the URL must start with ws:// or wss://",
+        [HC_URL_PROXY] = "the proxy must start with http://, https:// or socks5h://"};
 
-    if (cm_str_starts_nocase(url, CM_S("http://"))) {
-        rest = cm_str_from(url, 7);
-        ep->port = proxy ? 1080 : 80; /* libcurl's default for a proxy */
-    } else if (cm_str_starts_nocase(url, CM_S("https://"))) {
-        rest = cm_str_from(url, 8);
-        ep->port = 443;
-        ep->tls = true;
-    } else if (proxy && cm_str_starts_nocase(url, CM_S("socks5h://"))) {
-        rest = cm_str_from(url, 10);
-        ep->port = 1080;
-    } else {
-        return cm_fail(err, CM_ERR_UPSTREAM_DOWN, "%s must start with %s",
-                       proxy ? "the proxy" : "the URL",
-                       proxy ? "http://, https:// or socks5h://" : "http:// or https://");
+    for (size_t i = 0; i < CM_COUNT(known[kind]); i++) {
+        struct cm_str scheme = known[kind][i].scheme;
+
+        if (scheme.n == 0 || !cm_str_starts_nocase(url, scheme))
+            continue;
+        ep->port = known[kind][i].port;
+        ep->tls = known[kind][i].tls;
+        if (parse_plain(ep, cm_str_from(url, scheme.n)) || parse_by_curl(ep, url))
+            return 0;
+        return cm_fail(err, CM_ERR_UPSTREAM_DOWN, "%s is not valid",
+                       kind == HC_URL_PROXY ? "the proxy's address" : "the URL");
     }
-    if (parse_plain(ep, rest) || parse_by_curl(ep, url))
-        return 0;
-    return cm_fail(err, CM_ERR_UPSTREAM_DOWN, "%s is not valid",
-                   proxy ? "the proxy's address" : "the URL");
+    return cm_fail(err, CM_ERR_UPSTREAM_DOWN, "%s", schemes[kind]);
 }

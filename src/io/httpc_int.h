@@ -1,4 +1,5 @@
-/* What the parts of the HTTP client share: transfers (httpc.c), connection pools (httpc_pool.c), addresses (httpc_addr.c), trust (httpc_tls.c). */
+/* What the parts of the HTTP client share: transfers (httpc.c), connection pools (httpc_pool.c), addresses (httpc_addr.c), trust (httpc_tls.c),
+ * WebSockets (wsc.c). */
 #ifndef CHATMUX_SRC_IO_HTTPC_INT_H
 #define CHATMUX_SRC_IO_HTTPC_INT_H
 
@@ -65,7 +66,7 @@ struct hc_easy {
     int64_t connect_timeout_ms;
     long upload_buffer;
     enum hc_method { HC_GET, HC_HEAD, HC_POST, HC_OTHER } method;
-    bool has_body, has_resolve;
+    bool has_body, has_resolve, websocket;
 };
 
 /* One upstream transfer. Owned by who opened it. */
@@ -93,8 +94,9 @@ struct cm_xfer {
     int status;                /* of the head that comes in */
     bool head_done, head_told; /* complete, final head; on_head was called */
     bool ended, end_told;
+    bool websocket;  /* 101 is its final head; what follows is frames both ways */
     bool paused;     /* by the owner */
-    bool held;       /* libcurl is paused: by the owner or because `in` is full */
+    bool held;       /* libcurl was told to wait: the owner pauses or `in` is full */
     bool not_public; /* an address was refused */
     bool head_too_large;
 };
@@ -112,6 +114,7 @@ struct cm_httpc {
     struct cm_list ready; /* struct cm_xfer, link */
     struct cm_task deliver;
     struct cm_xfer *telling; /* whose callback runs; NULL once it was closed in there */
+    struct cm_list farewells; /* struct cm_ws that their owners have closed, until the peer has, too */
     size_t active;
     unsigned in_curl; /* depth: above 0 owners are not called */
     unsigned pending; /* uv handles whose close callback is due */
@@ -122,6 +125,8 @@ struct cm_httpc {
 struct cm_httpc *cm_httpc_new_with(struct cm_loop *loop, struct cm_resolver *resolver);
 
 /* httpc.c */
+struct cm_xfer *hc_xfer_open(struct cm_httpc *hc, const struct cm_xfer_req *req, bool websocket,
+                             const struct cm_xfer_cb *cb, void *arg);
 void hc_xfer_finish(
     struct cm_xfer *x,
     CURLcode rc); /* the multi is done with it: takes the easy handle away, tells nobody */
@@ -135,11 +140,14 @@ struct hc_easy *hc_easy_get(struct hc_pool *pool);
 void hc_easy_put(struct hc_easy *e);     /* out of the multi; to the idle ones or away */
 void hc_pool_used(struct hc_pool *pool); /* a transfer left */
 bool hc_pool_knows(const struct hc_pool *pool, struct cm_str host_port, struct cm_str addresses);
+void hc_pool_unlearn(struct hc_pool *pool); /* gives libcurl all addresses anew */
 void hc_pools_close(struct cm_httpc *hc);
 void hc_free_if_done(struct cm_httpc *hc);
 
 /* httpc_addr.c */
-int hc_endpoint_parse(struct hc_endpoint *ep, struct cm_str url, bool proxy, struct cm_err *err);
+enum hc_url { HC_URL_HTTP, HC_URL_WS, HC_URL_PROXY };
+int hc_endpoint_parse(struct hc_endpoint *ep, struct cm_str url, enum hc_url kind,
+                      struct cm_err *err);
 bool hc_addr_public(const struct sockaddr *addr);
 
 /* httpc_tls.c */
@@ -148,6 +156,9 @@ void hc_ca_stores_clear(struct cm_httpc *hc);
 
 /* httpc_mem.c */
 void hc_curl_init(void);
+
+/* wsc.c */
+void hc_farewells_end(struct cm_httpc *hc);
 
 /* httpc_err.c */
 void hc_describe(const struct cm_xfer *x, CURLcode rc, struct cm_err *err);

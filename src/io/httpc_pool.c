@@ -227,8 +227,8 @@ static curl_socket_t on_open_socket(void *arg, curlsocktype purpose, struct curl
         x->not_public = true;
         return CURL_SOCKET_BAD;
     }
-    if (x->resolve && !x->req.public_only)
-        pool_learn(e->pool, x->resolve->data); /* libcurl has come this far with them */
+    if (x->resolve && !x->req.public_only) /* hosts of clients do not pile up */
+        pool_learn(e->pool, x->resolve->data);
     return socket(addr->family, addr->socktype | SOCK_CLOEXEC | SOCK_NONBLOCK, addr->protocol);
 }
 
@@ -341,11 +341,24 @@ void hc_easy_put(struct hc_easy *e)
     e->pool->n_free++;
 }
 
+void hc_pool_unlearn(struct hc_pool *pool)
+{
+    const struct cm_map_slot *slot;
+
+    for (size_t pos = 0; (slot = cm_map_next(&pool->hosts, &pos));) {
+        struct hc_host *h = slot->value;
+
+        free(h->key);
+        free(h->addresses);
+        free(h);
+    }
+    cm_map_clear(&pool->hosts);
+}
+
 static void pool_free(struct hc_pool *pool)
 {
     struct cm_httpc *hc = pool->hc;
     struct cm_list *link;
-    const struct cm_map_slot *slot;
 
     CM_ASSERT(cm_list_empty(&pool->active) && hc->in_curl == 0);
     if (!pool->forgotten)
@@ -358,14 +371,7 @@ static void pool_free(struct hc_pool *pool)
     cm_task_cancel(&pool->kick); /* after the last word of libcurl */
     cm_deadline_clear(hc->loop, &pool->timer);
     cm_deadline_clear(hc->loop, &pool->idle);
-    for (size_t pos = 0; (slot = cm_map_next(&pool->hosts, &pos));) {
-        struct hc_host *h = slot->value;
-
-        free(h->key);
-        free(h->addresses);
-        free(h);
-    }
-    cm_map_clear(&pool->hosts);
+    hc_pool_unlearn(pool);
     cm_list_remove(&pool->link);
     free(pool->key);
     free(pool);

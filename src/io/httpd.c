@@ -250,7 +250,7 @@ static void conn_end(struct hconn *c, bool aborted)
         return;
     }
     if (aborted)
-        set_due(c, now_ms(c) + ABORT_MS);
+        set_due(c, now_ms(c) + ABORT_MS); /* UNTESTED: that it ends takes 10 s */
     else
         rearm(c);
 }
@@ -362,6 +362,11 @@ static void put_head(struct cm_httpd *h, struct cm_buf *out, const struct head *
 static struct req *req_of(struct cm_req *pub)
 {
     return CM_CONTAINER(pub, struct req, pub);
+}
+
+static const struct req *const_req_of(const struct cm_req *pub)
+{
+    return (const struct req *)(const void *)((const char *)pub - offsetof(struct req, pub));
 }
 
 /* -1 and a task when the connection is lost: the handler hears of it on a later turn, not from within its own call. */
@@ -513,16 +518,14 @@ void cm_resp_flush(struct cm_req *req)
 
 size_t cm_resp_queued(const struct cm_req *req)
 {
-    const struct req *r =
-        (const struct req *)(const void *)((const char *)req - offsetof(struct req, pub));
+    const struct req *r = const_req_of(req);
 
     return r->c ? cm_conn_queued(&r->c->conn) : 0;
 }
 
 bool cm_resp_started(const struct cm_req *req)
 {
-    return ((const struct req *)(const void *)((const char *)req - offsetof(struct req, pub)))
-        ->started;
+    return const_req_of(req)->started;
 }
 
 void cm_resp_end(struct cm_req *req)
@@ -766,13 +769,12 @@ static size_t conn_run(struct hconn *c, struct cm_str in)
 /* After anything that moved the connection: reads as long as there is room, and waits no longer than it should. */
 static void conn_settle(struct hconn *c)
 {
-    bool blocked;
+    bool queued = cm_conn_queued(&c->conn) > 0, blocked;
 
     if (c->conn.closing)
         return;
-    blocked =
-        c->state == STATE_HOLD || c->state == STATE_WAIT ||
-        (c->state == STATE_HEAD && (cm_conn_queued(&c->conn) > 0 || !cm_list_empty(&c->task.link)));
+    blocked = c->state == STATE_HEAD ? queued || !cm_list_empty(&c->task.link)
+                                     : c->state == STATE_HOLD || c->state == STATE_WAIT;
     if (c->eof && !c->req && !blocked && c->state != STATE_FLUSH) {
         conn_end(c, false); /* all that came before has been answered */
         return;

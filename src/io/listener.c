@@ -3,8 +3,11 @@
  * libuv takes one connection from the kernel and polls no further until it is accepted: leaving it there is how accepting pauses. */
 #include "listener_int.h"
 
+#include "chatmux/base/log.h"
+
 #include <errno.h>
 #include <fcntl.h>
+#include <limits.h>
 #include <netdb.h>
 #include <stdlib.h>
 #include <string.h>
@@ -38,6 +41,8 @@ static void on_connection(uv_stream_t *server, int status)
 
     if (status == 0)
         l->waiting = !l->set->on_connection(l->set->arg, server);
+    else /* UNTESTED: out of memory or descriptors; libuv goes on with the next */
+        cm_warn("listener", "cannot accept a connection: %s", uv_strerror(status));
 }
 
 static struct cm_listener *listener_new(struct cm_listeners *set, bool unix_socket)
@@ -274,19 +279,110 @@ static int add_unix(struct cm_listeners *set, struct cm_str address, struct cm_e
                                                            : uv_strerror(rc));
 }
 
+/* ---- sockets that the service manager opened: sd_listen_fds(3) */
+
+#define PASSED_FIRST 3 /* descriptors are counted from here */
+
+static uint64_t environment_number(const char *name)
+{
+    const char *text = getenv(name);
+    uint64_t value = 0;
+
+    return text && cm_str_to_u64(cm_str_of(text), INT_MAX, &value) ? value : 0;
+}
+
+/* How many were passed to this process, and their names. Taken once: what is started from here must not believe they are its own. */
+static int take_passed(char **names)
+{
+    bool ours = environment_number("LISTEN_PID") == (uint64_t)getpid();
+    int n = ours ? (int)environment_number("LISTEN_FDS") : 0;
+    const char *text = getenv("LISTEN_FDNAMES");
+
+    *names = cm_strdup(ours && text ? text : "");
+    unsetenv("LISTEN_PID");
+    unsetenv("LISTEN_FDS");
+    unsetenv("LISTEN_FDNAMES");
+    return n;
+}
+
+static int socket_option(int fd, int option)
+{
+    int value = -1;
+    socklen_t n = sizeof(value);
+
+    return getsockopt(fd, SOL_SOCKET, option, &value, &n) == 0 ? value : -1;
+}
+
+/* The descriptor is closed with its listener; the manager keeps its own, so that connections wait there until the next start. */
+static int adopt(struct cm_listeners *set, int fd, struct cm_str name, struct cm_err *err)
+{
+    int family = socket_option(fd, SO_DOMAIN), rc;
+    bool unix_socket = family == AF_UNIX;
+    struct cm_listener *l;
+
+    if (fcntl(fd, F_SETFD, FD_CLOEXEC) != 0)
+        return cm_fail(err, CM_ERR_CONFIG,
+                       "cannot listen on systemd: descriptor %d was announced and is not open", fd);
+    if ((family != AF_INET && family != AF_INET6 && !unix_socket) ||
+        socket_option(fd, SO_TYPE) != SOCK_STREAM || socket_option(fd, SO_ACCEPTCONN) != 1)
+        return cm_fail(err, CM_ERR_CONFIG,
+                       "cannot listen on systemd: descriptor %d (" CM_PRI
+                       ") is no listening stream "
+                       "socket (the .socket unit needs ListenStream= and Accept=no)",
+                       fd, CM_ARG(name));
+    l = listener_new(set, unix_socket);
+    rc = unix_socket ? uv_pipe_open(&l->uv.pipe, fd) : uv_tcp_open(&l->uv.tcp, fd);
+    if (rc == 0 && !unix_socket)
+        uv_tcp_nodelay(&l->uv.tcp, 1);
+    if (rc == 0)
+        rc = uv_listen(&l->uv.stream, BACKLOG, on_connection);
+    if (rc != 0)
+        return refuse(CM_S("systemd"), rc, err); /* UNTESTED: it was listening before */
+    l->port = unix_socket ? 0 : bound_port(&l->uv.tcp);
+    if (unix_socket)
+        cm_info("listener", "listening on a unix socket from systemd (" CM_PRI ")", CM_ARG(name));
+    else
+        cm_info("listener", "listening on port %d from systemd (" CM_PRI ")", l->port,
+                CM_ARG(name));
+    return 0;
+}
+
+static int add_passed(struct cm_listeners *set, struct cm_err *err)
+{
+    char *names;
+    int n = take_passed(&names), rc = 0;
+    struct cm_str rest = cm_str_of(names);
+
+    for (int i = 0; i < n && rc == 0; i++) {
+        struct cm_str name = cm_str_cut(&rest, ':');
+
+        rc = adopt(set, PASSED_FIRST + i, name.n > 0 ? name : CM_S("unnamed"), err);
+    }
+    free(names);
+    if (n > 0)
+        return rc;
+    return cm_fail(err, CM_ERR_CONFIG,
+                   "cannot listen on systemd: no sockets were passed to this process (start it "
+                   "through its .socket unit, or write an address instead)");
+}
+
 /* ---- the set */
 
 int cm_listeners_add(struct cm_listeners *set, struct cm_str address, struct cm_err *err)
 {
-    int rc = cm_str_starts(address, CM_S("unix:")) ? add_unix(set, address, err)
-                                                   : add_tcp(set, address, err);
+    int rc;
 
+    if (cm_str_eq(address, CM_S("systemd")))
+        rc = add_passed(set, err);
+    else
+        rc = cm_str_starts(address, CM_S("unix:")) ? add_unix(set, address, err)
+                                                   : add_tcp(set, address, err);
     if (rc == 0) {
         set->n_addresses++;
         return 0;
     }
     CM_LIST_EACH(&set->all, link)
-    { /* what a name with several addresses had opened before it failed */
+    { /* UNTESTED where localhost has one address */
         struct cm_listener *l = CM_LIST_ITEM(link, struct cm_listener, link);
 
         if (l->index == set->n_addresses)

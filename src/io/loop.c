@@ -154,9 +154,9 @@ void cm_deadline_set(struct cm_loop *loop, struct cm_deadline *d, uint64_t at_ms
 {
     uint64_t now_ms = uv_now(&loop->uv);
 
-    if (at_ms <= now_ms)
-        at_ms =
-            now_ms + 1; /* one that sets itself again while deadlines fire must not hold the loop */
+    if (at_ms <=
+        now_ms) /* one that sets itself again while deadlines fire must not hold the loop */
+        at_ms = now_ms + 1;
     d->at_ms = at_ms;
     if (d->slot == SIZE_MAX) {
         if (loop->n_heap == loop->heap_cap) {
@@ -245,9 +245,8 @@ struct cm_loop *cm_loop_new(void)
         cm_log_flush();
         exit(2);
     }
-    signal(
-        SIGPIPE,
-        SIG_IGN); /* libuv writes with write(2): a peer that left is an error code, not the end of the process */
+    /* libuv writes with write(2): a peer that left is an error code, not the end of the process */
+    signal(SIGPIPE, SIG_IGN);
     cm_list_init(&loop->tasks);
     uv_prepare_init(&loop->uv, &loop->prepare);
     uv_check_init(&loop->uv, &loop->check);

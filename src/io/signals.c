@@ -4,7 +4,7 @@
 #include <signal.h>
 #include <stdlib.h>
 
-static const int watched[] = { SIGTERM, SIGINT, SIGHUP };
+static const int watched[] = {SIGTERM, SIGINT, SIGHUP};
 
 struct cm_signals {
     uv_signal_t handles[CM_COUNT(watched)];
@@ -20,7 +20,8 @@ static void on_signal(uv_signal_t *handle, int number)
     s->fn(s->arg, number);
 }
 
-struct cm_signals *cm_signals_new(struct cm_loop *loop, void (*fn)(void *arg, int signal), void *arg)
+struct cm_signals *cm_signals_new(struct cm_loop *loop, void (*fn)(void *arg, int signal),
+                                  void *arg)
 {
     struct cm_signals *s = CM_NEW(struct cm_signals);
 

@@ -380,7 +380,6 @@ static enum cm_step openai_ask(struct cm_run *run, struct openai *o, struct cm_e
 {
     const struct cm_chat *chat = cm_run_chat(run);
     const struct cm_target *target = cm_run_target(run);
-    struct cm_arena *arena = cm_run_arena(run);
     struct cm_buf model = {0};
     struct cm_json_edit edits[2];
     size_t n = 0;

@@ -64,7 +64,7 @@ struct cm_run {
 
     unsigned refs, depth; /* depth: steps of this run on the stack */
     bool head_seen, long_wait, paused, timer_due, emitted;
-    bool lends_chat; /* the body of what is in flight is the chat's own */
+    bool lends_chat;                        /* the body of what is in flight is the chat's own */
     bool flow_done, stopping, closed, gone; /* gone: the credential was released */
 };
 
@@ -396,7 +396,8 @@ static void on_xfer_end(void *arg, const struct cm_err *err)
     struct cm_ev ev = {.kind = CM_EV_END};
     struct cm_err why = err ? *err : (struct cm_err){0}; /* the transfer's own goes with it */
     enum flight was = run->flight;
-    struct cm_buf reply = run->reply; /* the step may fetch again, and its slices are good until it returns */
+    struct cm_buf reply =
+        run->reply; /* the step may fetch again, and its slices are good until it returns */
 
     memset(&run->reply, 0, sizeof(run->reply));
     run->refs++;
@@ -486,7 +487,8 @@ struct cm_run *cm_run_open(const struct cm_host *host, const struct cm_run_setup
     struct cm_run *run = CM_NEW(struct cm_run);
 
     run->setup = *setup;
-    run->setup.id = cm_arena_str(&run->arena, setup->id); /* the log may need it after the exchange has gone */
+    run->setup.id =
+        cm_arena_str(&run->arena, setup->id); /* the log may need it after the exchange has gone */
     run->host = host;
     run->cb = cb;
     run->arg = arg;

@@ -36,10 +36,12 @@ struct fake {
     const struct cm_flow *flow;
     struct cm_cred cred;
     struct cm_target target;
-    const struct fake_answer *answers; /* the n-th call gets the n-th; NULL = by hand, with the functions below */
+    const struct fake_answer
+        *answers; /* the n-th call gets the n-th; NULL = by hand, with the functions below */
     size_t n_answers;
-    size_t piece;                                                /* bytes in one piece of a scripted body; 0 = all */
-    void (*on_event)(struct fake *f, const struct cm_event *ev); /* after it was collected; NULL = nothing */
+    size_t piece; /* bytes in one piece of a scripted body; 0 = all */
+    void (*on_event)(struct fake *f,
+                     const struct cm_event *ev); /* after it was collected; NULL = nothing */
     void (*on_batch)(struct fake *f);
     void (*on_end)(struct fake *f);
 
@@ -66,7 +68,8 @@ struct fake {
     struct cm_jobs *jobs;
     struct cm_host host;
     struct cm_run *run; /* NULL once closed */
-    struct cm_arena arena, chat_arena; /* the second ends with cm_run_close(), as an exchange's does */
+    struct cm_arena arena,
+        chat_arena; /* the second ends with cm_run_close(), as an exchange's does */
     struct cm_chat *chat;
     struct cm_list opened; /* every transfer and connection so far */
 };

@@ -480,7 +480,7 @@ START_TEST(every_framing_whole_and_in_pieces)
             ck_assert_msg(!g.failed, "%s: %s", good[i].path, g.err.msg);
             ck_assert_int_eq(g.status, 200);
             ck_assert_msg(cm_str_has(cm_buf_str(&g.headers), CM_S("two")) &&
-                              !cm_str_has(cm_buf_str(&g.headers), CM_S("Late: 1")) &&
+                              !cm_str_has(cm_buf_str(&g.headers), CM_S("X-Late=")) &&
                               !cm_str_has(cm_buf_str(&g.headers), CM_S("\r")) &&
                               cm_str_has(cm_buf_str(&g.headers), CM_S("words\n")),
                           "%s: " CM_PRI, good[i].path, CM_ARG(cm_buf_str(&g.headers)));
@@ -1016,6 +1016,7 @@ START_TEST(paused_transfer_is_not_read)
     ck_assert_uint_le(g.body.n, 128 * 1024);
     turn_for(100);
     ck_assert_int_eq(g.pieces, 1);
+    ck_assert_uint_eq(g.x->in.n, 0);
 
     g.pause_at = NEVER;
     for (int i = 0; i < 50; i++) { /* to and fro at any time */
@@ -1096,6 +1097,33 @@ START_TEST(paused_before_there_is_a_connection)
     cm_xfer_resume(g.x);
     wait_end(&g);
     ck_str(cm_buf_str(&g.body), "hello");
+    got_clear(&g);
+    close_loop();
+}
+END_TEST
+
+START_TEST(paused_transfer_keeps_only_what_came_before)
+{
+    static const struct reply replies[] = {
+        REPLY("/drip",
+              OK_HEAD "Content-Length: 200\r\n\r\n"
+                      "01234567890123456789012345678901234567890123456789"
+                      "01234567890123456789012345678901234567890123456789"
+                      "01234567890123456789012345678901234567890123456789"
+                      "01234567890123456789012345678901234567890123456789",
+              .piece = 10, .pause_ms = 5),
+    };
+    struct got g = {.pause_at = AT_HEAD};
+
+    server = serve_replies(replies, CM_COUNT(replies));
+    open_loop();
+    get_start(&g, "/drip");
+    turn_until(&g.heads, 1, 5000);
+    turn_for(300);
+    ck_assert_uint_lt(g.x->in.n, 100);
+    cm_xfer_resume(g.x);
+    wait_end(&g);
+    ck_assert_uint_eq(g.body.n, 200);
     got_clear(&g);
     close_loop();
 }
@@ -1189,6 +1217,32 @@ START_TEST(addresses_are_not_taken_for_known_too_early)
     wait_end(&b);
     ck_assert_msg(!b.failed, "%s", b.err.msg);
     got_clear(&b);
+    close_loop();
+}
+END_TEST
+
+/* Should libcurl ever lose what it was given: it must not look names up itself, and the next transfer gives them again. */
+START_TEST(addresses_that_libcurl_lost_are_given_again)
+{
+    struct cm_xfer_req req = {.method = CM_S("GET"), .connect_timeout_ms = 5000};
+    struct got g = {0};
+    struct hc_pool *pool;
+    struct hc_host *h = CM_NEW(struct hc_host);
+
+    server = serve_replies(good, CM_COUNT(good));
+    open_loop_with_names(60000);
+    get_ok("/length");
+    pool = CM_LIST_ITEM(hc->all_pools.next, struct hc_pool, link);
+    h->key = calloc(1, 64);
+    snprintf(h->key, 64, "here.test:%u", server->port);
+    h->addresses = cm_strdup("127.0.0.1");
+    cm_map_put(&pool->hosts, cm_str_of(h->key), h);
+    for (int i = 0; i < 2; i++) {
+        req.url = url_at("http", "here.test", "/close");
+        run(&g, &req);
+        ck_assert_int_eq(g.failed, i == 0);
+        got_clear(&g);
+    }
     close_loop();
 }
 END_TEST
@@ -1345,6 +1399,7 @@ START_TEST(public_only_reaches_nothing_inside)
     req.proxy = url_at("http", "127.0.0.1", "");
     run(&g, &req);
     ck_assert_int_eq(g.err.cls, CM_ERR_BAD_REQUEST);
+    ck_assert_ptr_nonnull(strstr(g.err.msg, "behind a proxy"));
     got_clear(&g);
     ck_assert_int_eq(atomic_load(&server->connections), 1);
 
@@ -1619,10 +1674,12 @@ Suite *suite_httpc(void)
     tcase_add_test(t, pieces_are_bounded);
     tcase_add_test(t, paused_while_the_peer_breaks_off);
     tcase_add_test(t, paused_before_there_is_a_connection);
+    tcase_add_test(t, paused_transfer_keeps_only_what_came_before);
     tcase_add_test(t, idle_connection_that_the_peer_closes_does_not_spin);
     tcase_add_test(t, names_go_through_our_resolver);
     tcase_add_test(t, new_addresses_are_used);
     tcase_add_test(t, addresses_are_not_taken_for_known_too_early);
+    tcase_add_test(t, addresses_that_libcurl_lost_are_given_again);
     tcase_add_test(t, hanging_lookup_blocks_nobody);
     tcase_add_test(t, connect_timeout_covers_tls);
     tcase_add_test(t, public_addresses);

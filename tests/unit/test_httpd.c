@@ -207,6 +207,7 @@ static void client_open_small(struct client *c, struct site *s, int receive_byte
     int one = 1;
 
     *c = (struct client){.s = s, .fd = socket(AF_INET, SOCK_STREAM, 0)};
+    ck_quick(c->fd >= 0);
     addr.sin_addr.s_addr = htonl(INADDR_LOOPBACK);
     if (receive_bytes > 0)
         setsockopt(c->fd, SOL_SOCKET, SO_RCVBUF, &receive_bytes, sizeof(receive_bytes));
@@ -1032,33 +1033,45 @@ START_TEST(pipelined_requests_wait_for_the_answer_before)
 }
 END_TEST
 
+/* A first request, and 24 MB of others behind it: more than the kernel takes. Returns what was not taken. */
+static struct cm_str send_flood(struct client *c, const char *first, unsigned requests,
+                                struct cm_buf *flood)
+{
+    struct cm_buf pad = {0};
+    struct cm_str rest;
+
+    put_repeated(&pad, "x", 3000);
+    for (unsigned i = 0; i < requests; i++)
+        cm_buf_printf(flood, "GET /a HTTP/1.1\r\nHost: a\r\nX: %.*s\r\n\r\n", (int)pad.n, pad.p);
+    cm_buf_clear(&pad);
+    client_send(c, cm_str_of(first));
+    wait_ms(c->s, 5);
+    rest = cm_buf_str(flood);
+    for (unsigned still = 0; still < 50;) {
+        ssize_t n = send(c->fd, rest.p, rest.n, MSG_NOSIGNAL);
+
+        if (n > 0)
+            rest = cm_str_from(rest, (size_t)n), still = 0;
+        else
+            still++;
+        wait_ms(c->s, 1);
+    }
+    ck_assert_msg(rest.n > 0, "everything was read");
+    return rest;
+}
+
 START_TEST(pipelined_backlog_is_bounded_and_read_later)
 {
-    enum { REQUESTS = 8000 }; /* 24 MB: more than the kernel takes */
+    enum { REQUESTS = 8000 };
     struct site s = {0};
-    struct cm_buf b = {0}, pad = {0};
+    struct cm_buf flood = {0};
     struct client c;
     struct cm_str rest;
-    size_t sent = 0;
 
     site_open(&s);
     client_open(&c, &s);
-    client_send(&c, CM_S(GET("/hold")));
-    expect_notes(&s, "GET /hold;");
-    put_repeated(&pad, "x", 3000);
-    for (unsigned i = 0; i < REQUESTS; i++)
-        cm_buf_printf(&b, "GET /a HTTP/1.1\r\nHost: a\r\nX: %.*s\r\n\r\n", (int)pad.n, pad.p);
-    rest = cm_buf_str(&b);
-    for (unsigned still = 0; still < 50;) { /* as much as kernel and server take */
-        ssize_t n = send(c.fd, rest.p, rest.n, MSG_NOSIGNAL);
-
-        if (n > 0)
-            rest = cm_str_from(rest, (size_t)n), sent += (size_t)n, still = 0;
-        else
-            still++;
-        wait_ms(&s, 1);
-    }
-    ck_assert_msg(rest.n > 0, "everything was read: %zu bytes", sent);
+    rest = send_flood(&c, GET("/hold"), REQUESTS, &flood);
+    ck_str(cm_buf_str(&s.notes), "GET /hold;");
     answer(s.held, CM_S("first"));
     for (uint64_t until_ms = cm_mono_ms() + 20000;
          count_of(&c, "\r\n\r\nok") < REQUESTS && !c.reset && !c.eof;) {
@@ -1074,8 +1087,23 @@ START_TEST(pipelined_backlog_is_bounded_and_read_later)
     }
     ck_assert(!c.reset && !c.eof);
     client_close(&c);
-    cm_buf_clear(&b);
-    cm_buf_clear(&pad);
+    cm_buf_clear(&flood);
+    site_close(&s);
+}
+END_TEST
+
+START_TEST(pipelined_backlog_is_bounded_also_behind_an_answer_nobody_reads)
+{
+    struct site s = {0};
+    struct cm_buf flood = {0};
+    struct client c;
+
+    site_open(&s);
+    client_open_small(&c, &s, 8192);
+    send_flood(&c, GET("/bytes/20000000"), 8000, &flood);
+    ck_str(cm_buf_str(&s.notes), "GET /bytes/20000000;");
+    client_close(&c);
+    cm_buf_clear(&flood);
     site_close(&s);
 }
 END_TEST
@@ -1631,6 +1659,38 @@ START_TEST(one_who_never_reads_is_let_go)
 }
 END_TEST
 
+START_TEST(one_who_sends_on_after_a_refusal_is_let_go)
+{
+    struct site s = {0};
+    struct client c;
+    struct cm_buf b = {0};
+    uint64_t start_ms;
+
+    site_open(&s);
+    client_open(&c, &s); /* keeps the connection open and says nothing more */
+    client_send(&c, CM_S(BODY("Content-Length: 2000000", "hi")));
+    client_expect_eof(&c);
+    start_ms = cm_mono_ms();
+    wait_ms(&s, 1000);
+    ck_assert_uint_eq(cm_httpd_connections(s.h), 1); /* the client has time to read the answer */
+    expect_connections(&s, 0);
+    ck_assert_uint_lt(cm_mono_ms() - start_ms, 5000);
+    client_close(&c);
+
+    client_open(&c, &s); /* never ends its body */
+    client_send(&c, CM_S(BODY("Content-Length: 2000000000", "hi")));
+    put_repeated(&b, "x", 1 << 20);
+    start_ms = cm_mono_ms();
+    for (unsigned i = 0; i < 100 && cm_httpd_connections(s.h) > 0; i++)
+        client_send(&c, cm_buf_str(&b));
+    expect_connections(&s, 0);
+    ck_assert_uint_lt(cm_mono_ms() - start_ms, 1800);
+    client_close(&c);
+    cm_buf_clear(&b);
+    site_close(&s);
+}
+END_TEST
+
 /* ---- drain, limits, addresses */
 
 static void on_idle(void *arg)
@@ -1785,6 +1845,7 @@ static void ask_unix(struct site *s, const char *path)
     struct client c = {.s = s, .fd = socket(AF_UNIX, SOCK_STREAM, 0)};
 
     snprintf(addr.sun_path, sizeof(addr.sun_path), "%s", path);
+    ck_quick(c.fd >= 0);
     ck_assert_int_eq(connect(c.fd, (struct sockaddr *)&addr, sizeof(addr)), 0);
     fcntl(c.fd, F_SETFL, O_NONBLOCK);
     client_send(&c, CM_S(GET("/hold")));
@@ -1886,6 +1947,7 @@ Suite *suite_httpd(void)
     tcase_add_test(tc, thousand_pipelined_requests_need_no_stack);
     tcase_add_test(tc, pipelined_requests_wait_for_the_answer_before);
     tcase_add_test(tc, pipelined_backlog_is_bounded_and_read_later);
+    tcase_add_test(tc, pipelined_backlog_is_bounded_also_behind_an_answer_nobody_reads);
     tcase_add_test(tc, pipeline_does_not_starve_others);
     tcase_add_test(tc, head_may_be_larger_than_the_backlog);
     tcase_add_test(tc, client_leaves_while_its_request_is_open);
@@ -1905,6 +1967,7 @@ Suite *suite_httpd(void)
     tcase_add_test(tc, body_that_comes_steadily_may_take_longer);
     tcase_add_test(tc, idle_connections_close_without_a_word);
     tcase_add_test(tc, one_who_never_reads_is_let_go);
+    tcase_add_test(tc, one_who_sends_on_after_a_refusal_is_let_go);
     tcase_add_test(tc, drain_lets_answers_finish);
     tcase_add_test(tc, drain_of_an_idle_server_is_told_later);
     tcase_add_test(tc, accepting_waits_at_the_limit);

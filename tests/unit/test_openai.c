@@ -6,7 +6,8 @@
 #include "chatmux/codec/json.h"
 #include "chatmux/codec/sse.h"
 
-#define STREAMED "{\"model\":\"m\",\"messages\":[{\"role\":\"user\",\"content\":\"hi\"}],\"stream\":true}"
+#define STREAMED                                                                                   \
+    "{\"model\":\"m\",\"messages\":[{\"role\":\"user\",\"content\":\"hi\"}],\"stream\":true}"
 #define COUNTED                                                                                    \
     "{\"model\":\"m\",\"messages\":[{\"role\":\"user\",\"content\":\"hi\"}],\"stream\":true,"      \
     "\"stream_options\":{\"include_usage\":true}}"
@@ -14,7 +15,8 @@
 #define EVENTS "Content-Type: text/event-stream; charset=utf-8\n"
 #define JSON "Content-Type: application/json\n"
 
-static void play(struct fake *f, const char *request, const struct fake_answer *answer, size_t piece)
+static void play(struct fake *f, const char *request, const struct fake_answer *answer,
+                 size_t piece)
 {
     if (!f->flow)
         fake_use(f, "openai");
@@ -79,7 +81,8 @@ static struct cm_str events_of(struct fake *f, struct cm_str stream)
 static void ck_same(struct cm_str got, struct cm_str want, const char *name, size_t piece)
 {
     if (!cm_str_eq(got, want))
-        ck_abort_msg("%s in pieces of %zu:\n%.*s\nnot\n%.*s", name, piece, CM_ARG(got), CM_ARG(want));
+        ck_abort_msg("%s in pieces of %zu:\n%.*s\nnot\n%.*s", name, piece, CM_ARG(got),
+                     CM_ARG(want));
 }
 
 static void ck_done(const struct fake *f, const char *name)
@@ -157,8 +160,14 @@ START_TEST(figures_nobody_asked_for_are_left_out)
         ck_assert_uint_eq(f.n_usages, 1);
         got = cm_buf_str(&f.relay);
         file = fake_fixture(&f, "openai/text.sse");
-        chunk = cm_str_from(file, cm_str_find(file, CM_S("data: {\"id\":\"c-1\",\"object\":\"chat.completion.chunk\",\"created\":1700000000,\"model\":\"theirs-1\",\"choices\":[],")));
-        ck_same(cm_str_head(got, file.n - chunk.n), cm_str_head(file, file.n - chunk.n), "text.sse", piece);
+        chunk = cm_str_from(
+            file,
+            cm_str_find(
+                file,
+                CM_S(
+                    "data: {\"id\":\"c-1\",\"object\":\"chat.completion.chunk\",\"created\":1700000000,\"model\":\"theirs-1\",\"choices\":[],")));
+        ck_same(cm_str_head(got, file.n - chunk.n), cm_str_head(file, file.n - chunk.n), "text.sse",
+                piece);
         ck_same(cm_str_from(got, file.n - chunk.n), CM_S("data: [DONE]\n\n"), "text.sse", piece);
         fake_clear(&f);
 
@@ -166,7 +175,9 @@ START_TEST(figures_nobody_asked_for_are_left_out)
         ck_done(&f, "usage_last.sse");
         ck_assert_int_eq(f.usage.in_uncached, 3);
         got = events_of(&f, cm_buf_str(&f.relay));
-        ck_assert(cm_str_has(got, CM_S("\"content\":\"!\"},\"finish_reason\":\"stop\"}],\"x_kept\":1.0}\n[DONE]\n")));
+        ck_assert(cm_str_has(
+            got,
+            CM_S("\"content\":\"!\"},\"finish_reason\":\"stop\"}],\"x_kept\":1.0}\n[DONE]\n")));
         ck_assert(!cm_str_has(got, CM_S("prompt_tokens")));
         fake_clear(&f);
     }
@@ -192,7 +203,8 @@ START_TEST(only_meaning_counts)
         rest = cm_str_from(cm_buf_str(&f.relay), f.relay_before);
         ck_assert_uint_gt(f.n_semantic, 0);
         ck_assert(!cm_str_has(before, cm_str_of(cases[i].first)));
-        ck_assert(cm_str_has(cm_str_head(rest, cm_str_find(rest, CM_S("\n\n"))), cm_str_of(cases[i].first)));
+        ck_assert(cm_str_has(cm_str_head(rest, cm_str_find(rest, CM_S("\n\n"))),
+                             cm_str_of(cases[i].first)));
         fake_clear(&f);
     }
 }
@@ -207,7 +219,8 @@ START_TEST(a_finish_reason_is_an_end_where_no_mark_is_sent)
         play_file(&f, STREAMED, "no_mark.sse", piece, piece % 2);
         ck_done(&f, "no_mark.sse");
         events = events_of(&f, cm_buf_str(&f.relay));
-        ck_assert(cm_str_ends(events, CM_S("\"finish_reason\":\"stop\"}]}\n[DONE]\n"))); /* our clients get one */
+        ck_assert(cm_str_ends(
+            events, CM_S("\"finish_reason\":\"stop\"}]}\n[DONE]\n"))); /* our clients get one */
         file = fake_fixture(&f, "openai/no_mark.sse");
         if (piece % 2 == 0)
             ck_same(cm_str_head(cm_buf_str(&f.relay), file.n), file, "no_mark.sse", piece);
@@ -273,7 +286,8 @@ START_TEST(every_choice_must_have_ended)
         const char *request;
         enum cm_err_class cls;
     } cases[] = {
-        {"{\"model\":\"m\",\"n\":2,\"messages\":[{\"role\":\"user\",\"content\":\"hi\"}],\"stream\":true}", CM_ERR_CUT},
+        {"{\"model\":\"m\",\"n\":2,\"messages\":[{\"role\":\"user\",\"content\":\"hi\"}],\"stream\":true}",
+         CM_ERR_CUT},
         {STREAMED, CM_ERR_NONE},
     };
 
@@ -319,7 +333,8 @@ START_TEST(errors_inside_a_stream_are_errors)
             play_file(&f, STREAMED, cases[i].file, piece, piece % 2);
             expect_failure(&f, cases[i].cls, cases[i].words);
             ck_assert_uint_eq(f.n_semantic, cases[i].semantic);
-            ck_assert(!cm_str_has(cm_buf_str(&f.relay), CM_S("error"))); /* the surface says it, not the upstream */
+            ck_assert(!cm_str_has(cm_buf_str(&f.relay),
+                                  CM_S("error"))); /* the surface says it, not the upstream */
             fake_clear(&f);
         }
     }
@@ -335,7 +350,8 @@ static void close_at_once(struct fake *f, const struct cm_event *ev)
 /* The exchange may end the run in the middle of a piece, and its chat is gone with it. */
 START_TEST(the_client_may_leave_between_two_events_of_a_piece)
 {
-    static const char *const files[] = {"text.sse", "usage_last.sse", "noise.sse", "no_mark.sse", "cut.sse"};
+    static const char *const files[] = {"text.sse", "usage_last.sse", "noise.sse", "no_mark.sse",
+                                        "cut.sse"};
 
     for (size_t i = 0; i < CM_COUNT(files); i++) {
         for (int unfinished = 0; unfinished < 2; unfinished++) {
@@ -374,48 +390,77 @@ static const struct {
     const char *headers, *body;
     enum cm_err_class cls;
     const char *words;
-    int http_status;   /* of the error, 0 = the class's */
+    int http_status; /* of the error, 0 = the class's */
     const char *code, *param;
     int retry_after_s;
 } refusals[] = {
-    {400, JSON, "{\"error\":{\"message\":\"Bad temperature\",\"type\":\"invalid_request_error\",\"param\":\"temperature\",\"code\":\"invalid_value\"}}",
+    {400, JSON,
+     "{\"error\":{\"message\":\"Bad temperature\",\"type\":\"invalid_request_error\",\"param\":\"temperature\",\"code\":\"invalid_value\"}}",
      CM_ERR_BAD_REQUEST, "Bad temperature", 400, "invalid_value", "temperature", 0},
-    {400, JSON, "{\"error\":{\"message\":\"too long\",\"code\":\"context_length_exceeded\",\"param\":\"messages\"}}", CM_ERR_CONTEXT_LENGTH, "too long", 0,
-     "context_length_exceeded", "messages", 0},
-    {400, JSON, "{\"error\":{\"message\":\"too long\",\"code\":\"string_above_max_length\"}}", CM_ERR_BAD_REQUEST, "too long", 400,
-     "string_above_max_length", "", 0},
-    {400, JSON, "{\"error\":{\"message\":\"filtered\",\"code\":\"content_filter\"}}", CM_ERR_CONTENT_FILTER, "filtered", 0, "content_filter", "", 0},
-    {400, JSON, "{\"error\":{\"message\":\"filtered\",\"code\":\"content_policy_violation\"}}", CM_ERR_CONTENT_FILTER, "filtered", 0,
-     "content_policy_violation", "", 0},
-    {400, JSON, "{\"error\":{\"message\":\"Your organization must be verified to use this\"}}", CM_ERR_VERIFICATION_REQUIRED, "must be verified", 0, "", "", 0},
-    {401, JSON, "{\"error\":{\"message\":\"Incorrect API key provided: sk-se**ret\",\"code\":\"invalid_api_key\"}}", CM_ERR_INVALID_CREDENTIAL,
-     "refused the operator's credential (up#1, invalid_api_key)", 0, "", "", 0},
-    {401, JSON, "{\"error\":{\"message\":\"gone\",\"code\":\"account_deactivated\"}}", CM_ERR_INVALID_CREDENTIAL, "account_deactivated", 0, "", "", 0},
-    {401, NULL, "", CM_ERR_INVALID_CREDENTIAL, "refused the operator's credential (up#1)", 0, "", "", 0},
-    {402, JSON, "{\"error\":{\"message\":\"Insufficient Balance\"}}", CM_ERR_QUOTA_EXHAUSTED, "Insufficient Balance", 0, "", "", 0},
-    {403, JSON, "{\"error\":{\"message\":\"no access\"}}", CM_ERR_MODEL_UNAVAILABLE, "no access", 403, "", "", 0},
-    {403, JSON, "{\"error\":{\"message\":\"not here\",\"code\":\"unsupported_country_region_territory\"}}", CM_ERR_UPSTREAM_DOWN, "not here", 403, "", "", 0},
-    {404, JSON, "{\"error\":{\"message\":\"no such thing\",\"code\":\"model_not_found\"}}", CM_ERR_MODEL_UNAVAILABLE, "no such thing", 0, "", "", 0},
-    {404, JSON, "{\"error\":{\"message\":\"model \\\"m\\\" not found, try pulling it first\"}}", CM_ERR_MODEL_UNAVAILABLE, "pulling", 0, "", "", 0},
-    {404, JSON, "{\"error\":{\"message\":\"no such path\"}}", CM_ERR_BAD_REQUEST, "no such path", 404, "", "", 0},
+    {400, JSON,
+     "{\"error\":{\"message\":\"too long\",\"code\":\"context_length_exceeded\",\"param\":\"messages\"}}",
+     CM_ERR_CONTEXT_LENGTH, "too long", 0, "context_length_exceeded", "messages", 0},
+    {400, JSON, "{\"error\":{\"message\":\"too long\",\"code\":\"string_above_max_length\"}}",
+     CM_ERR_BAD_REQUEST, "too long", 400, "string_above_max_length", "", 0},
+    {400, JSON, "{\"error\":{\"message\":\"filtered\",\"code\":\"content_filter\"}}",
+     CM_ERR_CONTENT_FILTER, "filtered", 0, "content_filter", "", 0},
+    {400, JSON, "{\"error\":{\"message\":\"filtered\",\"code\":\"content_policy_violation\"}}",
+     CM_ERR_CONTENT_FILTER, "filtered", 0, "content_policy_violation", "", 0},
+    {400, JSON, "{\"error\":{\"message\":\"Your organization must be verified to use this\"}}",
+     CM_ERR_VERIFICATION_REQUIRED, "must be verified", 0, "", "", 0},
+    {401, JSON,
+     "{\"error\":{\"message\":\"Incorrect API key provided: sk-se**ret\",\"code\":\"invalid_api_key\"}}",
+     CM_ERR_INVALID_CREDENTIAL, "refused the operator's credential (up#1, invalid_api_key)", 0, "",
+     "", 0},
+    {401, JSON, "{\"error\":{\"message\":\"gone\",\"code\":\"account_deactivated\"}}",
+     CM_ERR_INVALID_CREDENTIAL, "account_deactivated", 0, "", "", 0},
+    {401, NULL, "", CM_ERR_INVALID_CREDENTIAL, "refused the operator's credential (up#1)", 0, "",
+     "", 0},
+    {402, JSON, "{\"error\":{\"message\":\"Insufficient Balance\"}}", CM_ERR_QUOTA_EXHAUSTED,
+     "Insufficient Balance", 0, "", "", 0},
+    {403, JSON, "{\"error\":{\"message\":\"no access\"}}", CM_ERR_MODEL_UNAVAILABLE, "no access",
+     403, "", "", 0},
+    {403, JSON,
+     "{\"error\":{\"message\":\"not here\",\"code\":\"unsupported_country_region_territory\"}}",
+     CM_ERR_UPSTREAM_DOWN, "not here", 403, "", "", 0},
+    {404, JSON, "{\"error\":{\"message\":\"no such thing\",\"code\":\"model_not_found\"}}",
+     CM_ERR_MODEL_UNAVAILABLE, "no such thing", 0, "", "", 0},
+    {404, JSON, "{\"error\":{\"message\":\"model \\\"m\\\" not found, try pulling it first\"}}",
+     CM_ERR_MODEL_UNAVAILABLE, "pulling", 0, "", "", 0},
+    {404, JSON, "{\"error\":{\"message\":\"no such path\"}}", CM_ERR_BAD_REQUEST, "no such path",
+     404, "", "", 0},
     {408, NULL, "", CM_ERR_TIMEOUT, "status 408", 0, "", "", 0},
     {413, JSON, "{\"error\":\"too large\"}", CM_ERR_BAD_REQUEST, "too large", 413, "", "", 0},
-    {429, JSON "Retry-After: 17\n", "{\"error\":{\"message\":\"slow down\",\"code\":\"rate_limit_exceeded\"}}", CM_ERR_RATE_LIMITED, "slow down", 0, "", "", 17},
-    {429, JSON "retry-after-ms: 2500\nretry-after: 9\n", "{\"error\":{\"message\":\"slow down\"}}", CM_ERR_RATE_LIMITED, "slow down", 0, "", "", 3},
-    {429, JSON, "{\"error\":{\"message\":\"pay\",\"type\":\"insufficient_quota\",\"code\":\"insufficient_quota\"}}", CM_ERR_QUOTA_EXHAUSTED, "pay", 0, "", "", 0},
-    {429, JSON, "{\"error\":{\"message\":\"pay\",\"code\":\"billing_hard_limit_reached\"}}", CM_ERR_QUOTA_EXHAUSTED, "pay", 0, "", "", 0},
-    {429, JSON, "[{\"error\":{\"code\":429,\"message\":\"Resource has been exhausted\",\"status\":\"RESOURCE_EXHAUSTED\"}}]", CM_ERR_RATE_LIMITED, "exhausted", 0, "", "", 0},
-    {500, JSON, "{\"error\":{\"message\":\"oops\",\"type\":\"server_error\"}}", CM_ERR_UPSTREAM_DOWN, "oops", 0, "", "", 0},
-    {502, "Content-Type: text/html\n", "<html>Bad Gateway</html>", CM_ERR_UPSTREAM_DOWN, "status 502", 0, "", "", 0},
+    {429, JSON "Retry-After: 17\n",
+     "{\"error\":{\"message\":\"slow down\",\"code\":\"rate_limit_exceeded\"}}",
+     CM_ERR_RATE_LIMITED, "slow down", 0, "", "", 17},
+    {429, JSON "retry-after-ms: 2500\nretry-after: 9\n", "{\"error\":{\"message\":\"slow down\"}}",
+     CM_ERR_RATE_LIMITED, "slow down", 0, "", "", 3},
+    {429, JSON,
+     "{\"error\":{\"message\":\"pay\",\"type\":\"insufficient_quota\",\"code\":\"insufficient_quota\"}}",
+     CM_ERR_QUOTA_EXHAUSTED, "pay", 0, "", "", 0},
+    {429, JSON, "{\"error\":{\"message\":\"pay\",\"code\":\"billing_hard_limit_reached\"}}",
+     CM_ERR_QUOTA_EXHAUSTED, "pay", 0, "", "", 0},
+    {429, JSON,
+     "[{\"error\":{\"code\":429,\"message\":\"Resource has been exhausted\",\"status\":\"RESOURCE_EXHAUSTED\"}}]",
+     CM_ERR_RATE_LIMITED, "exhausted", 0, "", "", 0},
+    {500, JSON, "{\"error\":{\"message\":\"oops\",\"type\":\"server_error\"}}",
+     CM_ERR_UPSTREAM_DOWN, "oops", 0, "", "", 0},
+    {502, "Content-Type: text/html\n", "<html>Bad Gateway</html>", CM_ERR_UPSTREAM_DOWN,
+     "status 502", 0, "", "", 0},
     {503, NULL, "", CM_ERR_OVERLOADED, "status 503", 0, "", "", 0},
-    {529, JSON, "{\"error\":{\"message\":\"Overloaded\"}}", CM_ERR_OVERLOADED, "Overloaded", 0, "", "", 0},
+    {529, JSON, "{\"error\":{\"message\":\"Overloaded\"}}", CM_ERR_OVERLOADED, "Overloaded", 0, "",
+     "", 0},
     {504, NULL, "", CM_ERR_UPSTREAM_DOWN, "status 504", 0, "", "", 0},
     {302, NULL, "", CM_ERR_UPSTREAM_DOWN, "status 302", 0, "", "", 0},
-    {400, JSON, "{\"error\":{\"message\":\"the key sk-secret is odd\"}}", CM_ERR_BAD_REQUEST, "status 400", 400, "", "", 0},
+    {400, JSON, "{\"error\":{\"message\":\"the key sk-secret is odd\"}}", CM_ERR_BAD_REQUEST,
+     "status 400", 400, "", "", 0},
     /* JSON where events were asked for, or inside a 200 */
-    {200, JSON, "{\"error\":{\"message\":\"busy\",\"code\":\"overloaded\"}}", CM_ERR_OVERLOADED, "busy", 0, "", "", 0},
+    {200, JSON, "{\"error\":{\"message\":\"busy\",\"code\":\"overloaded\"}}", CM_ERR_OVERLOADED,
+     "busy", 0, "", "", 0},
     {200, JSON, "{\"error\":\"plain words\"}", CM_ERR_UPSTREAM_DOWN, "plain words", 0, "", "", 0},
-    {200, JSON, "{\"error\":{\"message\":\"slow down\",\"code\":429}}", CM_ERR_RATE_LIMITED, "slow down", 0, "", "", 0},
+    {200, JSON, "{\"error\":{\"message\":\"slow down\",\"code\":429}}", CM_ERR_RATE_LIMITED,
+     "slow down", 0, "", "", 0},
 };
 
 START_TEST(a_refusal_is_told_apart)
@@ -424,8 +469,8 @@ START_TEST(a_refusal_is_told_apart)
 
     for (size_t i = 0; i < CM_COUNT(requests); i++) {
         for (size_t piece = 0; piece <= 20; piece++) {
-            struct fake_answer answer = {refusals[_i].status, refusals[_i].headers, cm_str_of(refusals[_i].body),
-                                         FAKE_COMPLETE};
+            struct fake_answer answer = {refusals[_i].status, refusals[_i].headers,
+                                         cm_str_of(refusals[_i].body), FAKE_COMPLETE};
             struct fake f;
 
             fake_init(&f);
@@ -484,6 +529,30 @@ START_TEST(a_whole_answer_passes_byte_for_byte)
 }
 END_TEST
 
+/* Figures that contradict each other never make a part larger than the whole, or negative. */
+START_TEST(odd_figures_are_bounded)
+{
+    struct fake_answer answer = {
+        200, JSON,
+        CM_S_INIT(
+            "{\"usage\":{\"prompt_tokens\":5,\"completion_tokens\":3,\"prompt_cache_hit_tokens\":4,"
+            "\"prompt_tokens_details\":{\"cached_tokens\":-1,\"cache_write_tokens\":9},"
+            "\"completion_tokens_details\":{\"reasoning_tokens\":7}}}"),
+        FAKE_COMPLETE};
+    struct fake f;
+
+    fake_init(&f);
+    play(&f, WHOLE, &answer, 0);
+    ck_done(&f, "odd");
+    ck_assert_int_eq(f.usage.in_uncached, 0);
+    ck_assert_int_eq(f.usage.in_cache_read, 4);
+    ck_assert_int_eq(f.usage.in_cache_write, 1);
+    ck_assert_int_eq(f.usage.out_text, 0);
+    ck_assert_int_eq(f.usage.out_reasoning, 3);
+    fake_clear(&f);
+}
+END_TEST
+
 START_TEST(a_whole_answer_must_be_one)
 {
     static const struct {
@@ -516,7 +585,8 @@ END_TEST
 
 START_TEST(error_null_is_no_error)
 {
-    struct fake_answer answer = {200, JSON, CM_S_INIT("{\"error\":null,\"choices\":[]}"), FAKE_COMPLETE};
+    struct fake_answer answer = {200, JSON, CM_S_INIT("{\"error\":null,\"choices\":[]}"),
+                                 FAKE_COMPLETE};
     struct fake f;
 
     fake_init(&f);
@@ -544,13 +614,16 @@ static const struct {
     {REQUEST(""), "their \"s", NULL,
      "{ \"messages\":[{\"role\":\"user\",\"content\":\"hi\"}], \"temperature\":1.50e0,\"model\" : \"their \\\"s\", \"x_unknown\":{\"a\":[1 ,2]},\"stream\":true,"
      "\"stream_options\":{\"include_usage\":true}}"},
-    {REQUEST(",\"stream_options\":{\"include_usage\":false,\"include_obfuscation\":false}"), "ours", NULL,
-     REQUEST(",\"stream_options\":{\"include_usage\":true,\"include_obfuscation\":false}")},
-    {REQUEST(",\"stream_options\":null"), "ours", NULL, REQUEST(",\"stream_options\":{\"include_usage\":true}")},
-    {REQUEST(",\"stream_options\":{}"), "ours", NULL, REQUEST(",\"stream_options\":{\"include_usage\":true}")},
+    {REQUEST(",\"stream_options\":{\"include_usage\":false,\"include_obfuscation\":false}"), "ours",
+     NULL, REQUEST(",\"stream_options\":{\"include_usage\":true,\"include_obfuscation\":false}")},
+    {REQUEST(",\"stream_options\":null"), "ours", NULL,
+     REQUEST(",\"stream_options\":{\"include_usage\":true}")},
+    {REQUEST(",\"stream_options\":{}"), "ours", NULL,
+     REQUEST(",\"stream_options\":{\"include_usage\":true}")},
     {REQUEST(""), "ours", "no", REQUEST("")},
     {WHOLE, "m", NULL, WHOLE},
-    {WHOLE, "other", NULL, "{\"model\":\"other\",\"messages\":[{\"role\":\"user\",\"content\":\"hi\"}]}"},
+    {WHOLE, "other", NULL,
+     "{\"model\":\"other\",\"messages\":[{\"role\":\"user\",\"content\":\"hi\"}]}"},
 };
 
 START_TEST(the_request_is_changed_only_where_it_must)
@@ -622,7 +695,9 @@ START_TEST(models_are_listed)
         const char *body, *models;
         enum cm_err_class cls;
     } cases[] = {
-        {200, "{\"object\":\"list\",\"data\":[{\"id\":\"a\"},{\"id\":\"\"},{\"x\":1},{\"id\":\"b/c\"}]}", "a\nb/c\n", CM_ERR_NONE},
+        {200,
+         "{\"object\":\"list\",\"data\":[{\"id\":\"a\"},{\"id\":\"\"},{\"x\":1},{\"id\":\"b/c\"}]}",
+         "a\nb/c\n", CM_ERR_NONE},
         {200, "{\"data\":[]}", "", CM_ERR_NONE},
         {200, "{\"data\":{}}", "", CM_ERR_UPSTREAM_DOWN},
         {200, "no", "", CM_ERR_UPSTREAM_DOWN},
@@ -631,7 +706,8 @@ START_TEST(models_are_listed)
     };
 
     for (size_t i = 0; i < CM_COUNT(cases); i++) {
-        struct fake_answer answer = {cases[i].status, JSON, cm_str_of(cases[i].body), FAKE_COMPLETE};
+        struct fake_answer answer = {cases[i].status, JSON, cm_str_of(cases[i].body),
+                                     FAKE_COMPLETE};
         struct fake f;
 
         fake_init(&f);
@@ -672,6 +748,7 @@ Suite *suite_openai(void)
     tcase_add_loop_test(t, a_refusal_is_told_apart, 0, (int)CM_COUNT(refusals));
     tcase_add_test(t, a_refusal_is_read_to_a_limit);
     tcase_add_test(t, a_whole_answer_passes_byte_for_byte);
+    tcase_add_test(t, odd_figures_are_bounded);
     tcase_add_test(t, a_whole_answer_must_be_one);
     tcase_add_test(t, error_null_is_no_error);
     suite_add_tcase(s, t);

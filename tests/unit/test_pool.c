@@ -30,7 +30,8 @@ static const struct cm_str three[] = {CM_S_INIT("sk-1"), CM_S_INIT("sk-2"), CM_S
 static struct cm_pool *pool_of(size_t n)
 {
     struct cm_pool *pool = cm_pool_new(&test_clock);
-    struct cm_pool_provider p = {.name = UP, .secrets = three, .n_secrets = n, .cooldown_ms = 20000};
+    struct cm_pool_provider p = {
+        .name = UP, .secrets = three, .n_secrets = n, .cooldown_ms = 20000};
 
     now_ms = 5 * MINUTE;
     cm_pool_configure(pool, &p, 1);
@@ -248,16 +249,17 @@ START_TEST(a_cooled_one_leaves_the_others)
     struct cm_pool *pool = pool_of(3);
     struct cm_err err;
 
-    one_result(pool, CM_ERR_RATE_LIMITED, 30);        /* sk-1 */
-    one_result(pool, CM_ERR_INVALID_CREDENTIAL, 0);   /* sk-2 */
+    one_result(pool, CM_ERR_RATE_LIMITED, 30);      /* sk-1 */
+    one_result(pool, CM_ERR_INVALID_CREDENTIAL, 0); /* sk-2 */
     for (int i = 0; i < 3; i++) {
         struct cm_lease *lease = lease_one(pool, &err);
 
         ck_str(cm_lease_secret(lease), "sk-3");
         cm_lease_give_back(lease, NULL);
     }
-    one_result(pool, CM_ERR_RATE_LIMITED, 10);        /* sk-3 */
-    expect_none(pool, 10, "2 limited, 0 busy, 0 tried for this request, 1 waiting"); /* the soonest */
+    one_result(pool, CM_ERR_RATE_LIMITED, 10); /* sk-3 */
+    expect_none(pool, 10,
+                "2 limited, 0 busy, 0 tried for this request, 1 waiting"); /* the soonest */
     cm_pool_free(pool);
 }
 END_TEST
@@ -363,7 +365,8 @@ START_TEST(a_missing_model_is_cooled_alone)
     lease = cm_pool_lease(pool, UP, CM_S("other"), NULL, &err);
     ck_assert_ptr_nonnull(lease);
     cm_lease_give_back(lease, NULL);
-    expect_none(pool, 600, "1 limited"); /* a good answer of another model says nothing about this one */
+    expect_none(pool, 600,
+                "1 limited"); /* a good answer of another model says nothing about this one */
     now_ms += 10 * MINUTE;
     expect_back(pool);
     one_result(pool, CM_ERR_MODEL_UNAVAILABLE, 5);
@@ -378,7 +381,8 @@ START_TEST(a_reload_keeps_what_is_known)
 {
     static const struct cm_str other[] = {CM_S_INIT("sk-1"), CM_S_INIT("sk-9")};
     struct cm_pool *pool = pool_of(1);
-    struct cm_pool_provider p = {.name = UP, .secrets = other, .n_secrets = 2, .cooldown_ms = 20000};
+    struct cm_pool_provider p = {
+        .name = UP, .secrets = other, .n_secrets = 2, .cooldown_ms = 20000};
     struct cm_pool_counts counts;
     struct cm_lease *lease;
     struct cm_err err;

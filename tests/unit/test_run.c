@@ -435,7 +435,8 @@ static void close_from_event(struct fake *f, const struct cm_event *ev)
         fake_close(f);
 }
 
-static enum cm_step stream_all_in_one(struct cm_run *run, const struct cm_ev *ev, struct cm_err *err)
+static enum cm_step stream_all_in_one(struct cm_run *run, const struct cm_ev *ev,
+                                      struct cm_err *err)
 {
     if (ev->kind != CM_EV_DATA)
         return stream_once(run, ev, err);
@@ -667,7 +668,8 @@ static enum cm_step fetch_and_sleep(struct cm_run *run, const struct cm_ev *ev, 
     return cm_run_sleep(run, 1);
 }
 
-static enum cm_step sleep_and_compute(struct cm_run *run, const struct cm_ev *ev, struct cm_err *err)
+static enum cm_step sleep_and_compute(struct cm_run *run, const struct cm_ev *ev,
+                                      struct cm_err *err)
 {
     (void)ev;
     (void)err;
@@ -857,6 +859,17 @@ START_TEST(a_long_wait_has_response_timeout_until_its_head)
     fake_wait(&f, 250);
     expect_timeout(&f, "idle_timeout");
     teardown(&f);
+
+    setup(&f, stream_once); /* the clock that begins with the head is the sooner one */
+    adapter.call.long_wait = true;
+    f.conf.upstream.response_timeout_ms = 60000;
+    f.conf.upstream.idle_timeout_ms = 60;
+    fake_open(&f);
+    fake_turn(&f);
+    fake_head(&f, 200, NULL);
+    fake_wait(&f, 200);
+    expect_timeout(&f, "idle_timeout");
+    teardown(&f);
 }
 END_TEST
 
@@ -1007,8 +1020,10 @@ START_TEST(a_stream_that_ends_paused_lingers_unpaused)
     fake_open(&f);
     cm_loop_run(f.loop);
     ck_assert(f.ended);
-    while (f.xfer)
+    ck_assert(!f.held);
+    for (int i = 0; i < 10; i++)
         fake_turn(&f);
+    ck_assert_ptr_null(f.xfer); /* long before the patience ends */
     fake_close(&f);
     ck_assert_uint_eq(f.n_released, 1);
     teardown(&f);
@@ -1085,7 +1100,7 @@ START_TEST(the_owner_may_close_from_within_any_callback)
     fake_head(&f, 200, NULL);
     fake_data(&f, CM_S("text"));
     ck_assert_str_eq(adapter.log, "START HEAD DATA"); /* it has ended by itself: no farewell */
-    fake_end(&f);                                    /* it lingered */
+    fake_end(&f);                                     /* it lingered */
     ck_assert_uint_eq(f.n_released, 1);
     ck_assert(!f.ended);
     teardown(&f);

@@ -39,7 +39,7 @@ struct cm_provider_conf {
     size_t n_headers;
     struct cm_conf_pair *options; /* x.…; the adapter's table says which exist */
     size_t n_options;
-    const struct cm_str *origins;   /* private to cm_provider_where() */
+    const struct cm_str *origins; /* private to cm_provider_where() */
 };
 
 enum cm_route_strategy {

@@ -7,7 +7,9 @@
 #include "chatmux/chat/request.h"
 
 #define CM_FINISHES(X)                                                                             \
-    X(NONE, "") X(STOP, "stop") X(LENGTH, "length") X(TOOL_CALLS, "tool_calls") X(CONTENT_FILTER, "content_filter")
+    X(NONE, "")                                                                                    \
+    X(STOP, "stop") X(LENGTH, "length") X(TOOL_CALLS, "tool_calls")                                \
+        X(CONTENT_FILTER, "content_filter")
 enum cm_finish {
 #define X(name, text) CM_FINISH_##name,
     CM_FINISHES(X)
@@ -53,13 +55,14 @@ const char *cm_event_name(enum cm_event_kind kind);
 
 struct cm_event {
     enum cm_event_kind kind;
-    int choice;                /* 0 … n-1 */
-    int index;                 /* ordinal of the tool call in its message, from 0 without gaps */
+    int choice; /* 0 … n-1 */
+    int index;  /* ordinal of the tool call in its message, from 0 without gaps */
     struct cm_str text, id, name, url;
     enum cm_finish finish;
-    bool semantic;             /* RELAY: holds text, reasoning, a tool call, an image …, not only roles, pings and comments */
+    bool
+        semantic; /* RELAY: holds text, reasoning, a tool call, an image …, not only roles, pings and comments */
     const struct cm_usage *usage;
-    int status;                /* HEAD */
+    int status; /* HEAD */
     const struct cm_header *headers;
     size_t n_headers;
 };
@@ -90,7 +93,7 @@ struct cm_answer {
     struct cm_choice_acc *choices;
     size_t n_choices;
     struct cm_usage usage;
-    size_t bytes;              /* held so far */
+    size_t bytes; /* held so far */
 };
 #define CM_ANSWER_MAX (64 * 1024 * 1024)
 /* Zeroed memory is an empty answer. -1: more than CM_ANSWER_MAX bytes (CM_ERR_UPSTREAM_DOWN). HEAD and RELAY are not for it. Images become Markdown in the text. */

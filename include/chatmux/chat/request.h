@@ -7,14 +7,17 @@
 #include "chatmux/base/err.h"
 
 #define CM_DIALECTS(X)                                                                             \
-    X(OPENAI_CHAT, "openai") X(OPENAI_RESPONSES, "responses") X(ANTHROPIC, "anthropic") X(GEMINI, "gemini")
+    X(OPENAI_CHAT, "openai")                                                                       \
+    X(OPENAI_RESPONSES, "responses") X(ANTHROPIC, "anthropic") X(GEMINI, "gemini")
 enum cm_dialect {
 #define X(name, text) CM_DIALECT_##name,
     CM_DIALECTS(X)
 #undef X
 };
 
-#define CM_ROLES(X) X(SYSTEM, "system") X(DEVELOPER, "developer") X(USER, "user") X(ASSISTANT, "assistant") X(TOOL, "tool")
+#define CM_ROLES(X)                                                                                \
+    X(SYSTEM, "system")                                                                            \
+    X(DEVELOPER, "developer") X(USER, "user") X(ASSISTANT, "assistant") X(TOOL, "tool")
 enum cm_role {
 #define X(name, text) CM_ROLE_##name,
     CM_ROLES(X)
@@ -23,8 +26,9 @@ enum cm_role {
 const char *cm_role_name(enum cm_role role);
 
 #define CM_PART_KINDS(X)                                                                           \
-    X(TEXT, "text") X(IMAGE, "image") X(AUDIO, "audio") X(FILE, "file") X(REFUSAL, "refusal")      \
-    X(REASONING, "reasoning") X(TOOL_CALL, "tool_call") X(TOOL_RESULT, "tool_result")
+    X(TEXT, "text")                                                                                \
+    X(IMAGE, "image") X(AUDIO, "audio") X(FILE, "file") X(REFUSAL, "refusal")                      \
+        X(REASONING, "reasoning") X(TOOL_CALL, "tool_call") X(TOOL_RESULT, "tool_result")
 enum cm_part_kind {
 #define X(name, text) CM_PART_##name,
     CM_PART_KINDS(X)
@@ -33,10 +37,11 @@ enum cm_part_kind {
 
 struct cm_part {
     enum cm_part_kind kind;
-    struct cm_str text;       /* TEXT, REFUSAL, REASONING: the text. TOOL_CALL: arguments as JSON text. TOOL_RESULT: the result as text */
-    struct cm_str id;         /* TOOL_CALL, TOOL_RESULT: call id. FILE: file_id. REASONING: signature */
-    struct cm_str name;       /* TOOL_CALL: function name. FILE: file name */
-    struct cm_str url;        /* IMAGE, FILE: http(s) URL, or empty when `data` is given */
+    struct cm_str
+        text; /* TEXT, REFUSAL, REASONING: the text. TOOL_CALL: arguments as JSON text. TOOL_RESULT: the result as text */
+    struct cm_str id;   /* TOOL_CALL, TOOL_RESULT: call id. FILE: file_id. REASONING: signature */
+    struct cm_str name; /* TOOL_CALL: function name. FILE: file name */
+    struct cm_str url;  /* IMAGE, FILE: http(s) URL, or empty when `data` is given */
     struct cm_str media_type; /* IMAGE, AUDIO, FILE with data: "image/png", "wav" */
     struct cm_str data;       /* base64 without the data: prefix */
     struct cm_str detail;     /* IMAGE: low, high, auto or empty */
@@ -55,26 +60,32 @@ struct cm_tool {
     int strict;               /* 1, 0, -1 = not said */
 };
 
-enum cm_tool_choice { CM_TOOLS_UNSET, CM_TOOLS_AUTO, CM_TOOLS_NONE, CM_TOOLS_REQUIRED, CM_TOOLS_NAMED };
+enum cm_tool_choice {
+    CM_TOOLS_UNSET,
+    CM_TOOLS_AUTO,
+    CM_TOOLS_NONE,
+    CM_TOOLS_REQUIRED,
+    CM_TOOLS_NAMED
+};
 enum cm_format { CM_FORMAT_TEXT, CM_FORMAT_JSON, CM_FORMAT_SCHEMA };
 
 struct cm_chat {
-    struct cm_arena *arena;        /* the exchange's; not owned */
-    enum cm_dialect dialect;       /* in which the client spoke */
-    struct cm_str raw;             /* the client's body as it came */
-    struct cm_str model;           /* as the client wrote it */
+    struct cm_arena *arena;  /* the exchange's; not owned */
+    enum cm_dialect dialect; /* in which the client spoke */
+    struct cm_str raw;       /* the client's body as it came */
+    struct cm_str model;     /* as the client wrote it */
 
     struct cm_msg *msgs;
     size_t n_msgs;
     struct cm_tool *tools;
     size_t n_tools;
     enum cm_tool_choice tool_choice;
-    struct cm_str tool_name;       /* CM_TOOLS_NAMED */
-    int parallel_tool_calls;       /* 1, 0, -1 = not said */
+    struct cm_str tool_name; /* CM_TOOLS_NAMED */
+    int parallel_tool_calls; /* 1, 0, -1 = not said */
 
-    int64_t max_tokens;            /* -1 = not said, like the integers below */
-    int64_t n;                     /* choices wanted; 1 when not said */
-    int64_t seed;                  /* only when has_seed */
+    int64_t max_tokens; /* -1 = not said, like the integers below */
+    int64_t n;          /* choices wanted; 1 when not said */
+    int64_t seed;       /* only when has_seed */
     bool has_seed;
     double temperature, top_p, presence_penalty, frequency_penalty; /* NAN = not said */
     struct cm_str *stop;

@@ -12,10 +12,12 @@ struct cm_gateway;
 int cm_gateway_check(struct cm_config *config, struct cm_problems *problems);
 
 /* NULL when the configuration has problems. Takes a reference to it. */
-struct cm_gateway *cm_gateway_new(const struct cm_host *host, struct cm_config *config, struct cm_problems *problems);
+struct cm_gateway *cm_gateway_new(const struct cm_host *host, struct cm_config *config,
+                                  struct cm_problems *problems);
 
 /* Serves from now on with another configuration; requests in flight keep theirs. -1: problems, and nothing has changed. */
-int cm_gateway_reload(struct cm_gateway *gw, struct cm_config *config, struct cm_problems *problems);
+int cm_gateway_reload(struct cm_gateway *gw, struct cm_config *config,
+                      struct cm_problems *problems);
 
 /* What the HTTP server calls; valid as long as the gateway. */
 struct cm_httpd_handler cm_gateway_handler(struct cm_gateway *gw);

@@ -47,7 +47,7 @@ void cm_httpc_close(struct cm_httpc *hc); /* after all transfers were closed; NU
 /* Never fails at once: what is wrong comes through on_end. Owned by the caller until cm_xfer_close(). */
 struct cm_xfer *cm_xfer_open(struct cm_httpc *hc, const struct cm_xfer_req *req,
                              const struct cm_xfer_cb *cb, void *arg);
-/* Paused: no more on_data and no on_end from the return on, and the socket is not read (what is held is at most 64 KiB here and libcurl's 16 KiB). */
+/* Paused: no more on_data and no on_end from the return on, and the socket is not read (what is held is at most 80 KiB here and libcurl's 16 KiB). */
 void cm_xfer_pause(struct cm_xfer *x);
 void cm_xfer_resume(struct cm_xfer *x);
 /* Final: nothing is reported afterwards; an unfinished transfer closes its connection. NULL is fine. */

@@ -27,16 +27,16 @@ struct cm_req {
     struct cm_str path, query;       /* not decoded; query without "?" ("" = none) */
     const struct cm_header *headers; /* in order; values trimmed */
     size_t n_headers;
-    struct cm_str peer;              /* client address without port; "unix" for a unix socket */
-    bool head;                       /* HEAD: no body goes out whatever the handler writes */
-    bool has_body;                   /* Content-Length above 0 or chunked */
-    int64_t content_length;          /* -1 = chunked or none */
-    int http_minor;                  /* 1, or 0 for HTTP/1.0 (no chunked coding; streams end with the connection) */
-    uint64_t began_us;               /* monotonic: first byte of the head */
-    uint64_t bytes_in, bytes_out;    /* body bytes read; all response bytes queued so far */
-    struct cm_arena arena;           /* lives as long as the request */
-    struct cm_str id;                /* the handler's: x-request-id of an answer made here ("" = one is made) */
-    void *user;                      /* the handler's */
+    struct cm_str peer;     /* client address without port; "unix" for a unix socket */
+    bool head;              /* HEAD: no body goes out whatever the handler writes */
+    bool has_body;          /* Content-Length above 0 or chunked */
+    int64_t content_length; /* -1 = chunked or none */
+    int http_minor; /* 1, or 0 for HTTP/1.0 (no chunked coding; streams end with the connection) */
+    uint64_t began_us;            /* monotonic: first byte of the head */
+    uint64_t bytes_in, bytes_out; /* body bytes read; all response bytes queued so far */
+    struct cm_arena arena;        /* lives as long as the request */
+    struct cm_str id; /* the handler's: x-request-id of an answer made here ("" = one is made) */
+    void *user;       /* the handler's */
 };
 
 struct cm_req_cb {
@@ -53,8 +53,9 @@ struct cm_req_cb {
 
 struct cm_httpd_setup { /* copied; reloadable by cm_httpd_limits() */
     int64_t max_header_bytes, max_body_bytes;
-    int64_t header_timeout_ms;    /* from the first byte of a head to its last */
-    int64_t body_timeout_ms;      /* without a body byte, or with less than 4 KiB of an incomplete body; without the client taking the rest of an answer */
+    int64_t header_timeout_ms; /* from the first byte of a head to its last */
+    int64_t
+        body_timeout_ms; /* without a body byte, or with less than 4 KiB of an incomplete body; without the client taking the rest of an answer */
     int64_t keepalive_timeout_ms; /* between requests, and before the first */
     int64_t max_connections;
 };
@@ -70,7 +71,7 @@ struct cm_httpd *cm_httpd_new(struct cm_loop *loop, const struct cm_httpd_setup 
 void cm_httpd_limits(struct cm_httpd *h, const struct cm_httpd_setup *setup);
 
 /* "127.0.0.1:8080", "[::]:8080" and ":8080" (both families), "localhost:80" (blocks while the name is looked up), "unix:/path" (a stale socket file is
- * replaced; mode 0660; gone after close or drain). CM_ERR_CONFIG tells address and reason. */
+ * replaced; mode 0660; gone after close or drain), "systemd" (every socket that the service manager passed, sd_listen_fds(3)). CM_ERR_CONFIG tells address and reason. */
 int cm_httpd_listen(struct cm_httpd *h, struct cm_str address, struct cm_err *err);
 /* Port of the n-th address (0 for a unix socket): for "127.0.0.1:0". */
 int cm_httpd_port(const struct cm_httpd *h, size_t n);
@@ -96,7 +97,8 @@ struct cm_buf cm_req_take_body(struct cm_req *req);
 
 /* The whole response. Content-Length, Date and Connection are added; `headers` must not hold them. A body that was not read yet is drained
  * (up to 256 KiB, else the connection closes). */
-void cm_resp_send(struct cm_req *req, int status, const struct cm_header *headers, size_t n, struct cm_str body);
+void cm_resp_send(struct cm_req *req, int status, const struct cm_header *headers, size_t n,
+                  struct cm_str body);
 /* A response in pieces: chunked for HTTP/1.1, until close for 1.0. */
 void cm_resp_start(struct cm_req *req, int status, const struct cm_header *headers, size_t n);
 /* Queues; returns the bytes now queued on the connection. Nothing is sent before cm_resp_flush(), so that what belongs together shares a packet. */

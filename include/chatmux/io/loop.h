@@ -30,13 +30,14 @@ void cm_task_cancel(struct cm_task *t);
 /* A deadline that is cheap to move: many start and few fire. Embedded in its owner, no handle to close; accurate to about 10 ms, never early.
  * All deadlines share one uv timer. */
 struct cm_deadline {
-    uint64_t at_ms;          /* monotonic; meaningful while armed */
-    size_t slot;             /* place in the heap; SIZE_MAX = not armed */
+    uint64_t at_ms; /* monotonic; meaningful while armed */
+    size_t slot;    /* place in the heap; SIZE_MAX = not armed */
     void (*fn)(void *arg);
     void *arg;
 };
 void cm_deadline_init(struct cm_deadline *d, void (*fn)(void *arg), void *arg);
-void cm_deadline_set(struct cm_loop *loop, struct cm_deadline *d, uint64_t at_ms); /* also moves one that is armed */
+void cm_deadline_set(struct cm_loop *loop, struct cm_deadline *d,
+                     uint64_t at_ms); /* also moves one that is armed */
 void cm_deadline_clear(struct cm_loop *loop, struct cm_deadline *d);
 
 uint64_t cm_loop_now_ms(const struct cm_loop *loop); /* monotonic, of this turn: no system call */

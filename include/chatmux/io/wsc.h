@@ -8,18 +8,23 @@ struct cm_ws;
 
 struct cm_ws_cb {
     void (*on_open)(void *arg);
-    void (*on_message)(void *arg, struct cm_str message, bool binary); /* whole, at most max_message bytes */
-    /* Once, last. err NULL: closed with `code` (1005 when none was given). Otherwise the handshake was refused (err->msg names the status), or the
-     * connection broke (CM_ERR_CUT). */
+    void (*on_message)(void *arg, struct cm_str message, bool binary); /* whole, at most max_message bytes; text is valid UTF-8 */
+    /* Once, last. err NULL: the peer closed with `code` (1005 when it gave none). Otherwise
+     * - the handshake was refused: err->msg names the status, `code` is the status;
+     * - nothing was opened: the class as in io/httpc, CM_ERR_TIMEOUT when the whole handshake took longer than connect_timeout_ms; `code` is 1006;
+     * - CM_ERR_CUT: the connection broke (1006), or the peer did not keep to the protocol (1002), to UTF-8 (1007), to max_message (1009). */
     void (*on_end)(void *arg, int code, const struct cm_err *err);
 };
 
-/* req->url is ws:// or wss://; method and body are ignored. */
+/* req->url is ws:// or wss://; method and body are ignored; a WebSocket has a connection of its own. Slices are borrowed until cm_ws_close(). */
 struct cm_ws *cm_ws_open(struct cm_httpc *hc, const struct cm_xfer_req *req, size_t max_message,
                          const struct cm_ws_cb *cb, void *arg);
-void cm_ws_send(struct cm_ws *ws, struct cm_str message, bool binary); /* copied; queued without a bound: the caller's messages are few */
+void cm_ws_send(struct cm_ws *ws, struct cm_str message, bool binary); /* copied; queued without a bound: the caller's messages are few; no effect after on_end */
+/* Paused: no on_message, and no on_end of an open connection, from the return on; what the peer sends stays in the socket, pings included. */
 void cm_ws_pause(struct cm_ws *ws);
 void cm_ws_resume(struct cm_ws *ws);
-void cm_ws_close(struct cm_ws *ws); /* final; sends a close frame (1000) when the connection is open; NULL is fine */
+/* Final. When the connection is open: what is queued and a close frame (1000) are still sent, and the connection ends with the peer's answer, or after
+ * two seconds. cm_httpc_close() does not wait for that. NULL is fine. */
+void cm_ws_close(struct cm_ws *ws);
 
 #endif

@@ -9,12 +9,14 @@ struct cm_pool;
 struct cm_lease; /* one credential, promised to one attempt */
 
 #define CM_CRED_STATES(X)                                                                          \
-    X(OK, "ok") X(COOLING, "cooling") X(EXHAUSTED, "exhausted") X(NEEDS_LOGIN, "needs_login") X(VERIFY, "verify") X(DISABLED, "disabled")
+    X(OK, "ok")                                                                                    \
+    X(COOLING, "cooling") X(EXHAUSTED, "exhausted") X(NEEDS_LOGIN, "needs_login")                  \
+        X(VERIFY, "verify") X(DISABLED, "disabled")
 enum cm_cred_state {
 #define X(name, text) CM_CRED_STATE_##name,
     CM_CRED_STATES(X)
 #undef X
-    CM_CRED_STATES_N
+        CM_CRED_STATES_N
 };
 const char *cm_cred_state_name(enum cm_cred_state state);
 
@@ -26,10 +28,10 @@ struct cm_pool_provider {
     struct cm_str name;
     const struct cm_str *secrets;
     size_t n_secrets;
-    bool keyless;               /* an empty list means one credential without a secret, not none */
+    bool keyless; /* an empty list means one credential without a secret, not none */
     bool isolated;
-    int64_t max_inflight;       /* per credential; 0 = unlimited */
-    int64_t cooldown_ms;        /* after a limit without a time */
+    int64_t max_inflight; /* per credential; 0 = unlimited */
+    int64_t cooldown_ms;  /* after a limit without a time */
 };
 /* Makes the pool hold exactly these. A credential that was there before (same provider, same secret) keeps its state; one that is gone lives on until its last lease is back. */
 void cm_pool_configure(struct cm_pool *pool, const struct cm_pool_provider *providers, size_t n);
@@ -43,12 +45,14 @@ struct cm_tried {
 
 /* Least recently used among those not cooling (for `model` either), not busy and not tried. NULL and *err CM_ERR_NO_CREDENTIAL: err->retry_after_s when some will return; the message tells how many are
  * in which state. The lease belongs to the caller, who hands it back with cm_lease_give_back() exactly once, also on failure and on cancel. */
-struct cm_lease *cm_pool_lease(struct cm_pool *pool, struct cm_str provider, struct cm_str model, const struct cm_tried *tried,
-                               struct cm_err *err);
+struct cm_lease *cm_pool_lease(struct cm_pool *pool, struct cm_str provider, struct cm_str model,
+                               const struct cm_tried *tried, struct cm_err *err);
 uint64_t cm_lease_id(const struct cm_lease *lease);
-struct cm_str cm_lease_secret(const struct cm_lease *lease);    /* valid until given back; never logged */
-struct cm_str cm_lease_label(const struct cm_lease *lease);     /* "openai#2" */
-struct cm_str cm_lease_isolation(const struct cm_lease *lease); /* "" when connections may be shared */
+struct cm_str
+cm_lease_secret(const struct cm_lease *lease); /* valid until given back; never logged */
+struct cm_str cm_lease_label(const struct cm_lease *lease); /* "openai#2" */
+struct cm_str
+cm_lease_isolation(const struct cm_lease *lease); /* "" when connections may be shared */
 
 /* `why` NULL: served well, or the client left: no blame. Otherwise its class decides (design, section 3). */
 void cm_lease_give_back(struct cm_lease *lease, const struct cm_err *why);

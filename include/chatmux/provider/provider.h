@@ -17,17 +17,17 @@ enum cm_step {
     CM_STEP_FAIL  /* *err says why */
 };
 
-#define CM_EV_KINDS(X)                                                                             \
-    X(START)    /* first step of the run */                                                        \
-    X(REPLY)    /* fetch: status, headers, data = the whole body */                                \
-    X(HEAD)     /* stream: status, headers */                                                      \
-    X(DATA)     /* stream: a piece of the body; ws: one whole message (`binary`) */                \
-    X(END)      /* stream: the message was complete by its framing; ws: closed by the platform (status = close code) */ \
-    X(OPEN)     /* ws: the handshake is done */                                                    \
-    X(TIMER)    /* sleep is over */                                                                \
-    X(COMPUTED) /* compute has finished */                                                         \
-    X(FAILED)   /* the thing asked for failed: err. An adapter that does not handle it returns FAIL with *err = *ev->err */ \
-    X(STOP)     /* the client has left: DONE, or one bounded chance (5 s) to tidy up on the platform */
+#define CM_EV_KINDS(X)                                                                                                    \
+    X(START) /* first step of the run */                                                                                  \
+    X(REPLY) /* fetch: status, headers, data = the whole body */                                                          \
+    X(HEAD)  /* stream: status, headers */                                                                                \
+    X(DATA)  /* stream: a piece of the body; ws: one whole message (`binary`) */                                          \
+    X(END) /* stream: the message was complete by its framing; ws: closed by the platform (status = close code) */        \
+    X(OPEN)     /* ws: the handshake is done */                                                                           \
+    X(TIMER)    /* sleep is over */                                                                                       \
+    X(COMPUTED) /* compute has finished */                                                                                \
+    X(FAILED) /* the thing asked for failed: err. An adapter that does not handle it returns FAIL with *err = *ev->err */ \
+    X(STOP) /* the client has left: DONE, or one bounded chance (5 s) to tidy up on the platform */
 enum cm_ev_kind {
 #define X(name) CM_EV_##name,
     CM_EV_KINDS(X)
@@ -46,71 +46,75 @@ struct cm_ev { /* slices are valid until step returns */
 
 /* A state machine with its memory. */
 struct cm_flow {
-    enum cm_step (*step)(struct cm_run *run, const struct cm_ev *ev, struct cm_err *err); /* NULL: the adapter has no such flow */
-    size_t state_size;                        /* zeroed; freed with the run. Big or growing things: the run's arena */
+    enum cm_step (*step)(struct cm_run *run, const struct cm_ev *ev,
+                         struct cm_err *err); /* NULL: the adapter has no such flow */
+    size_t state_size; /* zeroed; freed with the run. Big or growing things: the run's arena */
     const char *(*state_name)(const void *state); /* for the log and the admin page */
-    void (*clear)(void *state);               /* frees what is not in the arena; may be NULL */
+    void (*clear)(void *state);                   /* frees what is not in the arena; may be NULL */
 };
 
 /* One x.… option: read by configure(), told by `chatmux help TYPE`. */
 struct cm_option {
     const char *name;
     enum cm_conf_type type;
-    const char *def;                          /* as one would write it */
-    const char *choices;                      /* CM_CONF_ENUM */
+    const char *def;     /* as one would write it */
+    const char *choices; /* CM_CONF_ENUM */
     const char *help;
-    int64_t min, max;                         /* numbers; both 0 = any that is not negative */
+    int64_t min, max; /* numbers; both 0 = any that is not negative */
 };
 
 /* One account as a run sees it. */
 struct cm_cred {
-    uint64_t id;                              /* 0 = none is needed, or the caller's own */
-    struct cm_str secret;                     /* never logged; valid as long as the lease */
-    struct cm_str label;                      /* what logs call it: "openai#2" */
-    struct cm_str isolation;                  /* connections are shared within it only; "" = shared by all of official APIs */
-    struct cm_str proxy;                      /* overrides the provider's; "" = the provider's */
-    bool from_client;                         /* the caller's own credential instead of a pooled one */
+    uint64_t id;          /* 0 = none is needed, or the caller's own */
+    struct cm_str secret; /* never logged; valid as long as the lease */
+    struct cm_str label;  /* what logs call it: "openai#2" */
+    struct cm_str
+        isolation; /* connections are shared within it only; "" = shared by all of official APIs */
+    struct cm_str proxy; /* overrides the provider's; "" = the provider's */
+    bool from_client;    /* the caller's own credential instead of a pooled one */
 };
 
 struct cm_provider {
-    const char *name;                         /* the configuration's `type` */
-    const char *help;                         /* one line */
-    const char *base_url;                     /* default */
-    const struct cm_option *options;          /* ends with a NULL name */
-    const struct cm_model_row *models;        /* built-in table; NULL when the upstream's list counts */
+    const char *name;                  /* the configuration's `type` */
+    const char *help;                  /* one line */
+    const char *base_url;              /* default */
+    const struct cm_option *options;   /* ends with a NULL name */
+    const struct cm_model_row *models; /* built-in table; NULL when the upstream's list counts */
     size_t n_models;
-    unsigned any_features;                    /* of models that are in no table */
-    bool keyless;                             /* an empty list of credentials is one without a secret: demo, servers that ask for no key */
-    bool isolated;                            /* web platform: connections are never shared between credentials */
-    int64_t max_inflight;                     /* default per credential; 0 = unlimited */
-    int64_t cooldown_ms;                      /* default after a limit without a time */
+    unsigned any_features; /* of models that are in no table */
+    bool
+        keyless; /* an empty list of credentials is one without a secret: demo, servers that ask for no key */
+    bool isolated;        /* web platform: connections are never shared between credentials */
+    int64_t max_inflight; /* default per credential; 0 = unlimited */
+    int64_t cooldown_ms;  /* default after a limit without a time */
 
     /* True when bytes of this dialect go through as they came; the flow then emits HEAD and RELAY. */
     bool (*relays)(const struct cm_instance *in, enum cm_dialect dialect);
     /* Reads the options into in->options (memory in in->arena); complaints name the option. NULL: nothing to read. */
     int (*configure)(struct cm_instance *in, struct cm_problems *problems);
     /* The form in which a secret is kept, e.g. a cookie with its name in front. NULL: as given. CM_ERR_BAD_REQUEST when it cannot be one. */
-    int (*normalize)(struct cm_arena *arena, struct cm_str given, struct cm_str *out, struct cm_err *err);
+    int (*normalize)(struct cm_arena *arena, struct cm_str given, struct cm_str *out,
+                     struct cm_err *err);
 
-    struct cm_flow chat;                      /* answers cm_run_chat() */
-    struct cm_flow refresh, login, probe;     /* per credential, outside of an answer */
-    struct cm_flow models_list;               /* emits models with cm_run_model() */
-    struct cm_flow session;                   /* long-lived, per credential */
+    struct cm_flow chat;                  /* answers cm_run_chat() */
+    struct cm_flow refresh, login, probe; /* per credential, outside of an answer */
+    struct cm_flow models_list;           /* emits models with cm_run_model() */
+    struct cm_flow session;               /* long-lived, per credential */
 };
 
 /* One [provider …] section, ready to run. Part of a snapshot, immutable. */
 struct cm_instance {
     const struct cm_provider *adapter;
     const struct cm_provider_conf *conf;
-    struct cm_str name, base_url;             /* base_url without a trailing slash */
-    struct cm_model_row *rows;                /* offered models: the operator's, else the adapter's */
+    struct cm_str name, base_url; /* base_url without a trailing slash */
+    struct cm_model_row *rows;    /* offered models: the operator's, else the adapter's */
     size_t n_rows;
-    bool any;                                 /* the operator wrote "*" */
-    bool listed;                              /* no models configured and none built in: the upstream's list counts */
-    struct cm_str *secrets;                   /* the configured credentials in the form the adapter keeps them */
+    bool any;               /* the operator wrote "*" */
+    bool listed;            /* no models configured and none built in: the upstream's list counts */
+    struct cm_str *secrets; /* the configured credentials in the form the adapter keeps them */
     size_t n_secrets;
-    void *options;                            /* the adapter's */
-    struct cm_arena *arena;                   /* the snapshot's */
+    void *options;          /* the adapter's */
+    struct cm_arena *arena; /* the snapshot's */
 };
 
 /* provider/list.h names every adapter once. NULL when there is none of that name. */
@@ -119,15 +123,17 @@ const struct cm_provider *cm_provider_find(struct cm_str type);
 const char *cm_provider_names(void);
 
 /* Checks and prepares one section; -1 when there were problems. */
-int cm_instance_init(struct cm_instance *in, const struct cm_provider_conf *conf, struct cm_arena *arena,
-                     struct cm_problems *problems);
+int cm_instance_init(struct cm_instance *in, const struct cm_provider_conf *conf,
+                     struct cm_arena *arena, struct cm_problems *problems);
 
 /* Value of an option as written, or its default. */
 struct cm_str cm_option_value(const struct cm_instance *in, const char *name);
 bool cm_option_bool(const struct cm_instance *in, const char *name);
-int64_t cm_option_int(const struct cm_instance *in, const char *name); /* numbers, durations in ms, sizes */
+int64_t cm_option_int(const struct cm_instance *in,
+                      const char *name); /* numbers, durations in ms, sizes */
 
 /* Class of an upstream's HTTP status when nothing better is known, with retry-after(-ms) read from the headers; the message names the status. */
-int cm_http_fail(struct cm_err *err, int status, const struct cm_header *headers, size_t n, struct cm_str what);
+int cm_http_fail(struct cm_err *err, int status, const struct cm_header *headers, size_t n,
+                 struct cm_str what);
 
 #endif

@@ -10,7 +10,8 @@
 
 /* How runs reach the world: real transfers, or scripted ones in tests and simulations. */
 struct cm_transport {
-    struct cm_xfer *(*open)(void *arg, const struct cm_xfer_req *req, const struct cm_xfer_cb *cb, void *cb_arg);
+    struct cm_xfer *(*open)(void *arg, const struct cm_xfer_req *req, const struct cm_xfer_cb *cb,
+                            void *cb_arg);
     void (*pause)(void *arg, struct cm_xfer *x);
     void (*resume)(void *arg, struct cm_xfer *x);
     void (*close)(void *arg, struct cm_xfer *x);
@@ -22,7 +23,7 @@ struct cm_transport {
     void (*ws_close)(void *arg, struct cm_ws *ws);
     void *arg;
 };
-struct cm_host {                     /* not owned; outlives all runs */
+struct cm_host { /* not owned; outlives all runs */
     struct cm_loop *loop;
     struct cm_jobs *jobs;
     struct cm_transport transport;
@@ -42,16 +43,17 @@ struct cm_run_cb {
 struct cm_run_setup {
     const struct cm_flow *flow;
     const struct cm_instance *instance;
-    const struct cm_chat *chat;          /* NULL outside of an answer */
-    const struct cm_target *target;      /* which model, which modifiers; NULL outside of an answer */
+    const struct cm_chat *chat;     /* NULL outside of an answer */
+    const struct cm_target *target; /* which model, which modifiers; NULL outside of an answer */
     struct cm_cred cred;
-    struct cm_str id;                    /* request id, for the log */
+    struct cm_str id;                                            /* request id, for the log */
     void (*on_model)(void *arg, const struct cm_model_row *row); /* models_list only; same arg */
 };
 
 /* Chat and target are borrowed until cm_run_close(); instance, credential and their strings until the credential is released (see there). The first
  * step comes on a later turn. */
-struct cm_run *cm_run_open(const struct cm_host *host, const struct cm_run_setup *setup, const struct cm_run_cb *cb, void *arg);
+struct cm_run *cm_run_open(const struct cm_host *host, const struct cm_run_setup *setup,
+                           const struct cm_run_cb *cb, void *arg);
 /* A slow client: pieces stop coming, and the idle clock stands still. */
 void cm_run_pause(struct cm_run *run);
 void cm_run_resume(struct cm_run *run);
@@ -70,24 +72,29 @@ void cm_run_info(const struct cm_run *run, struct cm_run_info *out);
 /* ---- For adapters, within step ---- */
 
 struct cm_call {
-    const char *method;                  /* "POST" */
-    struct cm_str url;                   /* absolute, or a path below the instance's base_url */
-    const struct cm_header *headers;     /* besides the operator's header.… and User-Agent, which the run adds */
+    const char *method; /* "POST" */
+    struct cm_str url;  /* absolute, or a path below the instance's base_url */
+    const struct cm_header
+        *headers; /* besides the operator's header.… and User-Agent, which the run adds */
     size_t n_headers;
-    struct cm_str body;                  /* must live in the arena, the chat or the setup */
-    size_t max_reply;                    /* fetch: 0 = 4 MiB. More fails as CM_ERR_UPSTREAM_DOWN */
-    int64_t timeout_ms;                  /* fetch: 0 = response_timeout */
-    bool long_wait;                      /* stream: the answer itself is not streamed: response_timeout instead of first_token and idle */
+    struct cm_str body; /* must live in the arena, the chat or the setup */
+    size_t max_reply;   /* fetch: 0 = 4 MiB. More fails as CM_ERR_UPSTREAM_DOWN */
+    int64_t timeout_ms; /* fetch: 0 = response_timeout */
+    bool
+        long_wait; /* stream: the answer itself is not streamed: response_timeout instead of first_token and idle */
 };
 
-enum cm_step cm_run_fetch(struct cm_run *run, const struct cm_call *call);   /* -> REPLY or FAILED */
-enum cm_step cm_run_stream(struct cm_run *run, const struct cm_call *call);  /* -> HEAD, DATA*, END or FAILED */
-enum cm_step cm_run_ws(struct cm_run *run, const struct cm_call *call);      /* wss:// URL -> OPEN, DATA*, END or FAILED */
+enum cm_step cm_run_fetch(struct cm_run *run, const struct cm_call *call); /* -> REPLY or FAILED */
+enum cm_step cm_run_stream(struct cm_run *run,
+                           const struct cm_call *call); /* -> HEAD, DATA*, END or FAILED */
+enum cm_step cm_run_ws(struct cm_run *run,
+                       const struct cm_call *call); /* wss:// URL -> OPEN, DATA*, END or FAILED */
 void cm_run_ws_send(struct cm_run *run, struct cm_str message, bool binary); /* after OPEN */
 enum cm_step cm_run_sleep(struct cm_run *run, int64_t ms);                   /* -> TIMER */
 /* fn(arg) on the cpu lane; arg is touched by nobody else until COMPUTED. When the run ends first, `cancelled` becomes true and drop(arg) follows (may be
  * NULL) once the thread has let go: arg must then not be in the run's arena. */
-enum cm_step cm_run_compute(struct cm_run *run, void (*fn)(void *arg, const atomic_bool *cancelled), void *arg, void (*drop)(void *arg));
+enum cm_step cm_run_compute(struct cm_run *run, void (*fn)(void *arg, const atomic_bool *cancelled),
+                            void *arg, void (*drop)(void *arg));
 /* Ends what is in flight (a stream that has said all) without waiting for its end. */
 void cm_run_hang_up(struct cm_run *run);
 
@@ -100,7 +107,8 @@ const struct cm_cred *cm_run_cred(const struct cm_run *run);
 int64_t cm_run_unix_ms(const struct cm_run *run);
 
 void cm_run_emit(struct cm_run *run, const struct cm_event *ev);
-void cm_run_text(struct cm_run *run, struct cm_str text);      /* choice 0, like the others; empty text is no event */
+void cm_run_text(struct cm_run *run,
+                 struct cm_str text); /* choice 0, like the others; empty text is no event */
 void cm_run_reasoning(struct cm_run *run, struct cm_str text);
 void cm_run_usage(struct cm_run *run, const struct cm_usage *usage);
 void cm_run_finish(struct cm_run *run, enum cm_finish finish);

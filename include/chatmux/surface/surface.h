@@ -6,12 +6,12 @@
 
 /* What every answer of one exchange repeats. */
 struct cm_answer_meta {
-    struct cm_str id;          /* "chatcmpl-…" */
-    struct cm_str model;       /* as the client is told */
-    int64_t created_s;         /* Unix */
-    bool include_usage;        /* streams: the client asked for the usage chunk */
-    int64_t n;                 /* choices */
-    int reasoning;             /* enum cm_reasoning: how reasoning is shown */
+    struct cm_str id;    /* "chatcmpl-…" */
+    struct cm_str model; /* as the client is told */
+    int64_t created_s;   /* Unix */
+    bool include_usage;  /* streams: the client asked for the usage chunk */
+    int64_t n;           /* choices */
+    int reasoning;       /* enum cm_reasoning: how reasoning is shown */
 };
 
 struct cm_surface {
@@ -22,15 +22,20 @@ struct cm_surface {
 
     /* Streams: state is zeroed memory of stream_size bytes, in the exchange's arena. Each appends bytes ready to be sent. */
     size_t stream_size;
-    void (*stream_begin)(void *state, const struct cm_answer_meta *meta, struct cm_buf *out); /* role first */
+    void (*stream_begin)(void *state, const struct cm_answer_meta *meta,
+                         struct cm_buf *out); /* role first */
     void (*stream_event)(void *state, const struct cm_event *ev, struct cm_buf *out);
-    void (*stream_end)(void *state, const struct cm_usage *usage, struct cm_buf *out);       /* usage chunk if asked, end mark */
-    void (*stream_error)(void *state, const struct cm_err *err, struct cm_buf *out);         /* never a clean end; state may be NULL (relay lane) */
-    void (*stream_clear)(void *state);                                                       /* frees what the state holds; also half-way */
-    struct cm_str keepalive;   /* a comment or ping for a silent stream */
+    void (*stream_end)(void *state, const struct cm_usage *usage,
+                       struct cm_buf *out); /* usage chunk if asked, end mark */
+    void (*stream_error)(
+        void *state, const struct cm_err *err,
+        struct cm_buf *out);           /* never a clean end; state may be NULL (relay lane) */
+    void (*stream_clear)(void *state); /* frees what the state holds; also half-way */
+    struct cm_str keepalive;           /* a comment or ping for a silent stream */
 
     /* The whole answer as one JSON body. */
-    void (*whole)(const struct cm_answer_meta *meta, const struct cm_answer *answer, struct cm_buf *out);
+    void (*whole)(const struct cm_answer_meta *meta, const struct cm_answer *answer,
+                  struct cm_buf *out);
     void (*error_body)(const struct cm_err *err, struct cm_buf *out);
 };
 
@@ -38,7 +43,8 @@ extern const struct cm_surface cm_surface_openai_chat;
 
 /* GET /v1/models and one entry: a superset that OpenAI's and Anthropic's SDKs both accept. */
 struct cm_model_listed;
-void cm_openai_models(const struct cm_model_listed *models, size_t n, int64_t created_s, struct cm_buf *out);
+void cm_openai_models(const struct cm_model_listed *models, size_t n, int64_t created_s,
+                      struct cm_buf *out);
 void cm_openai_model(const struct cm_model_listed *model, int64_t created_s, struct cm_buf *out);
 
 #endif

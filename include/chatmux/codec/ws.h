@@ -1,0 +1,64 @@
+/* WebSocket frames (RFC 6455, without extensions): bytes to whole messages at every split, messages to bytes. One thread at a time. */
+#ifndef CHATMUX_CODEC_WS_H
+#define CHATMUX_CODEC_WS_H
+
+#include "chatmux/base/buf.h"
+#include "chatmux/base/err.h"
+
+enum cm_wsf_op {
+    CM_WSF_TEXT = 1,
+    CM_WSF_BINARY = 2,
+    CM_WSF_CLOSE = 8,
+    CM_WSF_PING = 9,
+    CM_WSF_PONG = 10,
+};
+
+#define CM_WSF_CONTROL_MAX 125 /* payload of close, ping, pong */
+
+/* Close codes we send or report. */
+enum {
+    CM_WSF_NORMAL = 1000,
+    CM_WSF_PROTOCOL = 1002,
+    CM_WSF_NO_CODE = 1005, /* never sent: the close frame had none */
+    CM_WSF_BROKEN = 1006,  /* never sent: there was no close frame */
+    CM_WSF_NOT_TEXT = 1007,
+    CM_WSF_TOO_BIG = 1009,
+};
+
+/* A whole message, its fragments joined, or one control frame. */
+struct cm_wsf_message {
+    enum cm_wsf_op op;
+    struct cm_str
+        data; /* a close frame's: its reason; valid until the reader is used again, and as long as what it read from */
+    int close_code; /* of CLOSE; CM_WSF_NO_CODE when it has none */
+};
+
+struct cm_wsf_reader {
+    struct cm_buf joined;  /* what has come of a message that is not whole */
+    struct cm_buf control; /* the same of a control frame, which may stand between fragments */
+    size_t max_message;
+    uint64_t left; /* payload bytes of the frame that have not come */
+    size_t head_n, masked_n;
+    uint8_t head[14], mask[4];
+    uint8_t op;       /* of the frame */
+    uint8_t first_op; /* of the message whose fragments come; 0 = none */
+    bool final, in_frame;
+    bool from_client; /* frames must be masked; otherwise they must not */
+    bool given;       /* `joined` was handed out: it is emptied at the next call */
+};
+
+void cm_wsf_reader_init(struct cm_wsf_reader *r, size_t max_message, bool from_client);
+void cm_wsf_reader_clear(struct cm_wsf_reader *r);
+
+/* Takes from the front of *in. 1: *out is filled; 0: *in is used up and more is needed; -1: *err says how the peer broke the protocol, and *close_code
+ * is what to tell it. After that the reader is of no more use. */
+int cm_wsf_read(struct cm_wsf_reader *r, struct cm_str *in, struct cm_wsf_message *out,
+                int *close_code, struct cm_err *err);
+
+/* Appends one unfragmented frame. mask: four random bytes from a client, NULL from a server. */
+void cm_wsf_write(struct cm_buf *out, enum cm_wsf_op op, struct cm_str payload,
+                  const uint8_t mask[4]);
+/* The same of a close frame. code CM_WSF_NO_CODE: an empty one. */
+void cm_wsf_write_close(struct cm_buf *out, int code, const uint8_t mask[4]);
+
+#endif
