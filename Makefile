@@ -67,7 +67,7 @@ keep = @mkdir -p $(@D); echo '$1' | cmp -s - $@ || echo '$1' >$@
 
 # --- the two commands and their relatives -----------------------------------------------------------
 
-.PHONY: all run check unit e2e soak bench fuzz lint format install clean check-fresh deps help FORCE
+.PHONY: all run check unit e2e soak bench fuzz lint format install uninstall deb clean check-fresh check-deb deps help FORCE
 .DEFAULT_GOAL := all
 .SECONDARY:
 .DELETE_ON_ERROR:
@@ -82,7 +82,9 @@ NEEDS_bench       := build test bench
 NEEDS_fuzz        := build fuzz
 NEEDS_lint        := build test lint
 NEEDS_format      := lint
+NEEDS_deb         := build deb
 NEEDS_check-fresh := fresh
+NEEDS_check-deb   := fresh
 NEEDS := $(sort $(foreach goal,$(MAKECMDGOALS),$(NEEDS_$(goal))))
 DEPS  := $(if $(NEEDS),deps)
 
@@ -115,6 +117,9 @@ fuzz: $(FUZZ:%=$(BUILD)/fuzz/fuzz/%)
 check-fresh: $(DEPS)
 	@tests/check-fresh.sh $(RELEASES)
 
+check-deb: $(DEPS)
+	@tests/check-deb.sh $(RELEASES)
+
 deps:
 	@third_party/deps.sh $(NEEDS)
 
@@ -130,7 +135,9 @@ help:
 	@echo 'make lint         warnings, layout, clang-tidy, shell scripts, layers    make format'
 	@echo 'make bench        the measured promises'
 	@echo 'make check-fresh  run and check in bare Debian 12 and 13 systems (root)'
-	@echo 'make install      DESTDIR and PREFIX as usual (PREFIX=$(PREFIX))    make clean'
+	@echo 'make check-deb    the package and the container image in the same systems (root)'
+	@echo 'make deb          build/deb/chatmux_VERSION_ARCH.deb for this release of Debian'
+	@echo 'make install      DESTDIR, PREFIX, SYSCONFDIR as usual (PREFIX=$(PREFIX))    make uninstall    make clean'
 
 # --- one set of rules for each mode ---------------------------------------------------------------
 
@@ -203,19 +210,49 @@ format: $(DEPS)
 
 # --- install --------------------------------------------------------------------------------------
 
+SYSCONFDIR ?= /etc
+comma      := ,
+
 # Linked anew: the installed program looks for private libraries in PREFIX/lib/chatmux, not in this tree.
 $(BUILD)/install/chatmux: $(BUILD)/release/src/main.o $(BUILD)/release/libchatmux.a
 	$(call say,LINK,$@)
 	@mkdir -p $(@D)
 	$(Q)$(CC) $(LINK_release) $(LDFLAGS) $^ $(LIBS) -s -pthread \
 	    $(if $(wildcard $(PRIVATE)/lib),-Wl$(comma)--enable-new-dtags$(comma)-rpath$(comma)'$$ORIGIN/../lib/chatmux') -o $@
-comma := ,
 
+# $1 source, $2 target below PREFIX
+define put_file
+	install -D -m 644 $1 $(DESTDIR)$(PREFIX)/$2
+endef
+# the same for what names @PREFIX@ and @SYSCONFDIR@
+define put_text
+	@install -d $(dir $(DESTDIR)$(PREFIX)/$2)
+	sed -e 's|@PREFIX@|$(PREFIX)|g' -e 's|@SYSCONFDIR@|$(SYSCONFDIR)|g' $1 >$(DESTDIR)$(PREFIX)/$2
+endef
+
+# Nothing is put below SYSCONFDIR: the configuration is the administrator's.
 install: $(BUILD)/install/chatmux
 	install -D -m 755 $< $(DESTDIR)$(PREFIX)/bin/chatmux
-	install -D -m 644 config.example.ini $(DESTDIR)$(PREFIX)/share/chatmux/config.example.ini
-	install -d $(DESTDIR)$(PREFIX)/lib/systemd/system
-	sed 's|@PREFIX@|$(PREFIX)|g' packaging/chatmux.service >$(DESTDIR)$(PREFIX)/lib/systemd/system/chatmux.service
+	$(call put_text,packaging/chatmux.service,lib/systemd/system/chatmux.service)
+	$(call put_text,packaging/chatmux.socket,lib/systemd/system/chatmux.socket)
+	$(call put_text,packaging/chatmux.sysusers,lib/sysusers.d/chatmux.conf)
+	$(call put_text,packaging/chatmux.1,share/man/man1/chatmux.1)
+	$(call put_file,config.example.ini,share/chatmux/config.example.ini)
+	$(call put_file,README.md,share/doc/chatmux/README.md)
+	$(call put_file,docs/contract.md,share/doc/chatmux/docs/contract.md)
+	$(call put_file,third_party/README.md,share/doc/chatmux/third_party/README.md)
+	ln -sf ../../chatmux/config.example.ini $(DESTDIR)$(PREFIX)/share/doc/chatmux/config.example.ini
 	if [ -d $(PRIVATE)/lib ]; then \
-	    install -d $(DESTDIR)$(PREFIX)/lib/chatmux && cp -a $(PRIVATE)/lib/*.so.* $(DESTDIR)$(PREFIX)/lib/chatmux/; \
+	    cd $(PRIVATE) && install -d $(DESTDIR)$(PREFIX)/lib/chatmux && \
+	    cp -a --no-preserve=ownership lib/*.so.* $(DESTDIR)$(PREFIX)/lib/chatmux/ && \
+	    install -D -m 644 -t $(DESTDIR)$(PREFIX)/share/doc/chatmux/licences licences/*; \
 	fi
+
+uninstall:
+	rm -f $(addprefix $(DESTDIR)$(PREFIX)/,bin/chatmux lib/sysusers.d/chatmux.conf share/man/man1/chatmux.1 \
+	    lib/systemd/system/chatmux.service lib/systemd/system/chatmux.socket)
+	rm -rf $(addprefix $(DESTDIR)$(PREFIX)/,lib/chatmux share/chatmux share/doc/chatmux)
+
+# build/deb/chatmux_VERSION_ARCH.deb, for the release of Debian that this machine runs.
+deb: $(BUILD)/install/chatmux
+	@packaging/deb.sh $(BUILD)/deb

@@ -17,6 +17,9 @@ static const struct {
      "Reads everything and prints every problem as FILE:LINE: what to do. Exit code 0 or 1."},
     {"print-config", "chatmux print-config [-c FILE]",
      "Prints the effective configuration and where each value came from; secrets as fingerprints."},
+    {"status", "chatmux status [-c FILE]",
+     "Tells whether the gateway is there and ready, in one screen. It is found by the configuration (first listener, auth.admin_secret), or by\n"
+     "CHATMUX_ADMIN_URL (http://, https:// or unix:/path) and CHATMUX_ADMIN_SECRET. Exit code 0 ready, 1 usage, 3 not reachable or not ready."},
     {"version", "chatmux version", "Prints the version."},
     {"help", "chatmux help [COMMAND | TYPE | config]",
      "Explains a command, a provider type with its options, or every configuration key."},
@@ -34,7 +37,7 @@ static void print_overview(void)
            ": your chat accounts behind one OpenAI-compatible base URL\n\nCommands\n");
     for (size_t i = 0; i < CM_COUNT(commands); i++)
         printf("  %s\n", commands[i].usage);
-    printf("\nOptions of serve, check and print-config\n"
+    printf("\nOptions of serve, check, print-config and status\n"
            "  -c, --config FILE        configuration file\n"
            "  --listen ADDRESS         instead of server.listen\n"
            "  --log-level LEVEL        error, warn, info, debug, trace\n"

@@ -1,9 +1,10 @@
-/* The command line: options, commands, exit codes. Exit: 0 fine, 1 configuration or usage, 2 cannot listen. */
+/* The command line: options, commands, exit codes. Exit: 0 fine, 1 configuration or usage, 2 cannot listen, 3 the gateway is not reachable. */
 #include "app.h"
 
 #include "chatmux/base/log.h"
 #include "chatmux/base/mem.h"
 #include "chatmux/base/version.h"
+#include "chatmux/cli/cli.h"
 #include "chatmux/gateway/gateway.h"
 #include "help.h"
 #include <getopt.h>
@@ -144,8 +145,8 @@ static const struct {
     const char *name;
     command_fn *run;
 } commands[] = {
-    {"serve", command_serve},     {"check", command_check}, {"print-config", command_print_config},
-    {"version", command_version}, {"help", command_help},
+    {"serve", command_serve},  {"check", command_check},     {"print-config", command_print_config},
+    {"status", cm_cli_status}, {"version", command_version}, {"help", command_help},
 };
 
 static command_fn *command_find(const char *name)

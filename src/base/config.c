@@ -109,7 +109,7 @@ static struct cm_config *read_text(const char *file, struct cm_str text, bool bu
             l.settings[i].items); /* not the values: some are the environment's own text */
     free(l.settings);
     cm_arena_clear(&l.scratch);
-    if (problems->n == before)
+    if (problems->n == before || src->lenient)
         return l.c;
     cm_config_unref(l.c);
     return NULL;

@@ -154,7 +154,8 @@ static void check_reach(const struct checker *ck, const struct cm_strs *listen)
             continue;
         text = cm_arena_printf(&ck->l->scratch,
                                CM_PRI " lets other machines in, and clients need no key: set "
-                                      "auth.keys, or auth.open = yes if everybody may use it",
+                                      "auth.keys, or auth.open = yes if everybody may use it "
+                                      "(as variables: CHATMUX_AUTH_KEYS, CHATMUX_AUTH_OPEN)",
                                CM_ARG(cm_conf_shown(&ck->l->scratch, listen->v[i])));
         complain(ck, "listen", text.p);
     }

@@ -167,8 +167,7 @@ static void xfer_leave(struct cm_xfer *x)
         curl_multi_remove_handle(x->pool->multi, e->curl);
         x->hc->in_curl--;
         hc_easy_put(e);
-        cm_list_remove(&x->link_pool);
-        hc_pool_used(x->pool);
+        hc_pool_leave(x->pool, x);
         x->pool = NULL;
     }
     free(x->block), x->block = NULL;
@@ -341,7 +340,7 @@ static void easy_set(struct hc_easy *e, struct cm_xfer *x)
 {
     const struct cm_xfer_req *req = &x->req;
     long version = curl_http_version(x);
-    long upload_buffer = req->body.n > HC_SMALL_BODY ? HC_UPLOAD_BUFFER : HC_SMALL_BODY;
+    long upload_buffer = req->body.n >= HC_LARGE_BODY ? HC_UPLOAD_BUFFER_LARGE : HC_UPLOAD_BUFFER;
     int64_t left_ms = req->connect_timeout_ms;
     struct cm_str proxy = cm_str_of(e->proxy);
 
@@ -366,6 +365,8 @@ static void easy_set(struct hc_easy *e, struct cm_xfer *x)
         e->proxy = req->proxy.n > 0 ? cm_str_dup(req->proxy) : NULL;
         curl_easy_setopt(e->curl, CURLOPT_PROXY, e->proxy ? e->proxy : "");
     }
+    if (req->unix_path.n > 0 || req->pinned_key.n > 0)
+        hc_easy_set_local(e, req->unix_path, req->pinned_key);
     if (x->resolve) {
         curl_easy_setopt(e->curl, CURLOPT_RESOLVE, x->resolve);
         e->has_resolve = true;
@@ -417,7 +418,7 @@ static void xfer_start(struct cm_xfer *x, struct cm_str addresses)
     x->easy = hc_easy_get(x->pool);
     x->easy->x = x;
     x->easy->store = store;
-    cm_list_push(&x->pool->active, &x->link_pool);
+    hc_pool_enter(x->pool, x);
     if (addresses.n > 0)
         xfer_set_resolve(x, xfer_first_hop(x), addresses);
     easy_set(x->easy, x);
@@ -486,7 +487,7 @@ struct cm_xfer *hc_xfer_open(struct cm_httpc *hc, const struct cm_xfer_req *req,
         return x;
     }
     hop = xfer_first_hop(x);
-    if (!hop->literal) {
+    if (!hop->literal && req->unix_path.n == 0) {
         x->wait = cm_resolve(hc->resolver, hop->host,
                              req->public_only ? CM_RESOLVE_CLIENT : CM_RESOLVE_OWN, &addresses,
                              &err, on_resolved, x);

@@ -12,14 +12,17 @@
 #include <sys/socket.h>
 
 #define HC_IDLE_MS 60000 /* a pool without transfers is closed after this time */
+#define HC_MAX_ACTIVE                                                                              \
+    128 /* transfers per pool: libcurl walks along a host's connections to find an idle one, 40 ns each */
 #define HC_MAX_CONNS                                                                               \
     65536L /* idle connections kept per pool: no limit of its own, descriptors and peers set it */
-#define HC_MAX_FREE_EASY 128 /* idle easy handles kept per pool, about 8 KiB each */
-#define HC_HEAD_BYTES 65536  /* of a response, when the request does not say */
-#define HC_IN_BYTES 65536    /* collected per transfer before libcurl is held */
-#define HC_SMALL_BODY                                                                              \
-    16384 /* up to here libcurl's smallest upload buffer does; a larger body gets HC_UPLOAD_BUFFER */
-#define HC_UPLOAD_BUFFER 65536
+#define HC_MAX_FREE_EASY 64 /* idle easy handles kept per pool, about 8 KiB each */
+#define HC_HEAD_BYTES 65536 /* of a response, when the request does not say */
+#define HC_IN_BYTES 65536   /* collected per transfer before libcurl is held */
+#define HC_UPLOAD_BUFFER                                                                           \
+    16384L /* libcurl keeps it as long as the transfer: the smallest it allows */
+#define HC_UPLOAD_BUFFER_LARGE 65536L
+#define HC_LARGE_BODY (1 << 20) /* bytes from which fewer system calls are worth the memory */
 
 /* Where a URL or a proxy leads. */
 struct hc_endpoint {
@@ -30,23 +33,31 @@ struct hc_endpoint {
     bool literal; /* an address: nothing to resolve */
 };
 
-/* A set of connections that transfers share: one CURLM. Lives in hc->pools until idle for HC_IDLE_MS or forgotten. */
-struct hc_pool {
-    struct cm_httpc *hc; /* not owned */
-    CURLM *multi;        /* owned */
+/* All pools of one isolation. In hc->groups until its last pool is closed or it is forgotten. */
+struct hc_group {
     char
         *key; /* owned; of key_n bytes: isolation, and what else must not be shared (hc_pool_get) */
     size_t key_n, isolation_n; /* the key starts with the isolation */
+    struct cm_list
+        pools;      /* struct hc_pool, link_group; never empty; the first ones are used first */
+    bool forgotten; /* its pools are closed with their last transfer */
+};
+
+/* A set of connections that transfers share: one CURLM. Lives until it has been idle for HC_IDLE_MS or its group is forgotten. */
+struct hc_pool {
+    struct cm_httpc *hc;       /* not owned */
+    struct hc_group *group;    /* not owned; freed with its last pool */
+    struct cm_list link_group; /* in group->pools */
+    struct cm_list link;       /* in hc->all_pools */
+    CURLM *multi;              /* owned */
     struct cm_list active; /* struct cm_xfer, link_pool: those with an easy handle in the multi */
     struct cm_list free;   /* struct hc_easy, prepared and idle */
-    size_t n_free;
+    size_t n_active, n_free;
     struct cm_map hosts;      /* "host:port" -> struct hc_host: what the multi's own cache holds */
     struct cm_task kick;      /* libcurl's timer, when due at once */
     struct cm_deadline timer; /* libcurl's timer otherwise */
     struct cm_deadline idle;
     uint64_t idle_since_ms; /* meaningful while `active` is empty */
-    struct cm_list link;    /* in hc->all_pools */
-    bool forgotten;         /* not in hc->pools any more; closed with its last transfer */
 };
 
 /* Addresses that the multi of a pool knows for good. */
@@ -66,6 +77,7 @@ struct hc_easy {
     int64_t connect_timeout_ms;
     long upload_buffer;
     enum hc_method { HC_GET, HC_HEAD, HC_POST, HC_OTHER } method;
+    bool has_local; /* a unix path or a pinned key is set */
     bool has_body, has_resolve, websocket;
 };
 
@@ -84,6 +96,7 @@ struct cm_xfer {
     struct cm_deadline deadline;  /* of that wait; afterwards libcurl keeps the connect timeout */
     struct hc_easy *easy;         /* while in the multi */
     struct hc_pool *pool;         /* not owned; while `easy` */
+    curl_socket_t fd;             /* libcurl's, the one it last asked to watch; meaningful while `easy` */
     struct cm_list link;          /* in hc->ready: something to tell */
     struct cm_list link_pool;     /* in pool->active */
     struct cm_buf head;           /* lines of the response head that comes in; freed when told */
@@ -106,7 +119,7 @@ struct hc_sock;
 struct cm_httpc {
     struct cm_loop *loop;         /* not owned */
     struct cm_resolver *resolver; /* owned */
-    struct cm_map pools;          /* key -> struct hc_pool, without those forgotten */
+    struct cm_map groups;         /* key -> struct hc_group, without those forgotten */
     struct cm_list all_pools;     /* owned */
     struct cm_map stores;         /* CA file -> certificates */
     struct hc_sock **socks;       /* by descriptor; NULL where none */
@@ -114,7 +127,8 @@ struct cm_httpc {
     struct cm_list ready; /* struct cm_xfer, link */
     struct cm_task deliver;
     struct cm_xfer *telling; /* whose callback runs; NULL once it was closed in there */
-    struct cm_list farewells; /* struct cm_ws that their owners have closed, until the peer has, too */
+    struct cm_list
+        farewells; /* struct cm_ws that their owners have closed, until the peer has, too */
     size_t active;
     unsigned in_curl; /* depth: above 0 owners are not called */
     unsigned pending; /* uv handles whose close callback is due */
@@ -137,8 +151,11 @@ size_t hc_on_body(char *p, size_t size, size_t n, void *arg);
 /* httpc_pool.c */
 struct hc_pool *hc_pool_get(struct cm_httpc *hc, const struct cm_xfer_req *req);
 struct hc_easy *hc_easy_get(struct hc_pool *pool);
-void hc_easy_put(struct hc_easy *e);     /* out of the multi; to the idle ones or away */
-void hc_pool_used(struct hc_pool *pool); /* a transfer left */
+/* Empty ones undo it. */
+void hc_easy_set_local(struct hc_easy *e, struct cm_str unix_path, struct cm_str pinned_key);
+void hc_easy_put(struct hc_easy *e); /* out of the multi; to the idle ones or away */
+void hc_pool_enter(struct hc_pool *pool, struct cm_xfer *x);
+void hc_pool_leave(struct hc_pool *pool, struct cm_xfer *x);
 bool hc_pool_knows(const struct hc_pool *pool, struct cm_str host_port, struct cm_str addresses);
 void hc_pool_unlearn(struct hc_pool *pool); /* gives libcurl all addresses anew */
 void hc_pools_close(struct cm_httpc *hc);

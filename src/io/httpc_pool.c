@@ -111,8 +111,11 @@ static int on_curl_socket(CURL *curl, curl_socket_t fd, int what, void *userp, v
     struct hc_pool *pool = userp;
     struct cm_httpc *hc = pool->hc;
     struct hc_sock *s = (size_t)fd < hc->n_socks ? hc->socks[fd] : NULL;
+    struct hc_easy *e = NULL;
 
-    (void)curl, (void)sockp;
+    (void)sockp;
+    if (curl_easy_getinfo(curl, CURLINFO_PRIVATE, (char **)&e) == CURLE_OK && e && e->x)
+        e->x->fd = fd; /* CURLINFO_ACTIVESOCKET comes too late for a WebSocket */
     if (!s) {
         if (what == CURL_POLL_REMOVE)
             return 0;
@@ -325,6 +328,21 @@ static void easy_free(struct hc_easy *e)
     free(e);
 }
 
+/* libcurl copies both, and compares both before it takes an open connection. */
+void hc_easy_set_local(struct hc_easy *e, struct cm_str unix_path, struct cm_str pinned_key)
+{
+    char *path = unix_path.n > 0 ? cm_str_dup(unix_path) : NULL;
+    char *key = pinned_key.n > 0 ? cm_str_dup(pinned_key) : NULL;
+
+    curl_easy_setopt(e->curl, CURLOPT_UNIX_SOCKET_PATH, path);
+    curl_easy_setopt(e->curl, CURLOPT_PINNEDPUBLICKEY, key);
+    curl_easy_setopt(e->curl, CURLOPT_SSL_VERIFYPEER, key ? 0L : 1L);
+    curl_easy_setopt(e->curl, CURLOPT_SSL_VERIFYHOST, key ? 0L : 2L);
+    e->has_local = path || key;
+    free(path);
+    free(key);
+}
+
 void hc_easy_put(struct hc_easy *e)
 {
     e->x = NULL;
@@ -333,6 +351,8 @@ void hc_easy_put(struct hc_easy *e)
         curl_easy_setopt(e->curl, CURLOPT_RESOLVE, NULL);
         e->has_resolve = false;
     }
+    if (e->has_local)
+        hc_easy_set_local(e, CM_STR_NONE, CM_STR_NONE);
     if (e->pool->n_free >= HC_MAX_FREE_EASY) {
         easy_free(e);
         return;
@@ -355,14 +375,20 @@ void hc_pool_unlearn(struct hc_pool *pool)
     cm_map_clear(&pool->hosts);
 }
 
+static void group_free(struct cm_httpc *hc, struct hc_group *group)
+{
+    if (!group->forgotten)
+        cm_map_del(&hc->groups, cm_str(group->key, group->key_n));
+    free(group->key);
+    free(group);
+}
+
 static void pool_free(struct hc_pool *pool)
 {
     struct cm_httpc *hc = pool->hc;
     struct cm_list *link;
 
-    CM_ASSERT(cm_list_empty(&pool->active) && hc->in_curl == 0);
-    if (!pool->forgotten)
-        cm_map_del(&hc->pools, cm_str(pool->key, pool->key_n));
+    CM_ASSERT(pool->n_active == 0 && hc->in_curl == 0);
     while ((link = cm_list_pop(&pool->free)))
         easy_free(CM_LIST_ITEM(link, struct hc_easy, link));
     hc->in_curl++;
@@ -373,7 +399,9 @@ static void pool_free(struct hc_pool *pool)
     cm_deadline_clear(hc->loop, &pool->idle);
     hc_pool_unlearn(pool);
     cm_list_remove(&pool->link);
-    free(pool->key);
+    cm_list_remove(&pool->link_group);
+    if (cm_list_empty(&pool->group->pools))
+        group_free(hc, pool->group);
     free(pool);
 }
 
@@ -384,31 +412,38 @@ static void on_pool_idle(void *arg)
     struct cm_loop *loop = pool->hc->loop;
     uint64_t now_ms = cm_loop_now_ms(loop);
 
-    if (!cm_list_empty(&pool->active))
+    if (pool->n_active > 0)
         cm_deadline_set(loop, &pool->idle, now_ms + HC_IDLE_MS);
-    else if (!pool->forgotten && now_ms < pool->idle_since_ms + HC_IDLE_MS)
+    else if (!pool->group->forgotten && now_ms < pool->idle_since_ms + HC_IDLE_MS)
         cm_deadline_set(loop, &pool->idle, pool->idle_since_ms + HC_IDLE_MS);
     else
         pool_free(pool);
 }
 
-void hc_pool_used(struct hc_pool *pool)
+void hc_pool_enter(struct hc_pool *pool, struct cm_xfer *x)
 {
-    if (!cm_list_empty(&pool->active))
+    cm_list_push(&pool->active, &x->link_pool);
+    pool->n_active++;
+}
+
+void hc_pool_leave(struct hc_pool *pool, struct cm_xfer *x)
+{
+    cm_list_remove(&x->link_pool);
+    if (--pool->n_active > 0)
         return;
     pool->idle_since_ms = cm_loop_now_ms(pool->hc->loop);
-    if (pool->forgotten) /* not here: pool_drive() may be at work on it */
+    if (pool->group->forgotten) /* not here: pool_drive() may be at work on it */
         cm_deadline_set(pool->hc->loop, &pool->idle, pool->idle_since_ms);
 }
 
-static struct hc_pool *pool_new(struct cm_httpc *hc, struct cm_str key, size_t isolation_n)
+static struct hc_pool *pool_new(struct cm_httpc *hc, struct hc_group *group)
 {
     struct hc_pool *pool = CM_NEW(struct hc_pool);
 
     pool->hc = hc;
-    pool->key = cm_str_dup(key);
-    pool->key_n = key.n;
-    pool->isolation_n = isolation_n;
+    pool->group = group;
+    cm_list_init(&pool->link);
+    cm_list_init(&pool->link_group);
     cm_list_init(&pool->active);
     cm_list_init(&pool->free);
     cm_task_init(&pool->kick, on_due, pool);
@@ -421,11 +456,26 @@ static struct hc_pool *pool_new(struct cm_httpc *hc, struct cm_str key, size_t i
     curl_multi_setopt(pool->multi, CURLMOPT_TIMERFUNCTION, on_curl_timer);
     curl_multi_setopt(pool->multi, CURLMOPT_TIMERDATA, pool);
     curl_multi_setopt(pool->multi, CURLMOPT_MAXCONNECTS, HC_MAX_CONNS);
-    cm_map_put(&hc->pools, cm_str(pool->key, key.n), pool);
     cm_list_push(&hc->all_pools, &pool->link);
+    cm_list_push(&group->pools, &pool->link_group);
     pool->idle_since_ms = cm_loop_now_ms(hc->loop);
     cm_deadline_set(hc->loop, &pool->idle, pool->idle_since_ms + HC_IDLE_MS);
     return pool;
+}
+
+static struct hc_group *group_get(struct cm_httpc *hc, struct cm_str key, size_t isolation_n)
+{
+    struct hc_group *group = cm_map_get(&hc->groups, key);
+
+    if (group)
+        return group;
+    group = CM_NEW(struct hc_group);
+    group->key = cm_str_dup(key);
+    group->key_n = key.n;
+    group->isolation_n = isolation_n;
+    cm_list_init(&group->pools);
+    cm_map_put(&hc->groups, cm_str(group->key, key.n), group);
+    return group;
 }
 
 /* A connection that was opened under other rules must not serve: one to a private address would pass `public_only`, and one that another authority
@@ -434,7 +484,7 @@ struct hc_pool *hc_pool_get(struct cm_httpc *hc, const struct cm_xfer_req *req)
 {
     struct cm_str key = req->isolation.n > 0 ? req->isolation : CM_S("\0-");
     struct cm_buf long_key = {0};
-    struct hc_pool *pool;
+    struct hc_group *group;
 
     if (req->public_only || req->ca_file.n > 0) {
         cm_buf_append(&long_key, req->isolation);
@@ -443,11 +493,16 @@ struct hc_pool *hc_pool_get(struct cm_httpc *hc, const struct cm_xfer_req *req)
         cm_buf_append(&long_key, req->ca_file);
         key = cm_buf_str(&long_key);
     }
-    pool = cm_map_get(&hc->pools, key);
-    if (!pool)
-        pool = pool_new(hc, key, req->isolation.n);
+    group = group_get(hc, key, req->isolation.n);
     cm_buf_clear(&long_key);
-    return pool;
+    CM_LIST_EACH(&group->pools, link)
+    {
+        struct hc_pool *pool = CM_LIST_ITEM(link, struct hc_pool, link_group);
+
+        if (pool->n_active < HC_MAX_ACTIVE)
+            return pool;
+    }
+    return pool_new(hc, group);
 }
 
 void cm_httpc_forget(struct cm_httpc *hc, struct cm_str isolation)
@@ -455,12 +510,14 @@ void cm_httpc_forget(struct cm_httpc *hc, struct cm_str isolation)
     CM_LIST_EACH(&hc->all_pools, link)
     {
         struct hc_pool *pool = CM_LIST_ITEM(link, struct hc_pool, link);
+        struct hc_group *group = pool->group;
 
-        if (pool->forgotten || !cm_str_eq(cm_str(pool->key, pool->isolation_n), isolation))
+        if (!cm_str_eq(cm_str(group->key, group->isolation_n), isolation))
             continue;
-        cm_map_del(&hc->pools, cm_str(pool->key, pool->key_n));
-        pool->forgotten = true;
-        if (cm_list_empty(&pool->active))
+        if (!group->forgotten)
+            cm_map_del(&hc->groups, cm_str(group->key, group->key_n));
+        group->forgotten = true;
+        if (pool->n_active == 0)
             pool_free(pool);
     }
 }
@@ -469,5 +526,5 @@ void hc_pools_close(struct cm_httpc *hc)
 {
     CM_LIST_EACH(&hc->all_pools, link)
     pool_free(CM_LIST_ITEM(link, struct hc_pool, link));
-    cm_map_clear(&hc->pools);
+    cm_map_clear(&hc->groups);
 }

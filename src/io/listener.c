@@ -320,9 +320,6 @@ static int adopt(struct cm_listeners *set, int fd, struct cm_str name, struct cm
     bool unix_socket = family == AF_UNIX;
     struct cm_listener *l;
 
-    if (fcntl(fd, F_SETFD, FD_CLOEXEC) != 0)
-        return cm_fail(err, CM_ERR_CONFIG,
-                       "cannot listen on systemd: descriptor %d was announced and is not open", fd);
     if ((family != AF_INET && family != AF_INET6 && !unix_socket) ||
         socket_option(fd, SO_TYPE) != SOCK_STREAM || socket_option(fd, SO_ACCEPTCONN) != 1)
         return cm_fail(err, CM_ERR_CONFIG,
@@ -330,6 +327,7 @@ static int adopt(struct cm_listeners *set, int fd, struct cm_str name, struct cm
                        ") is no listening stream "
                        "socket (the .socket unit needs ListenStream= and Accept=no)",
                        fd, CM_ARG(name));
+    fcntl(fd, F_SETFD, FD_CLOEXEC);
     l = listener_new(set, unix_socket);
     rc = unix_socket ? uv_pipe_open(&l->uv.pipe, fd) : uv_tcp_open(&l->uv.tcp, fd);
     if (rc == 0 && !unix_socket)

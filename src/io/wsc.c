@@ -1,7 +1,7 @@
 /* WebSockets of the HTTP client.
  *
- * libcurl connects, shakes hands and carries bytes; the frames are codec/ws's. libcurl's own framing (8.14) is not used: it forgets where frames end while
- * a transfer is paused, and it answers a ping in the middle of a frame that has not gone out.
+ * libcurl connects, shakes hands, and frames what we send; what comes is raw bytes for codec/ws, because libcurl (8.14) forgets where frames end while a
+ * transfer is paused, and answers a ping in the middle of a frame of ours that has not gone out.
  *
  * Happy path: cm_ws_open -> a transfer of io/httpc whose head is 101 -> on_open -> its body is frames -> on_message … -> the peer's close frame is answered
  * -> on_end -> cm_ws_close. An owner who closes first is forgotten at once; the socket then lives in hc->farewells until the peer has answered.
@@ -16,22 +16,32 @@
 #include "chatmux/base/rand.h"
 #include "chatmux/codec/ws.h"
 
+#include <fcntl.h>
 #include <openssl/evp.h>
 #include <stdlib.h>
 #include <unistd.h>
 
 #define FAREWELL_MS 2000
-#define PONGS_HELD (64 * 1024) /* more than that unsent: pings of a peer that does not read stay unanswered */
+#define PONGS_HELD                                                                                 \
+    16 /* more unsent ones: further pings of a peer that does not read stay unanswered */
 
-/* Lives while something waits to be sent. */
+/* A frame in ws->queue. */
+struct outgoing {
+    struct cm_list link;
+    unsigned flags; /* CURLWS_… */
+    size_t n, sent;
+    char data[];
+};
+
+/* Lives while something waits for the socket. */
 struct writable {
     uv_poll_t poll;
-    int fd;            /* owned; a duplicate */
-    struct cm_ws *ws;  /* NULL while it closes */
+    int fd;           /* owned; a duplicate */
+    struct cm_ws *ws; /* NULL while it closes */
 };
 
 struct cm_ws {
-    struct cm_httpc *hc; /* not owned */
+    struct cm_httpc *hc;       /* not owned */
     const struct cm_ws_cb *cb; /* NULL once the end was told, or the owner has closed */
     void *arg;
     struct cm_xfer *x;         /* owned */
@@ -40,10 +50,10 @@ struct cm_ws {
     char peer[96];             /* host and port, for messages */
     char key[28], answer[32];  /* of the handshake: ours and what must come back */
     struct cm_wsf_reader reader;
-    struct cm_buf rest; /* came and was not read when the owner paused; the transfer is paused as long as there is something */
-    struct cm_buf sending; /* goes out; not appended to, as TLS wants the same bytes again */
-    size_t sent;           /* of it */
-    struct cm_buf waiting; /* frames behind it */
+    struct cm_buf
+        rest; /* came and was not read when the owner paused; the transfer is paused as long as there is something */
+    struct cm_list queue;      /* struct outgoing, owned; the first one may have gone out in part */
+    unsigned pongs;            /* in it */
     struct writable *writable; /* NULL while nothing waits for the socket */
     struct cm_deadline deadline; /* of the handshake; later of the farewell */
     struct cm_task again;        /* goes on with `rest`, or tells that sending failed */
@@ -93,16 +103,12 @@ static void on_writable(uv_poll_t *poll, int status, int events)
 
 static int writable_start(struct cm_ws *ws)
 {
-    curl_socket_t socket = CURL_SOCKET_BAD;
     struct writable *w;
     int fd;
 
     if (ws->writable)
         return 0;
-    if (curl_easy_getinfo(ws->x->easy->curl, CURLINFO_ACTIVESOCKET, &socket) != CURLE_OK ||
-        socket == CURL_SOCKET_BAD)
-        return -1;
-    fd = dup(socket);
+    fd = fcntl(ws->x->fd, F_DUPFD_CLOEXEC, 0);
     if (fd < 0)
         return -1; /* UNTESTED: no descriptors left */
     w = CM_NEW(struct writable);
@@ -118,66 +124,75 @@ static int writable_start(struct cm_ws *ws)
     return uv_poll_start(&w->poll, UV_WRITABLE, on_writable);
 }
 
-static bool sending_next(struct cm_ws *ws)
-{
-    if (ws->sent < ws->sending.n)
-        return true;
-    cm_buf_clear(&ws->sending);
-    ws->sent = 0;
-    ws->sending = ws->waiting;
-    memset(&ws->waiting, 0, sizeof(ws->waiting));
-    return ws->sending.n > 0;
-}
-
-/* As much as the socket takes. A failure is told on a later turn. */
+/* As much as the socket takes; a failure is told on a later turn. libcurl is out of raw mode for the time of the call: raw bytes it would only send for
+ * CONNECT_ONLY handles, frames of its own making it sends without blocking. One frame at a time, so that none gets into another. */
 static void ws_flush(struct cm_ws *ws)
 {
     if (!ws->open)
         return;
-    while (!ws->send_failed && ws->x->easy && sending_next(ws)) {
+    while (!ws->send_failed && ws->x->easy && !cm_list_empty(&ws->queue)) {
+        struct outgoing *m = CM_LIST_ITEM(ws->queue.next, struct outgoing, link);
+        CURL *curl = ws->x->easy->curl;
         size_t did = 0;
         CURLcode rc;
 
         ws->hc->in_curl++;
-        rc = curl_ws_send(ws->x->easy->curl, ws->sending.p + ws->sent, ws->sending.n - ws->sent,
-                          &did, 0, 0);
+        curl_easy_setopt(curl, CURLOPT_WS_OPTIONS, 0L);
+        rc = curl_ws_send(curl, m->data + m->sent, m->n - m->sent, &did, 0, m->flags);
+        curl_easy_setopt(curl, CURLOPT_WS_OPTIONS, CURLWS_RAW_MODE);
         ws->hc->in_curl--;
-        ws->sent += did;
-        if (rc == CURLE_OK && did > 0)
-            continue;
-        if ((rc == CURLE_OK || rc == CURLE_AGAIN) && writable_start(ws) == 0)
+        m->sent += did;
+        if (rc == CURLE_OK && m->sent == m->n) {
+            cm_list_remove(&m->link);
+            ws->pongs -= m->flags == CURLWS_PONG;
+            free(m);
+        } else if ((rc != CURLE_OK && rc != CURLE_AGAIN) || writable_start(ws) < 0) {
+            ws->send_failed = true;
+            cm_task_post(ws->hc->loop, &ws->again);
+        } else {
             return;
-        ws->send_failed = true;
-        cm_task_post(ws->hc->loop, &ws->again);
+        }
     }
     writable_stop(ws);
 }
 
-static void send_frame(struct cm_ws *ws, enum cm_wsf_op op, struct cm_str payload)
+static void send_frame(struct cm_ws *ws, unsigned flags, struct cm_str payload)
 {
-    uint8_t mask[4];
+    struct outgoing *m = cm_alloc(sizeof(*m) + payload.n);
 
-    cm_rand_bytes(mask, sizeof(mask));
-    cm_wsf_write(&ws->waiting, op, payload, mask);
-    ws_flush(ws);
+    m->flags = flags;
+    m->n = payload.n;
+    m->sent = 0;
+    cm_list_init(&m->link);
+    if (payload.n > 0)
+        memcpy(m->data, payload.p, payload.n);
+    if (flags == CURLWS_PONG && !cm_list_empty(&ws->queue))
+        cm_list_push(ws->queue.next->next, &m->link); /* second: the first may be under way */
+    else
+        cm_list_push(&ws->queue, &m->link);
+    ws->pongs += flags == CURLWS_PONG;
+    if (!ws->writable)
+        ws_flush(ws);
 }
 
 static void send_close(struct cm_ws *ws, int code)
 {
-    uint8_t mask[4];
+    char bytes[2] = {(char)(code >> 8), (char)(code & 0xff)};
 
     if (ws->close_sent)
         return;
     ws->close_sent = true;
-    cm_rand_bytes(mask, sizeof(mask));
-    cm_wsf_write_close(&ws->waiting, code, mask);
-    ws_flush(ws);
+    send_frame(ws, CURLWS_CLOSE, cm_str(bytes, code == CM_WSF_NO_CODE ? 0 : 2));
 }
 
 /* ---- the end */
 
 static void ws_free(struct cm_ws *ws)
 {
+    struct cm_list *link;
+
+    while ((link = cm_list_pop(&ws->queue)))
+        free(CM_LIST_ITEM(link, struct outgoing, link));
     writable_stop(ws);
     cm_list_remove(&ws->link);
     cm_task_cancel(&ws->again);
@@ -185,8 +200,6 @@ static void ws_free(struct cm_ws *ws)
     cm_xfer_close(ws->x);
     cm_wsf_reader_clear(&ws->reader);
     cm_buf_clear(&ws->rest);
-    cm_buf_clear(&ws->sending);
-    cm_buf_clear(&ws->waiting);
     free(ws->headers);
     free(ws->proxy);
     free(ws);
@@ -228,8 +241,8 @@ static void take_message(struct cm_ws *ws, const struct cm_wsf_message *m)
             ws->cb->on_message(ws->arg, m->data, m->op == CM_WSF_BINARY);
         return;
     case CM_WSF_PING:
-        if (!ws->close_sent && ws->waiting.n + ws->sending.n - ws->sent < PONGS_HELD)
-            send_frame(ws, CM_WSF_PONG, m->data);
+        if (!ws->close_sent && ws->pongs < PONGS_HELD)
+            send_frame(ws, CURLWS_PONG, m->data);
         return;
     case CM_WSF_PONG:
         return;
@@ -395,6 +408,7 @@ struct cm_ws *cm_ws_open(struct cm_httpc *hc, const struct cm_xfer_req *req, siz
     ws->cb = cb;
     ws->arg = arg;
     cm_list_init(&ws->link);
+    cm_list_init(&ws->queue);
     cm_task_init(&ws->again, on_again, ws);
     cm_deadline_init(&ws->deadline, on_deadline, ws);
     cm_wsf_reader_init(&ws->reader, max_message, false);
@@ -402,8 +416,7 @@ struct cm_ws *cm_ws_open(struct cm_httpc *hc, const struct cm_xfer_req *req, siz
     ws->headers = cm_calloc(req->n_headers + 1, sizeof(*ws->headers));
     if (req->n_headers > 0)
         memcpy(ws->headers, req->headers, req->n_headers * sizeof(*ws->headers));
-    ws->headers[req->n_headers] =
-        (struct cm_header){CM_S("Sec-WebSocket-Key"), cm_str_of(ws->key)};
+    ws->headers[req->n_headers] = (struct cm_header){CM_S("Sec-WebSocket-Key"), cm_str_of(ws->key)};
     ws->proxy = req->proxy.n > 0 ? cm_str_dup(req->proxy) : NULL;
     own.method = CM_S("GET");
     own.body = CM_STR_NONE;
@@ -424,7 +437,7 @@ struct cm_ws *cm_ws_open(struct cm_httpc *hc, const struct cm_xfer_req *req, siz
 void cm_ws_send(struct cm_ws *ws, struct cm_str message, bool binary)
 {
     if (ws->cb && !ws->close_sent)
-        send_frame(ws, binary ? CM_WSF_BINARY : CM_WSF_TEXT, message);
+        send_frame(ws, binary ? CURLWS_BINARY : CURLWS_TEXT, message);
 }
 
 void cm_ws_pause(struct cm_ws *ws)
@@ -449,8 +462,7 @@ void cm_ws_close(struct cm_ws *ws)
     ws->cb = NULL;
     if (ws->open && ws->x->easy && !ws->send_failed) {
         cm_list_push(&ws->hc->farewells, &ws->link);
-        cm_deadline_set(ws->hc->loop, &ws->deadline,
-                        cm_loop_now_ms(ws->hc->loop) + FAREWELL_MS);
+        cm_deadline_set(ws->hc->loop, &ws->deadline, cm_loop_now_ms(ws->hc->loop) + FAREWELL_MS);
         send_close(ws, CM_WSF_NORMAL);
         cm_ws_resume(ws);
     } else {

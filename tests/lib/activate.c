@@ -1,8 +1,8 @@
 /* Starts a program as a service manager with socket activation does: activate ADDRESS... -- PROGRAM ARGUMENT...
  *
- * ADDRESS: 4:PORT (127.0.0.1), 6:PORT ([::1]), unix:PATH, udp:PORT (what no .socket unit of ours would pass), closed (a descriptor that is not open).
- * Descriptors 3, 4, … are these sockets in their order, named after their addresses. Environment: ACTIVATE_PID=other announces them to another process,
- * ACTIVATE_HOLD=MS waits before the program starts, while connections queue up. */
+ * ADDRESS: 4:PORT (127.0.0.1), 6:PORT ([::1]), unix:PATH, udp:PORT (which no unit of ours would pass), closed (a descriptor that is not open).
+ * Descriptors 3, 4, … are these sockets in their order, with the names s0, s1, …. Environment: ACTIVATE_PID announces them to another process,
+ * ACTIVATE_HOLD=MS says "listening" and waits before the program starts, while connections queue up. */
 #include <arpa/inet.h>
 #include <fcntl.h>
 #include <stdio.h>

@@ -189,11 +189,12 @@ class Gateway {
 
     /** False when another process has taken the port between our look and the gateway's bind. */
     async tryStart() {
-        const { config = {}, args = [], env = {} } = this.options;
+        const { config = {}, args = [], env = {}, launcher = () => [] } = this.options;
         this.port = await freePort();
         this.exit = null;
         this.writeConfig(config);
-        this.child = spawn(binary, ['serve', '-c', this.file, ...args], {
+        const [program, ...before] = [...launcher(this), binary];
+        this.child = spawn(program, [...before, 'serve', '-c', this.file, ...args], {
             cwd: this.dir,
             env: cleanEnv(this.dir, env),
             stdio: ['ignore', 'pipe', 'pipe'],
@@ -339,7 +340,7 @@ export function probe(target, path = '/readyz') {
 /**
  * Starts a gateway that lives until the test ends, and is then stopped and checked.
  * options: config (sections, INI text, or a function of the gateway that gives one of them), args, env, name,
- * readyTarget(gw) -> node:http options for /readyz.
+ * launcher(gw) -> a program and its arguments that become the gateway, readyTarget(gw) -> node:http options for /readyz.
  */
 export async function startGateway(t, options = {}) {
     const gw = new Gateway(options);

@@ -851,6 +851,45 @@ START_TEST(connections_are_reused)
 }
 END_TEST
 
+START_TEST(many_transfers_use_several_pools)
+{
+    enum { MANY = 2 * HC_MAX_ACTIVE + 1 };
+    static const struct reply replies[] = {
+        REPLY("/hang", OK_HEAD "Content-Length: 9\r\n\r\nhello", .after = HANG),
+        REPLY("/length", OK_HEAD "Content-Length: 5\r\n\r\nhello"),
+    };
+    struct got *g = calloc(MANY, sizeof(*g));
+    int pools = 0;
+
+    server = serve_replies(replies, CM_COUNT(replies));
+    open_loop();
+    for (int i = 0; i < MANY; i++)
+        get_start(&g[i], "/hang");
+    turn_until(&g[MANY - 1].pieces, 1, 10000);
+    turn_until(&g[0].pieces, 1, 10000);
+    CM_LIST_EACH(&hc->all_pools, link)
+    {
+        ck_assert_uint_le(CM_LIST_ITEM(link, struct hc_pool, link)->n_active, HC_MAX_ACTIVE);
+        pools++;
+    }
+    ck_assert_int_eq(pools, 3);
+    got_clear(&g[0]);
+    get_ok("/length"); /* in the first one again */
+    get_ok("/length");
+    ck_assert_int_eq(atomic_load(&server->connections), MANY + 1);
+    for (int i = 1; i < MANY; i++) {
+        if (i == MANY / 2)
+            cm_httpc_forget(hc, CM_S(""));
+        got_clear(&g[i]);
+    }
+    turn_until_atomic(&server->gone, MANY + 1, 5000);
+    turn_for(100);
+    ck_assert(cm_list_empty(&hc->all_pools));
+    free(g);
+    close_loop();
+}
+END_TEST
+
 START_TEST(dead_connection_is_replaced)
 {
     static const struct reply replies[] = {
@@ -1665,6 +1704,7 @@ Suite *suite_httpc(void)
     tcase_add_test(t, sends_what_it_was_given_and_nothing_else);
     tcase_add_test(t, refuses_headers_and_urls_that_would_split_the_request);
     tcase_add_test(t, connections_are_reused);
+    tcase_add_test(t, many_transfers_use_several_pools);
     tcase_add_test(t, dead_connection_is_replaced);
     tcase_add_test(t, isolations_share_nothing);
     tcase_add_test(t, forgotten_while_busy);

@@ -2,6 +2,8 @@
 #include "chatmux/codec/ws.h"
 #include "unit.h"
 
+#include "chatmux/base/mem.h"
+
 #include <stdlib.h>
 
 #define MAX 1000

@@ -152,6 +152,8 @@ struct cm_conf_source {
      * problems, so that all are told at once. */
     void (*check)(void *arg, struct cm_config *config, struct cm_problems *problems);
     void *check_arg;
+    /* For clients of a running gateway: a configuration with problems is given, too, without the values that have them. */
+    bool lenient;
 };
 
 /* Reads everything; NULL when there is any problem (all are in *problems, texts in its arena). The

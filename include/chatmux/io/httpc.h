@@ -28,7 +28,11 @@ struct cm_xfer_req {      /* slices are borrowed until cm_xfer_close() */
     int64_t connect_timeout_ms; /* name, TCP, TLS, proxy together */
     bool
         public_only; /* refuse private, loopback … addresses after resolution, and any proxy (design, section 6) */
-    size_t max_head_bytes; /* 0 = 64 KiB */
+    size_t max_head_bytes;   /* 0 = 64 KiB */
+    struct cm_str unix_path; /* "" = to the host of `url`; else over this unix socket */
+    /* "" = the certificate is checked; else "sha256//BASE64" of the one public key that is accepted, for whatever name and by whomever its certificate was
+     * issued: for a server whose certificate is known as a file. */
+    struct cm_str pinned_key;
 };
 
 struct cm_xfer_cb {

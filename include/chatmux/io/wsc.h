@@ -8,7 +8,8 @@ struct cm_ws;
 
 struct cm_ws_cb {
     void (*on_open)(void *arg);
-    void (*on_message)(void *arg, struct cm_str message, bool binary); /* whole, at most max_message bytes; text is valid UTF-8 */
+    void (*on_message)(void *arg, struct cm_str message,
+                       bool binary); /* whole, at most max_message bytes; text is valid UTF-8 */
     /* Once, last. err NULL: the peer closed with `code` (1005 when it gave none). Otherwise
      * - the handshake was refused: err->msg names the status, `code` is the status;
      * - nothing was opened: the class as in io/httpc, CM_ERR_TIMEOUT when the whole handshake took longer than connect_timeout_ms; `code` is 1006;
@@ -19,7 +20,10 @@ struct cm_ws_cb {
 /* req->url is ws:// or wss://; method and body are ignored; a WebSocket has a connection of its own. Slices are borrowed until cm_ws_close(). */
 struct cm_ws *cm_ws_open(struct cm_httpc *hc, const struct cm_xfer_req *req, size_t max_message,
                          const struct cm_ws_cb *cb, void *arg);
-void cm_ws_send(struct cm_ws *ws, struct cm_str message, bool binary); /* copied; queued without a bound: the caller's messages are few; no effect after on_end */
+void cm_ws_send(
+    struct cm_ws *ws, struct cm_str message,
+    bool
+        binary); /* copied; queued without a bound: the caller's messages are few; no effect after on_end */
 /* Paused: no on_message, and no on_end of an open connection, from the return on; what the peer sends stays in the socket, pings included. */
 void cm_ws_pause(struct cm_ws *ws);
 void cm_ws_resume(struct cm_ws *ws);
