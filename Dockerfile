@@ -1,30 +1,33 @@
-# chatmux in a container:  docker build -t chatmux . && docker run -p 8080:8080 -v chatmux:/var/lib/chatmux \
-#     -e CHATMUX_AUTH_KEYS=sk-choose-one chatmux
-# A gateway that others can reach does not start without a client key; that is what CHATMUX_AUTH_KEYS is for.
-# A configuration file, if there is one, is mounted at /etc/chatmux/chatmux.ini.
+# chatmux in a container:
+#
+#     docker build -t chatmux .
+#     docker run -d --name chatmux -p 127.0.0.1:8080:8080 -v chatmux:/data -e CHATMUX_AUTH_KEYS=sk-choose-one --stop-timeout 330 chatmux
+#
+# Inside it listens on 0.0.0.0:8080: a container's own loopback cannot be published. As for every gateway that others can reach it then
+# wants a client key and does not start without one: CHATMUX_AUTH_KEYS, or auth.keys in the file (CHATMUX_AUTH_OPEN=yes lets everybody in).
+#
+# Configuration: variables (CHATMUX_SECTION_KEY), or a file mounted at /etc/chatmux/chatmux.ini, readable by user 10001. What the image
+# sets by ENV counts more than the file; -e CHATMUX_SERVER_LISTEN=… changes the address.
+# State is in /data. A folder mounted there must belong to user 10001.
 
 FROM debian:13-slim AS build
-RUN apt-get update && apt-get install -y --no-install-recommends make
 WORKDIR /src
-COPY third_party/deps.sh third_party/deps.sh
-RUN third_party/deps.sh build
-COPY Makefile config.example.ini ./
-COPY packaging packaging
-COPY include include
-COPY src src
-RUN make install DESTDIR=/out PREFIX=/usr
+COPY third_party/deps.sh third_party/
+COPY packaging/image.sh packaging/
+RUN packaging/image.sh deps
+COPY . .
+RUN packaging/image.sh build /out
 
 FROM debian:13-slim
-RUN apt-get update \
-    && apt-get install -y --no-install-recommends ca-certificates libcurl4t64 libllhttp9.2 libsqlite3-0 \
-        libssl3t64 libuv1t64 libyaml-0-2 libyyjson0 \
-    && rm -rf /var/lib/apt/lists/* \
-    && useradd --system --home-dir /var/lib/chatmux --create-home --shell /usr/sbin/nologin chatmux
-COPY --from=build /out/usr/bin/chatmux /usr/bin/chatmux
+COPY --from=build /out/ /
+COPY packaging/image.sh /tmp/
+RUN /tmp/image.sh runtime && rm /tmp/image.sh
+ENV STATE_DIRECTORY=/data \
+    CHATMUX_SERVER_LISTEN=0.0.0.0:8080
 USER chatmux
-WORKDIR /var/lib/chatmux
-ENV STATE_DIRECTORY=/var/lib/chatmux
-VOLUME /var/lib/chatmux
+WORKDIR /data
+VOLUME /data
 EXPOSE 8080
-ENTRYPOINT ["/usr/bin/chatmux"]
-CMD ["serve", "--listen", "0.0.0.0:8080"]
+HEALTHCHECK --interval=30s --timeout=15s --start-period=5s CMD ["chatmux", "status"]
+ENTRYPOINT ["chatmux"]
+CMD ["serve"]

@@ -255,4 +255,4 @@ uninstall:
 
 # build/deb/chatmux_VERSION_ARCH.deb, for the release of Debian that this machine runs.
 deb: $(BUILD)/install/chatmux
-	@packaging/deb.sh $(BUILD)/deb
+	+@MAKEFLAGS='$(filter-out -j% --jobserver%,$(MAKEFLAGS))' packaging/deb.sh $(BUILD)/deb

@@ -19,7 +19,7 @@ make install DESTDIR="$(realpath "$stage")" PREFIX=/usr >/dev/null
 
 # A package may hold no more than its control file says, in Debian's places and modes.
 gzip -9n "$stage/usr/share/man/man1/chatmux.1"
-cat packaging/debian/copyright - >"$stage/usr/share/doc/chatmux/copyright" <LICENSE
+sed -e 's/^$/./' -e 's/^/ /' LICENSE | cat packaging/debian/copyright - >"$stage/usr/share/doc/chatmux/copyright"
 {
     printf 'chatmux (%s) unstable; urgency=medium\n\n' "$version"
     printf '  * Built from the sources of this version.\n\n'

@@ -1,7 +1,7 @@
 #!/bin/sh
 # Finds or installs what chatmux is built, tested and linted with; README.md beside it has the reasons.
 #
-#   deps.sh [build] [test] [lint] [fuzz] [bench] [fresh]      (default: build)
+#   deps.sh [build] [test] [lint] [fuzz] [bench] [deb] [fresh]      (default: build)
 #
 # Nothing missing: returns at once and says nothing. Otherwise: one line for each thing that is
 # missing and why, then the distribution's own packages through apt-get (as root, or with sudo).
@@ -259,6 +259,10 @@ finish_bench() {
     fi
 }
 
+need_deb() {
+    need dpkg-dev "finds out what the package depends on" has_cmd dpkg-shlibdeps
+}
+
 need_fresh() {
     need debootstrap "makes the bare systems" has_cmd debootstrap
     need debian-archive-keyring "signatures of their packages" \
@@ -276,8 +280,8 @@ is_bookworm || rm -rf "$prefix"
 
 for mode; do
     case $mode in
-    build | test | lint | fuzz | bench | fresh) "need_$mode" ;;
-    *) die "no such mode: $mode (build, test, lint, fuzz, bench, fresh)" ;;
+    build | test | lint | fuzz | bench | deb | fresh) "need_$mode" ;;
+    *) die "no such mode: $mode (build, test, lint, fuzz, bench, deb, fresh)" ;;
     esac
 done
 install_missing

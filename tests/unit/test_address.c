@@ -4,6 +4,8 @@
 #include "chatmux/base/net.h"
 #include "gateway/address.h"
 
+#include <stdio.h>
+
 struct step {
     uint64_t at_s;
     bool accepted;

@@ -280,7 +280,7 @@ static void serve_slow(struct peer *p)
 {
     uint32_t want = 0;
     struct frame f;
-    char text[16];
+    char text[32];
 
     (void)accept_upgrade(p);
     (void)put_frame(p, 0x89, "early", 5);
@@ -295,7 +295,9 @@ static void serve_slow(struct peer *p)
         if (!right)
             return;
         if (f.op == 2 && want == 128)
-            (void)put_frame(p, 0x81, text, (size_t)snprintf(text, sizeof(text), "%u", want));
+            (void)put_frame(p, 0x81, text,
+                            (size_t)snprintf(text, sizeof(text), "%u, %d pongs", want,
+                                             atomic_load(&seen_pongs)));
     }
 }
 
@@ -777,8 +779,7 @@ static void send_much(void)
     ck_assert_uint_lt(turns - before, 50); /* what waits for the socket does not spin */
     turn_until(&g.messages, 1, 20000);
     ck_assert_msg(g.ends == 0, "%s", g.err.msg);
-    ck_str(cm_buf_str(&g.text), "T:128;");
-    ck_assert_int_eq(atomic_load(&seen_pongs), 2);
+    ck_str(cm_buf_str(&g.text), "T:128, 2 pongs;"); /* answers do not wait behind the queue */
     got_clear(&g);
     free(bytes);
     ck_assert(atomic_comes(&seen_close, 1000, 5000));
