@@ -7,6 +7,7 @@
 
 #include "chatmux/base/log.h"
 #include "chatmux/base/mem.h"
+#include "chatmux/base/secret.h"
 #include "chatmux/base/version.h"
 #include "chatmux/gateway/gateway.h"
 #include "chatmux/io/httpd.h"
@@ -64,6 +65,33 @@ static struct cm_httpd_setup httpd_setup(const struct cm_config *c)
                                    .body_timeout_ms = c->server.body_timeout_ms,
                                    .keepalive_timeout_ms = c->server.keepalive_timeout_ms,
                                    .max_connections = c->server.max_connections};
+}
+
+int app_load_tls(const struct cm_config *config, struct cm_tls **out, struct cm_problems *problems)
+{
+    struct cm_err err = {0};
+    bool bad_key = false;
+    const char *key;
+
+    *out = NULL;
+    if (config->server.tls_cert.n == 0 || config->server.tls_key.n == 0)
+        return 0; /* one without the other is a problem of its own */
+    *out = cm_tls_new(config->server.tls_cert, config->server.tls_key, &bad_key, &err);
+    if (*out)
+        return 0;
+    key = bad_key ? "tls_key" : "tls_cert";
+    cm_problem_add(problems, cm_config_where(config, "server", key), "server.%s: %s", key, err.msg);
+    return -1;
+}
+
+static void use_tls(struct app *app, const struct cm_config *c, struct cm_tls *tls)
+{
+    const char *remark = tls ? cm_tls_remark(tls) : NULL;
+
+    if (remark)
+        cm_warn("app", CM_PRI ": the certificate %s; clients will refuse it",
+                CM_ARG(c->server.tls_cert), remark);
+    cm_httpd_tls(app->httpd, tls);
 }
 
 /* One descriptor for each client and each upstream connection: the soft limit of many systems is 1024. */
@@ -167,22 +195,26 @@ static void reload(struct app *app)
     struct cm_arena texts = {0};
     struct cm_problems problems;
     struct cm_httpd_setup setup;
+    struct cm_tls *tls = NULL;
     struct cm_config *c;
 
     cm_notify_reloading(app->notify);
     cm_problems_init(&problems, &texts);
     c = cm_config_load(app->source, &problems);
-    if (c && cm_gateway_reload(app->gateway, c, &problems) == 0) {
+    if (c && app_load_tls(c, &tls, &problems) == 0 &&
+        cm_gateway_reload(app->gateway, c, &problems) == 0) {
         log_changes(&texts, app->config, c);
         cm_config_unref(app->config);
         app->config = c;
         setup = httpd_setup(c);
         cm_httpd_limits(app->httpd, &setup);
+        use_tls(app, c, tls);
         setup_log(c);
         tell_ready(app, "");
     } else {
         log_problems(&problems);
         cm_error("app", "reload refused: the configuration that was in force stays");
+        cm_tls_unref(tls);
         cm_config_unref(c);
         tell_ready(app, "; the last reload was refused, see the log");
     }
@@ -227,6 +259,7 @@ static int listen_all(struct app *app)
 static void log_addresses(const struct app *app)
 {
     const struct cm_config *c = app->config;
+    const char *scheme = c->server.tls_cert.n > 0 ? "https" : "http";
     bool open = c->auth.open || c->auth.keys.n == 0;
 
     for (size_t i = 0; i < c->server.listen.n; i++) {
@@ -237,7 +270,7 @@ static void log_addresses(const struct app *app)
         if (cm_str_starts(a, CM_S("unix:")))
             cm_info("app", "listening on " CM_PRI, CM_ARG(a));
         else
-            cm_info("app", "listening on http://" CM_PRI "/v1", CM_ARG(a));
+            cm_info("app", "listening on %s://" CM_PRI "/v1", scheme, CM_ARG(a));
     }
     if (c->auth.open)
         cm_warn("app", "auth.open is on: whoever reaches this port uses your accounts");
@@ -248,9 +281,9 @@ static void log_addresses(const struct app *app)
         !cm_str_eq(c->server.listen.v[0], CM_S("systemd")))
         cm_info(
             "app",
-            "no configuration file: serving the built-in demo. Try: curl http://" CM_PRI
+            "no configuration file: serving the built-in demo. Try: curl %s://" CM_PRI
             "/v1/chat/completions -H 'Content-Type: application/json' -d '{\"model\":\"demo\",\"messages\":[{\"role\":\"user\",\"content\":\"Hello\"}]}'",
-            CM_ARG(c->server.listen.v[0]));
+            scheme, CM_ARG(c->server.listen.v[0]));
 }
 
 static int app_open(struct app *app)
@@ -259,6 +292,7 @@ static int app_open(struct app *app)
     struct cm_httpd_handler handler;
     struct cm_arena texts = {0};
     struct cm_problems problems;
+    struct cm_tls *tls = NULL;
 
     cm_problems_init(&problems, &texts);
     app->loop = cm_loop_new();
@@ -268,8 +302,10 @@ static int app_open(struct app *app)
     app->host = (struct cm_host){
         .loop = app->loop, .jobs = app->jobs, .transport = cm_transport_httpc(app->httpc)};
     cm_deadline_init(&app->drain, on_drain_over, app);
-    app->gateway = cm_gateway_new(&app->host, app->config, &problems);
+    if (app_load_tls(app->config, &tls, &problems) == 0)
+        app->gateway = cm_gateway_new(&app->host, app->config, &problems);
     if (!app->gateway) {
+        cm_tls_unref(tls);
         app_print_problems(&problems);
         cm_arena_clear(&texts);
         return 1;
@@ -277,6 +313,7 @@ static int app_open(struct app *app)
     cm_arena_clear(&texts);
     handler = cm_gateway_handler(app->gateway);
     app->httpd = cm_httpd_new(app->loop, &setup, &handler);
+    use_tls(app, app->config, tls);
     if (listen_all(app) < 0)
         return 2;
     app->signals = cm_signals_new(app->loop, on_signal, app);
@@ -291,6 +328,9 @@ int app_run(struct cm_config *config, const struct cm_conf_source *source)
     int status;
 
     setup_log(config);
+    cm_secret_hide_environment();
+    if (!config->server.core_dumps)
+        cm_secret_forbid_cores();
     raise_descriptor_limit();
     cm_info("app", "chatmux " CM_VERSION " starts with " CM_PRI,
             CM_ARG(config->file.n ? config->file : CM_S("built-in defaults")));

@@ -74,10 +74,15 @@ static struct cm_config *load(const struct cm_conf_source *source)
     return c;
 }
 
-static void check_providers(void *arg, struct cm_config *config, struct cm_problems *problems)
+/* What the configuration's own layer cannot check. */
+static void check_more(void *arg, struct cm_config *config, struct cm_problems *problems)
 {
+    struct cm_tls *tls = NULL;
+
     (void)arg;
     cm_gateway_check(config, problems);
+    (void)app_load_tls(config, &tls, problems);
+    cm_tls_unref(tls);
 }
 
 static int no_arguments(const char *command, int argc)
@@ -215,7 +220,7 @@ int main(int argc, char **argv)
         source.file = o.file;
         source.sets = o.sets;
         source.n_sets = o.n_sets;
-        source.check = check_providers;
+        source.check = check_more;
         status = run ? run(&source, argc, argv) : EXIT_USAGE;
     }
     options_clear(&o);

@@ -81,7 +81,11 @@ serves() {
     kill -TERM -- "-$daemon" 2>/dev/null || ok=1
     wait "$daemon" || true # the shell around it heard the signal, too
     daemon=
-    timeout 10 sh -c 'until grep -q "app *stopped" "$0"; do sleep 0.1; done' "$log" || ok=1
+    for _ in $(seq 100); do
+        grep -q 'app *stopped' "$log" && break
+        sleep 0.1
+    done
+    grep -q 'app *stopped' "$log" || ok=1
     [ $ok -eq 0 ] || cat "$log"
     return $ok
 }

@@ -3,13 +3,14 @@
 #include "chatmux/base/arena.h"
 
 #include "chatmux/base/mem.h"
+#include "chatmux/base/secret.h"
 
 #include <stdarg.h>
 #include <stdio.h>
 #include <stdlib.h>
 
 #define ALIGNMENT _Alignof(max_align_t)
-#define FIRST_SIZE 992u /* 1 KiB with the headers of block and malloc */
+#define FIRST_SIZE 992u /* 1 KiB with the headers of block and allocator */
 #define LAST_SIZE (FIRST_SIZE * 64)
 
 struct cm_arena_block {
@@ -35,14 +36,19 @@ void cm_arena_clear(struct cm_arena *a)
     }
     while ((b = a->blocks)) {
         a->blocks = b->older;
-        free(b);
+        if (a->secret)
+            cm_secret_free(b);
+        else
+            free(b);
     }
-    *a = (struct cm_arena){0};
+    *a = (struct cm_arena){.secret = a->secret};
 }
 
-static struct cm_arena_block *block_new(size_t n)
+static struct cm_arena_block *block_new(const struct cm_arena *a, size_t n)
 {
-    return cm_alloc(sizeof(struct cm_arena_block) + n);
+    size_t bytes = sizeof(struct cm_arena_block) + n;
+
+    return a->secret ? cm_secret_alloc(bytes) : cm_alloc(bytes);
 }
 
 static size_t next_size(const struct cm_arena *a)
@@ -61,7 +67,7 @@ static void *alloc_slow(struct cm_arena *a, size_t n)
     struct cm_arena_block *b;
 
     if (n <= size) {
-        b = block_new(size);
+        b = block_new(a, size);
         b->size = size;
         b->older = a->blocks;
         a->blocks = b;
@@ -70,7 +76,7 @@ static void *alloc_slow(struct cm_arena *a, size_t n)
         return b->data;
     }
     /* Goes behind the newest block, whose free part stays in use. */
-    b = block_new(n);
+    b = block_new(a, n);
     b->size = 0;
     if (a->blocks) {
         b->older = a->blocks->older;

@@ -1,6 +1,7 @@
 /* Growing byte buffer with a limit. */
 #include "chatmux/base/buf.h"
 
+#include "chatmux/base/arena.h"
 #include "chatmux/base/mem.h"
 
 #include <stdarg.h>
@@ -115,4 +116,12 @@ const char *cm_buf_z(struct cm_buf *b)
         return NULL;
     b->p[b->n] = '\0';
     return b->p;
+}
+
+struct cm_str cm_buf_settle(struct cm_buf *b, struct cm_arena *arena)
+{
+    struct cm_str s = cm_arena_str(arena, cm_buf_str(b));
+
+    cm_buf_clear(b);
+    return s;
 }

@@ -88,6 +88,7 @@ static struct cm_config *read_text(const char *file, struct cm_str text, bool bu
         return NULL;
     l.environ_list = src->environ_list ? src->environ_list : environ;
     l.c = CM_NEW(struct cm_config);
+    l.c->arena.secret = l.scratch.secret = true;
     l.c->refs = 1;
     l.c->builtin_demo = builtin;
     l.c->file = builtin ? CM_STR_NONE : cm_arena_str(&l.c->arena, cm_str_of(file));

@@ -413,3 +413,13 @@ struct cm_str cm_provider_where(const struct cm_provider_conf *p, const char *ke
     return p->origins && p->origins[row - cm_conf_keys].n > 0 ? p->origins[row - cm_conf_keys]
                                                               : p->where;
 }
+
+struct cm_str cm_config_where(const struct cm_config *c, const char *section, const char *key)
+{
+    const struct cm_conf_key *row = cm_conf_row(cm_str_of(section), cm_str_of(key));
+    struct cm_str where;
+
+    CM_ASSERT(row);
+    where = c->origins->fixed[row - cm_conf_keys];
+    return where.n > 0 ? where : c->file;
+}

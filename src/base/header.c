@@ -1,7 +1,8 @@
 /* HTTP header fields: finding one, Retry-After, dates. */
 #include "chatmux/base/header.h"
 
-#include <stdio.h>
+#include "chatmux/base/mem.h"
+
 #include <time.h>
 
 struct cm_str cm_header_find(const struct cm_header *headers, size_t n, struct cm_str name)
@@ -15,7 +16,8 @@ struct cm_str cm_header_find(const struct cm_header *headers, size_t n, struct c
 
 #define RETRY_AFTER_MAX_S (30 * 24 * 3600)
 
-/* "1.5" in thousandths; what lies beyond the limit counts as the limit. False for anything that is no such number. */
+/* "1.5" in thousandths; what lies beyond the limit counts as the limit. False for anything that is
+ * no such number. */
 static bool read_thousandths(struct cm_str text, uint64_t max, uint64_t *out)
 {
     struct cm_str whole = cm_str_cut(&text, '.');
@@ -79,20 +81,23 @@ int cm_http_date_parse(struct cm_str text, int64_t *unix_s)
         "%a %b %d %H:%M:%S %Y",      /* asctime() */
     };
     char z[40];
+    int64_t at_s;
 
     if (text.n >= sizeof(z) || memchr(text.p ? text.p : "", '\0', text.n))
         return -1;
     cm_str_copy(z, sizeof(z), text);
-    for (size_t i = 0; i < sizeof(forms) / sizeof(forms[0]); i++) {
+    for (size_t i = 0; i < CM_COUNT(forms); i++) {
         struct tm tm = {0};
         const char *end = strptime(z, forms[i], &tm);
         const int day = tm.tm_mday;
 
         if (!end || *end != '\0')
             continue;
-        *unix_s = (int64_t)timegm(&tm);
-        return tm.tm_mday == day ? 0
-                                 : -1; /* timegm() makes the 2nd of March of a 30th of February */
+        at_s = (int64_t)timegm(&tm);
+        if (tm.tm_mday != day) /* timegm() makes the 2nd of March of a 30th of February */
+            return -1;
+        *unix_s = at_s;
+        return 0;
     }
     return -1;
 }

@@ -2,13 +2,13 @@
  * continue it. */
 #include "chatmux/base/ini.h"
 
-#include <stdarg.h>
-#include <stdio.h>
-#include <stdlib.h>
-
 #include "chatmux/base/buf.h"
 #include "chatmux/base/map.h"
 #include "chatmux/base/mem.h"
+
+#include <stdarg.h>
+#include <stdio.h>
+#include <stdlib.h>
 
 void cm_problems_init(struct cm_problems *p, struct cm_arena *arena)
 {
@@ -37,7 +37,7 @@ void cm_problem_add(struct cm_problems *p, struct cm_str where, const char *fmt,
     if (p->n++ >= CM_PROBLEMS_KEPT)
         return;
     va_start(ap, fmt);
-    n = vsnprintf(text, sizeof text, fmt, ap);
+    n = vsnprintf(text, sizeof(text), fmt, ap);
     va_end(ap);
     CM_ASSERT(n >= 0);
     problem = CM_ARENA_NEW(p->arena, struct cm_problem);
@@ -62,7 +62,7 @@ static void pieces_add(struct pieces *p, struct cm_str text, bool quoted)
 {
     if (p->n == p->cap) {
         p->cap = p->cap ? 2 * p->cap : 16;
-        p->v = cm_realloc(p->v, p->cap * sizeof *p->v);
+        p->v = cm_realloc(p->v, p->cap * sizeof(*p->v));
     }
     p->v[p->n++] = (struct piece){text, quoted};
 }
@@ -296,7 +296,7 @@ static struct cm_ini_entry *add_entry(struct ini *ini, struct cm_ini_entry entry
 {
     if (ini->n == ini->cap) {
         ini->cap = ini->cap ? 2 * ini->cap : 64;
-        ini->entries = cm_realloc(ini->entries, ini->cap * sizeof *ini->entries);
+        ini->entries = cm_realloc(ini->entries, ini->cap * sizeof(*ini->entries));
     }
     ini->entries[ini->n] = entry;
     return &ini->entries[ini->n++];
@@ -499,7 +499,7 @@ void cm_ini_parse(struct cm_arena *arena, const char *file, struct cm_str text, 
     finish_key(&ini);
     *out = CM_ARENA_ARRAY(arena, struct cm_ini_entry, ini.n);
     if (ini.n > 0)
-        memcpy(*out, ini.entries, ini.n * sizeof *ini.entries);
+        memcpy(*out, ini.entries, ini.n * sizeof(*ini.entries));
     *n = ini.n;
     free(ini.entries);
     free(ini.lines.v);

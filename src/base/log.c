@@ -326,7 +326,7 @@ static void sum_up(struct repeat *r)
     char text[512];
     int n;
 
-    if (r->count > REPEATS_SHOWN) {
+    if (r->fmt && r->count > REPEATS_SHOWN) {
         n = snprintf(text, sizeof(text), "… %llu more like this: %s",
                      (unsigned long long)(r->count - REPEATS_SHOWN), r->fmt);
         put_line(r->level, r->module, cm_str_head(cm_str_of(text), (size_t)n), false);
@@ -390,8 +390,10 @@ void cm_log_write(enum cm_log_level level, const char *module, const char *fmt, 
     pthread_mutex_lock(&logger.lock);
     hidden = repeats_too_often(level, module, fmt);
     pthread_mutex_unlock(&logger.lock);
-    if (hidden)
+    if (hidden) {
+        errno = saved_errno;
         return;
+    }
 
     va_start(ap, fmt);
     n = vsnprintf(text, sizeof(text), fmt, ap);

@@ -32,7 +32,7 @@ struct cm_metric_family {
     size_t n_labels;
     const double *buckets;
     size_t n_buckets;
-    struct cm_map series; /* by the label values, each preceded by its length */
+    struct cm_map series; /* by the label values as they are shown, each behind its length */
     struct cm_metric *first, **last;
 };
 
@@ -106,26 +106,48 @@ static void put_escaped(struct cm_buf *out, struct cm_str s, bool quotes)
     }
 }
 
-static struct cm_metric *series_new(struct cm_metric_family *f, const struct cm_str *values,
-                                    struct cm_str key)
+/* What makes a series its own. Invalid bytes are blanked here already: two values that look the
+ * same are one series. */
+struct series_key {
+    char text[CM_METRIC_LABELS_MAX * (VALUE_MAX + 1)];
+    size_t n;
+};
+
+static void key_add(struct series_key *key, struct cm_str value)
+{
+    struct cm_str rest = cm_utf8_head(value, VALUE_MAX);
+
+    key->text[key->n++] = (char)rest.n;
+    while (rest.n > 0) {
+        const size_t good = cm_utf8_valid(rest);
+
+        memcpy(key->text + key->n, rest.p, good);
+        key->n += good;
+        if (good < rest.n)
+            key->text[key->n++] = '?';
+        rest = cm_str_from(rest, good + 1);
+    }
+}
+
+static struct cm_metric *series_new(struct cm_metric_family *f, struct cm_str key)
 {
     struct cm_arena *arena = &f->registry->arena;
     struct cm_metric *s = CM_ARENA_NEW(arena, struct cm_metric);
-    struct cm_buf text = {0}, clean = {0};
+    struct cm_str rest = key;
+    struct cm_buf text = {0};
 
     for (size_t i = 0; i < f->n_labels; i++) {
-        cm_buf_reset(&clean);
-        cm_utf8_clean(&clean, values[i]);
+        const struct cm_str value = cm_str_head(cm_str_from(rest, 1), (unsigned char)rest.p[0]);
+
         cm_buf_printf(&text, "%s%s=\"", i > 0 ? "," : "", f->labels[i]);
-        put_escaped(&text, cm_buf_str(&clean), true);
+        put_escaped(&text, value, true);
         cm_buf_put(&text, '"');
+        rest = cm_str_from(rest, value.n + 1);
     }
     s->family = f;
-    s->labels = cm_arena_str(arena, cm_buf_str(&text));
+    s->labels = cm_buf_settle(&text, arena);
     if (f->n_buckets > 0)
         s->buckets = CM_ARENA_ARRAY(arena, uint64_t, f->n_buckets);
-    cm_buf_clear(&clean);
-    cm_buf_clear(&text);
     cm_map_put(&f->series, cm_arena_str(arena, key), s);
     *f->last = s;
     f->last = &s->next;
@@ -134,34 +156,28 @@ static struct cm_metric *series_new(struct cm_metric_family *f, const struct cm_
 
 struct cm_metric *cm_metric_with(struct cm_metric_family *f, const struct cm_str *values)
 {
-    struct cm_str heads[CM_METRIC_LABELS_MAX];
-    char key[CM_METRIC_LABELS_MAX * (VALUE_MAX + 1)];
-    size_t n = 0;
+    struct series_key key, other;
     struct cm_metric *s;
 
-    for (size_t i = 0; i < f->n_labels; i++) {
-        heads[i] = cm_utf8_head(values[i], VALUE_MAX);
-        key[n++] = (char)heads[i].n;
-        if (heads[i].n > 0)
-            memcpy(key + n, heads[i].p, heads[i].n);
-        n += heads[i].n;
-    }
-    s = cm_map_get(&f->series, cm_str(key, n));
+    key.n = other.n = 0;
+    for (size_t i = 0; i < f->n_labels; i++)
+        key_add(&key, values[i]);
+    s = cm_map_get(&f->series, cm_str(key.text, key.n));
     if (s)
         return s;
     if (f->series.n < SERIES_MAX)
-        return series_new(f, heads, cm_str(key, n));
+        return series_new(f, cm_str(key.text, key.n));
     for (size_t i = 0; i < f->n_labels; i++)
-        heads[i] = CM_S("other");
-    s = cm_map_get(&f->series, CM_S(""));
-    return s ? s : series_new(f, heads, CM_S("")); /* no label values make the empty key */
+        key_add(&other, CM_S("other"));
+    s = cm_map_get(&f->series, cm_str(other.text, other.n));
+    return s ? s : series_new(f, cm_str(other.text, other.n));
 }
 
 void cm_metric_add(struct cm_metric *s, double v)
 {
     CM_ASSERT(s->family->type != CM_HISTOGRAM);
-    if (v > 0 ||
-        s->family->type == CM_GAUGE) /* a counter never falls, whatever an upstream reports */
+    /* a counter never falls, whatever an upstream reports */
+    if (v > 0 || s->family->type == CM_GAUGE)
         s->value += v;
 }
 

@@ -8,16 +8,17 @@
 int cm_ip_parse(struct cm_str text, struct cm_ip *out)
 {
     static const unsigned char mapped[12] = {[10] = 0xff, [11] = 0xff};
+    const bool brackets = text.n >= 2 && text.p[0] == '[' && text.p[text.n - 1] == ']';
     char z[INET6_ADDRSTRLEN];
 
-    if (text.n >= 2 && text.p[0] == '[' && text.p[text.n - 1] == ']')
+    if (brackets)
         text = cm_str(text.p + 1, text.n - 2);
     if (text.n >= sizeof(z) || memchr(text.p ? text.p : "", '\0', text.n))
         return -1;
     cm_str_copy(z, sizeof(z), text);
     if (inet_pton(AF_INET6, z, out->bytes) == 1)
         return 0;
-    if (inet_pton(AF_INET, z, out->bytes + sizeof(mapped)) != 1)
+    if (brackets || inet_pton(AF_INET, z, out->bytes + sizeof(mapped)) != 1)
         return -1;
     memcpy(out->bytes, mapped, sizeof(mapped));
     return 0;

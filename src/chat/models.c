@@ -317,62 +317,47 @@ static void index_entries(struct cm_models *m)
 }
 
 static void unknown_provider(const struct cm_models *m, const struct cm_model_conf *conf,
-                             struct cm_str target, struct cm_problems *problems)
+                             struct cm_str provider, struct cm_problems *problems)
 {
     const char **names = CM_ARENA_ARRAY(problems->arena, const char *, m->n_offers);
-    struct cm_str rest = target, provider = cm_str_cut(&rest, '/');
     const char *nearest;
 
     for (size_t i = 0; i < m->n_offers; i++)
         names[i] = cm_arena_z(problems->arena, m->offers[i].provider);
     nearest = cm_conf_nearest(provider, names, m->n_offers);
     cm_problem_add(problems, conf->where,
-                   "model." CM_PRI ".targets: '" CM_PRI
-                   "' must be PROVIDER/MODEL [weight=N]; there is no "
-                   "provider '" CM_PRI "'%s%s%s",
-                   CM_ARG(conf->name), CM_ARG(target), CM_ARG(provider),
-                   nearest ? ", did you mean '" : "", nearest ? nearest : "", nearest ? "'?" : "");
+                   "model." CM_PRI ".targets: there is no provider '" CM_PRI "'%s%s%s",
+                   CM_ARG(conf->name), CM_ARG(provider), nearest ? ", did you mean '" : "",
+                   nearest ? nearest : "", nearest ? "'?" : "");
 }
 
-/* "provider/model weight=3" */
 static bool read_target(struct cm_models *m, const struct cm_model_conf *conf, struct cm_str text,
                         struct cm_target *out, struct cm_problems *problems)
 {
-    struct cm_str weight = text, name = cm_str_cut(&weight, ' '), rest;
+    const struct cm_offer *offer;
+    struct cm_target_spec spec;
     struct cm_target *found;
-    uint64_t value = 1;
-    size_t only;
+    struct cm_err err;
 
-    weight = cm_str_trim(weight);
-    if (weight.n > 0 && (!cm_str_starts(weight, CM_S("weight=")) ||
-                         !cm_str_to_u64(cm_str_from(weight, 7), 1000, &value) || value == 0)) {
-        cm_problem_add(problems, conf->where,
-                       "model." CM_PRI ".targets: after '" CM_PRI
-                       "' only weight=1 … weight=1000 may stand, "
-                       "not '" CM_PRI "'",
-                       CM_ARG(conf->name), CM_ARG(name), CM_ARG(weight));
+    if (cm_conf_target(text, &spec, &err)) {
+        cm_problem_add(problems, conf->where, "model." CM_PRI ".targets: '" CM_PRI "': %s",
+                       CM_ARG(conf->name), CM_ARG(text), err.msg);
         return false;
     }
-    only = pinned_offer(m, name, &rest);
-    if (only == ANY_OFFER) {
-        unknown_provider(m, conf, name, problems);
+    offer = cm_map_get(&m->offer_of, spec.provider);
+    if (!offer) {
+        unknown_provider(m, conf, spec.provider, problems);
         return false;
     }
-    if (rest.n == 0) {
-        cm_problem_add(problems, conf->where,
-                       "model." CM_PRI ".targets: write a model behind '" CM_PRI "'",
-                       CM_ARG(conf->name), CM_ARG(name));
-        return false;
-    }
-    if (find_bare(m, &m->arena, only, rest, &found) > 0) {
+    if (find_bare(m, &m->arena, (size_t)(offer - m->offers), spec.model, &found) > 0) {
         *out = found[0];
     } else {
         /* The operator may know a model that the list does not have (yet): the upstream decides. */
-        const struct wish as_written = {.base = rest};
+        const struct wish as_written = {.base = spec.model};
 
-        *out = make_target(m, only, NULL, &as_written);
+        *out = make_target(m, (size_t)(offer - m->offers), NULL, &as_written);
     }
-    out->weight = (int64_t)value;
+    out->weight = spec.weight;
     out->route = conf;
     return true;
 }

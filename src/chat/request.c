@@ -16,15 +16,6 @@ const char *cm_role_name(enum cm_role role)
     return names[role];
 }
 
-/* Moves what was written into the arena. */
-static struct cm_str keep(struct cm_arena *arena, struct cm_buf *text)
-{
-    struct cm_str s = cm_arena_str(arena, cm_buf_str(text));
-
-    cm_buf_clear(text);
-    return s;
-}
-
 struct cm_str cm_msg_text(struct cm_arena *arena, const struct cm_msg *msg)
 {
     struct cm_buf joined = {0};
@@ -46,7 +37,7 @@ struct cm_str cm_msg_text(struct cm_arena *arena, const struct cm_msg *msg)
         }
         n++;
     }
-    return n > 1 ? keep(arena, &joined) : only;
+    return n > 1 ? cm_buf_settle(&joined, arena) : only;
 }
 
 const struct cm_msg *cm_chat_last(const struct cm_chat *chat, enum cm_role role)
@@ -152,5 +143,5 @@ struct cm_str cm_chat_flatten(struct cm_arena *arena, const struct cm_chat *chat
         return cm_msg_text(arena, &chat->msgs[0]);
     for (size_t i = 0; i < chat->n_msgs; i++)
         put_turn(&out, &chat->msgs[i]);
-    return keep(arena, &out);
+    return cm_buf_settle(&out, arena);
 }

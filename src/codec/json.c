@@ -71,27 +71,3 @@ yyjson_val *cm_json_opt(const yyjson_val *obj, const char *key)
 
     return yyjson_is_null(v) ? NULL : v;
 }
-
-const char *cm_json_doubled(const yyjson_val *obj, const char *const keys[])
-{
-    uint64_t once = 0, twice = 0; /* one bit per key */
-    size_t i, max;
-    yyjson_val *name, *value;
-
-    if (!yyjson_is_obj((yyjson_val *)(uintptr_t)obj))
-        return NULL;
-    yyjson_obj_foreach((yyjson_val *)(uintptr_t)obj, i, max, name, value)
-    {
-        for (size_t k = 0; keys[k]; k++) {
-            const uint64_t bit = UINT64_C(1) << k;
-
-            CM_ASSERT(k < CM_JSON_KEYS_MAX);
-            if (!yyjson_equals_str(name, keys[k]))
-                continue;
-            twice |= once & bit;
-            once |= bit;
-            break;
-        }
-    }
-    return twice ? keys[__builtin_ctzll(twice)] : NULL;
-}

@@ -47,7 +47,7 @@ int cm_json_fail_at(struct cm_str text, struct json_trouble trouble, struct cm_e
                    line, column, trouble.at, trouble.why);
 }
 
-/* Null when the bracket at hand closes the innermost open one. */
+/* NULL when the bracket at hand closes the innermost open one. */
 static const char *why_not_closed(char closer, const char *closers, unsigned depth)
 {
     if (depth == 0)

@@ -65,6 +65,7 @@ struct snapshot *snapshot_new(struct cm_config *config, const struct cm_map *lis
     unsigned before = problems->n;
 
     s->refs = 1;
+    s->arena.secret = true; /* adapters keep credentials there in their own form */
     s->config = cm_config_ref(config);
     s->n_instances = config->n_providers;
     s->instances = CM_ARENA_ARRAY(&s->arena, struct cm_instance, s->n_instances);

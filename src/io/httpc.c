@@ -8,6 +8,7 @@
 
 #include "chatmux/base/clock.h"
 #include "chatmux/base/config.h"
+#include "chatmux/base/secret.h"
 
 #include <stdlib.h>
 
@@ -170,7 +171,7 @@ static void xfer_leave(struct cm_xfer *x)
         hc_pool_leave(x->pool, x);
         x->pool = NULL;
     }
-    free(x->block), x->block = NULL;
+    cm_secret_free(x->block), x->block = NULL;
     free(x->resolve), x->resolve = NULL;
 }
 
@@ -252,7 +253,7 @@ static int xfer_prepare(struct cm_xfer *x, struct cm_err *err)
     }
     if (memchr(req->url.p, '\0', req->url.n))
         return cm_fail(err, CM_ERR_UPSTREAM_DOWN, "the URL is not valid");
-    nodes = cm_alloc(bytes);
+    nodes = cm_secret_alloc(bytes);
     x->block = nodes;
     at = (char *)(nodes + req->n_headers);
     x->url = at;
@@ -361,8 +362,11 @@ static void easy_set(struct hc_easy *e, struct cm_xfer *x)
         e->connect_timeout_ms = left_ms;
     }
     if (!cm_str_eq(proxy, req->proxy)) {
-        free(e->proxy);
-        e->proxy = req->proxy.n > 0 ? cm_str_dup(req->proxy) : NULL;
+        cm_secret_free(e->proxy);
+        e->proxy =
+            req->proxy.n > 0 ? cm_secret_alloc(req->proxy.n + 1) : NULL; /* may hold a password */
+        if (e->proxy)
+            cm_str_copy(e->proxy, req->proxy.n + 1, req->proxy);
         curl_easy_setopt(e->curl, CURLOPT_PROXY, e->proxy ? e->proxy : "");
     }
     if (req->unix_path.n > 0 || req->pinned_key.n > 0)

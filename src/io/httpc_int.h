@@ -72,7 +72,7 @@ struct hc_easy {
     struct cm_xfer *x;    /* NULL while idle */
     struct cm_list link;  /* in pool->free */
     X509_STORE *store;    /* of the transfer; not owned */
-    char *proxy;          /* owned; NULL = none */
+    char *proxy;          /* owned: cm_secret_alloc(); NULL = none */
     long http_version;    /* CURL_HTTP_VERSION_… */
     int64_t connect_timeout_ms;
     long upload_buffer;
@@ -96,12 +96,12 @@ struct cm_xfer {
     struct cm_deadline deadline;  /* of that wait; afterwards libcurl keeps the connect timeout */
     struct hc_easy *easy;         /* while in the multi */
     struct hc_pool *pool;         /* not owned; while `easy` */
-    curl_socket_t fd;             /* libcurl's, the one it last asked to watch; meaningful while `easy` */
-    struct cm_list link;          /* in hc->ready: something to tell */
-    struct cm_list link_pool;     /* in pool->active */
-    struct cm_buf head;           /* lines of the response head that comes in; freed when told */
-    struct cm_buf in;             /* body the owner has not seen yet; freed when told */
-    struct cm_err *err;           /* owned; how it ended; NULL = complete or not ended */
+    curl_socket_t fd;    /* libcurl's, the one it last asked to watch; meaningful while `easy` */
+    struct cm_list link; /* in hc->ready: something to tell */
+    struct cm_list link_pool; /* in pool->active */
+    struct cm_buf head;       /* lines of the response head that comes in; freed when told */
+    struct cm_buf in;         /* body the owner has not seen yet; freed when told */
+    struct cm_err *err;       /* owned; how it ended; NULL = complete or not ended */
     uint64_t began_us;
     struct cm_xfer_info info;
     int status;                /* of the head that comes in */

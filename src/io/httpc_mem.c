@@ -1,10 +1,11 @@
-/* libcurl's memory, with one exception the C library's.
+/* libcurl's memory: it holds headers, URLs and passwords, so it comes from base/secret, with one exception.
  *
  * To send a body libcurl takes a zeroed buffer of 16 KiB per transfer, fills what a small request needs and keeps the rest until the transfer is over. From
  * the heap it would be 16 KiB of resident memory per held stream, mostly zeros. Here such a buffer gets a place of whole pages which the kernel fills in
  * when they are written to, and which go back to it when the buffer is freed. */
 #include "httpc_int.h"
 
+#include "chatmux/base/secret.h"
 #include <stdlib.h>
 #include <sys/mman.h>
 
@@ -50,21 +51,20 @@ static void *mem_alloc(size_t n)
 {
     void *p = slot_get(n);
 
-    return p ? p : malloc(n);
+    return p ? p : cm_secret_alloc(n);
 }
 
 static void *mem_calloc(size_t count, size_t n)
 {
     size_t bytes;
-    void *p = __builtin_mul_overflow(count, n, &bytes) ? NULL : slot_get(bytes);
 
-    return p ? p : calloc(count, n);
+    return __builtin_mul_overflow(count, n, &bytes) ? NULL : mem_alloc(bytes); /* both are zeroed */
 }
 
 static void mem_free(void *p)
 {
     if (!in_slot(p)) {
-        free(p);
+        cm_secret_free(p);
         return;
     }
     if (madvise(p, SLOT_BYTES, MADV_DONTNEED) != 0)
@@ -74,24 +74,20 @@ static void mem_free(void *p)
 
 static void *mem_realloc(void *p, size_t n)
 {
-    void *q;
+    size_t had = p ? in_slot(p) ? SLOT_BYTES : cm_secret_size(p) : 0;
+    void *q = mem_alloc(n);
 
-    if (!in_slot(p))
-        return realloc(p, n);
-    q = mem_alloc(n);
-    if (q) {
-        memcpy(q, p, n < SLOT_BYTES ? n : SLOT_BYTES);
-        mem_free(p);
-    }
+    if (p)
+        memcpy(q, p, n < had ? n : had);
+    mem_free(p);
     return q;
 }
 
 static char *mem_strdup(const char *z)
 {
     size_t n = strlen(z) + 1;
-    char *copy = mem_alloc(n);
 
-    return copy ? memcpy(copy, z, n) : NULL;
+    return memcpy(mem_alloc(n), z, n);
 }
 
 /* Counted by libcurl, which takes the functions of the first call. Loop thread: no other uses libcurl. */
@@ -103,6 +99,8 @@ void hc_curl_init(void)
         base = mmap(NULL, (size_t)SLOTS * SLOT_BYTES, PROT_NONE,
                     MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
         slots.base = base == MAP_FAILED ? NULL : base;
+        if (slots.base)
+            (void)madvise(slots.base, (size_t)SLOTS * SLOT_BYTES, MADV_DONTDUMP);
     }
     CM_ASSERT(curl_global_init_mem(CURL_GLOBAL_DEFAULT, mem_alloc, mem_free, mem_realloc,
                                    mem_strdup, mem_calloc) == CURLE_OK);

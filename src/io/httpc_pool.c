@@ -4,6 +4,8 @@
  * watcher stays as it is meanwhile and is corrected only when an event comes that nobody asked for. */
 #include "httpc_int.h"
 
+#include "chatmux/base/secret.h"
+
 #include <openssl/ssl.h>
 #include <unistd.h>
 
@@ -324,7 +326,7 @@ static void easy_free(struct hc_easy *e)
     e->pool->hc->in_curl++;
     curl_easy_cleanup(e->curl);
     e->pool->hc->in_curl--;
-    free(e->proxy);
+    cm_secret_free(e->proxy);
     free(e);
 }
 

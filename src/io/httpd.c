@@ -17,6 +17,7 @@
 #include "chatmux/base/clock.h"
 #include "chatmux/base/log.h"
 #include "chatmux/base/rand.h"
+#include "chatmux/base/secret.h"
 #include "conn_int.h"
 #include "http1_int.h"
 #include "listener_int.h"
@@ -86,9 +87,10 @@ struct cm_httpd {
     struct cm_httpd_setup setup;
     struct cm_httpd_handler handler;
     struct cm_listeners listeners;
+    struct cm_tls *tls;   /* a reference; NULL = plain */
     struct cm_list conns; /* of hconn */
     size_t n_conns;       /* their memory goes with on_closed */
-    char *read_buf;       /* owned; CM_CONN_READ_BYTES */
+    char *read_buf;       /* owned: cm_secret_alloc(); CM_CONN_READ_BYTES */
     struct cm_task idle_task;
     void (*on_idle)(void *arg);
     void *idle_arg;
@@ -149,7 +151,7 @@ static uint64_t head_due(struct hconn *c)
 
     if (cm_conn_queued(&c->conn) > 0)
         return stall_due(c);
-    if (c->h1.state == CM_H1_HEAD)
+    if (c->h1.state == CM_H1_HEAD || cm_conn_greeting(&c->conn))
         return c->since_ms + (uint64_t)setup->header_timeout_ms;
     if (c->h->draining)
         return c->since_ms + DRAIN_GRACE_MS;
@@ -606,6 +608,7 @@ static struct req *req_new(struct hconn *c, struct cm_str used, struct cm_err *e
     struct req *r = CM_NEW(struct req);
     struct cm_h1_head head;
 
+    r->pub.arena.secret = true;
     if (cm_h1_head(&c->h1, used, &r->pub.arena, &head, err) != 0) {
         req_free(r);
         return NULL;
@@ -925,7 +928,8 @@ static void on_deadline(void *arg)
 
 static void httpd_free(struct cm_httpd *h)
 {
-    free(h->read_buf);
+    cm_tls_unref(h->tls);
+    cm_secret_free(h->read_buf);
     free(h);
 }
 
@@ -964,7 +968,7 @@ static bool on_connection(void *arg, uv_stream_t *server)
     h->n_conns++;
     cm_task_init(&c->task, on_task, c);
     cm_deadline_init(&c->deadline, on_deadline, c);
-    if (cm_conn_accept(&c->conn, server, h->read_buf, &conn_callbacks) != 0)
+    if (cm_conn_accept(&c->conn, server, h->tls, h->read_buf, &conn_callbacks) != 0)
         return true; /* closes itself */
     conn_next(c);
     conn_settle(c);
@@ -991,7 +995,7 @@ struct cm_httpd *cm_httpd_new(struct cm_loop *loop, const struct cm_httpd_setup 
     h->loop = loop;
     h->setup = *setup;
     h->handler = *handler;
-    h->read_buf = cm_alloc(CM_CONN_READ_BYTES);
+    h->read_buf = cm_secret_alloc(CM_CONN_READ_BYTES); /* heads have the keys of clients */
     cm_list_init(&h->conns);
     cm_task_init(&h->idle_task, on_idle_task, h);
     cm_listeners_init(&h->listeners, loop);
@@ -1004,6 +1008,12 @@ void cm_httpd_limits(struct cm_httpd *h, const struct cm_httpd_setup *setup)
 {
     h->setup = *setup;
     cm_listeners_resume(&h->listeners);
+}
+
+void cm_httpd_tls(struct cm_httpd *h, struct cm_tls *tls)
+{
+    cm_tls_unref(h->tls);
+    h->tls = tls;
 }
 
 int cm_httpd_listen(struct cm_httpd *h, struct cm_str address, struct cm_err *err)

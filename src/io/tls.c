@@ -1,7 +1,7 @@
 /* Server TLS: one BIO of ours for each connection stands between OpenSSL and the caller's bytes, so that nothing is copied or kept that need not be. */
 #include "chatmux/io/tls.h"
 
-#include "chatmux/base/log.h"
+#include "chatmux/base/mem.h"
 
 #include <errno.h>
 #include <openssl/err.h>
@@ -18,12 +18,12 @@ struct cm_tls {
 };
 
 struct cm_tls_conn {
-    struct cm_tls *tls;   /* a reference */
-    SSL *ssl;             /* owned */
-    struct cm_str in;     /* not read by OpenSSL yet; borrowed */
-    struct cm_buf wire;   /* written by OpenSSL */
-    const char *why;      /* what broke; static text of OpenSSL's */
-    bool begun;           /* the first byte has come, and it is TLS */
+    struct cm_tls *tls; /* a reference */
+    SSL *ssl;           /* owned */
+    struct cm_str in;   /* not read by OpenSSL yet; borrowed */
+    struct cm_buf wire; /* written by OpenSSL */
+    const char *why;    /* what broke; static text of OpenSSL's */
+    bool begun;         /* the first byte has come, and it is TLS */
     bool plain, broken, ended;
 };
 
@@ -46,16 +46,22 @@ static const char *openssl_reason(void)
     return reason ? reason : "unknown";
 }
 
-static BIO *open_pem(struct cm_str path, struct cm_err *err)
+static FILE *open_pem(struct cm_str path, struct cm_err *err)
 {
     char *z = cm_str_dup(path);
     FILE *file = fopen(z, "re");
-    BIO *bio = file ? BIO_new_fp(file, BIO_CLOSE) : NULL;
+    int first = file ? fgetc(file) : EOF; /* a directory can be opened, too */
 
-    if (!file)
-        cm_fail(err, CM_ERR_CONFIG, "cannot read " CM_PRI ": %s", CM_ARG(path), strerror(errno));
     free(z);
-    return bio;
+    if (file && !ferror(file)) {
+        if (first != EOF)
+            ungetc(first, file);
+        return file;
+    }
+    cm_fail(err, CM_ERR_CONFIG, "cannot read " CM_PRI ": %s", CM_ARG(path), strerror(errno));
+    if (file)
+        fclose(file);
+    return NULL;
 }
 
 static int refuse_cert(struct cm_str path, struct cm_err *err)
@@ -71,26 +77,20 @@ static int refuse_cert(struct cm_str path, struct cm_err *err)
 /* The certificate first, then what leads to its authority. */
 static int load_chain(SSL_CTX *ctx, struct cm_str path, struct cm_err *err)
 {
-    BIO *bio = open_pem(path, err);
+    FILE *file = open_pem(path, err);
     X509 *cert;
     int rc = -1;
 
-    if (!bio)
+    if (!file)
         return -1;
-    cert = PEM_read_bio_X509_AUX(bio, NULL, NULL, NULL);
+    cert = PEM_read_X509_AUX(file, NULL, NULL, NULL);
     if (!cert || SSL_CTX_use_certificate(ctx, cert) != 1) {
         refuse_cert(path, err);
         X509_free(cert);
         goto out;
     }
-    if (X509_cmp_current_time(X509_get0_notAfter(cert)) < 0)
-        cm_warn("tls", CM_PRI ": this certificate has expired: clients will refuse it",
-                CM_ARG(path));
-    else if (X509_cmp_current_time(X509_get0_notBefore(cert)) > 0)
-        cm_warn("tls", CM_PRI ": this certificate is not valid yet: clients will refuse it",
-                CM_ARG(path));
     X509_free(cert);
-    while ((cert = PEM_read_bio_X509(bio, NULL, NULL, NULL))) {
+    while ((cert = PEM_read_X509(file, NULL, NULL, NULL))) {
         if (SSL_CTX_add0_chain_cert(ctx, cert) != 1) {
             X509_free(cert);
             refuse_cert(path, err);
@@ -103,20 +103,20 @@ static int load_chain(SSL_CTX *ctx, struct cm_str path, struct cm_err *err)
     }
     rc = 0;
 out:
-    BIO_free(bio);
+    fclose(file);
     return rc;
 }
 
 static int load_key(SSL_CTX *ctx, struct cm_str path, struct cm_str cert_path, struct cm_err *err)
 {
-    BIO *bio = open_pem(path, err);
+    FILE *file = open_pem(path, err);
     bool asked = false;
     EVP_PKEY *key;
     int rc = -1;
 
-    if (!bio)
+    if (!file)
         return -1;
-    key = PEM_read_bio_PrivateKey(bio, NULL, on_pass_phrase, &asked);
+    key = PEM_read_PrivateKey(file, NULL, on_pass_phrase, &asked);
     if (asked)
         cm_fail(err, CM_ERR_CONFIG,
                 CM_PRI " is encrypted, and nobody is there to type its pass phrase: write it "
@@ -129,14 +129,13 @@ static int load_key(SSL_CTX *ctx, struct cm_str path, struct cm_str cert_path, s
     else if (SSL_CTX_use_PrivateKey(ctx, key) == 1 && SSL_CTX_check_private_key(ctx) == 1)
         rc = 0;
     else if (ERR_GET_LIB(ERR_peek_last_error()) == ERR_LIB_X509)
-        cm_fail(err, CM_ERR_CONFIG,
-                CM_PRI " is not the key of the certificate in " CM_PRI, CM_ARG(path),
-                CM_ARG(cert_path));
+        cm_fail(err, CM_ERR_CONFIG, CM_PRI " is not the key of the certificate in " CM_PRI,
+                CM_ARG(path), CM_ARG(cert_path));
     else
         cm_fail(err, CM_ERR_CONFIG, CM_PRI " cannot be used as a key: %s", CM_ARG(path),
                 openssl_reason());
     EVP_PKEY_free(key);
-    BIO_free(bio);
+    fclose(file);
     return rc;
 }
 
@@ -147,7 +146,6 @@ static int on_alpn(SSL *ssl, const unsigned char **out, unsigned char *out_n,
     static const unsigned char ours[] = "\x08http/1.1\x08http/1.0";
 
     (void)ssl, (void)arg;
-    /* the name says client: it takes the first of `ours` that is in `in`, and what it gives points into one of them */
     if (SSL_select_next_proto((unsigned char **)(uintptr_t)out, out_n, ours, sizeof(ours) - 1, in,
                               in_n) == OPENSSL_NPN_NEGOTIATED)
         return SSL_TLSEXT_ERR_OK;
@@ -198,6 +196,17 @@ void cm_tls_unref(struct cm_tls *tls)
         return;
     SSL_CTX_free(tls->ctx);
     free(tls);
+}
+
+const char *cm_tls_remark(const struct cm_tls *tls)
+{
+    const X509 *cert = SSL_CTX_get0_certificate(tls->ctx);
+
+    if (X509_cmp_current_time(X509_get0_notAfter(cert)) < 0)
+        return "has expired";
+    if (X509_cmp_current_time(X509_get0_notBefore(cert)) > 0)
+        return "is not valid yet";
+    return NULL;
 }
 
 /* ---- the BIO */

@@ -262,7 +262,7 @@ static bool reads(const struct cm_ws *ws)
 /* Returns with *in used up, or with what is left when the owner has paused. */
 static void read_frames(struct cm_ws *ws, struct cm_str *in)
 {
-    struct cm_wsf_message m = {0};
+    struct cm_wsf_message m = {.op = CM_WSF_TEXT};
     struct cm_err err = {0};
     int code = 0;
 

@@ -9,6 +9,7 @@
 #include "chatmux/base/log.h"
 #include "chatmux/base/map.h"
 #include "chatmux/base/mem.h"
+#include "chatmux/base/secret.h"
 #include <stdio.h>
 #include <stdlib.h>
 
@@ -32,7 +33,7 @@ struct credential {
     struct cm_list link;       /* in its provider's ring, least recently used first */
     struct provider *provider; /* NULL once it is gone from the configuration */
     uint64_t id;               /* from 1, never used twice */
-    struct cm_str secret;      /* owned, wiped */
+    struct cm_str secret;      /* owned: cm_secret_dup() */
     char label[96];
     char isolation[32]; /* "" = shares connections with others */
     enum cm_cred_state state;
@@ -221,12 +222,7 @@ static void credential_free(struct credential *c)
         next = m->next;
         free(m);
     }
-    if (c->secret.p) {
-        char *secret = (char *)(uintptr_t)c->secret.p; /* ours: cm_str_dup() */
-
-        cm_wipe(secret, c->secret.n);
-        free(secret);
-    }
+    cm_secret_drop(c->secret);
     free(c);
 }
 
@@ -274,7 +270,7 @@ static void add_secret(struct cm_pool *pool, struct provider *p, struct cm_str s
     c = CM_NEW(struct credential);
     c->id = ++pool->last_id;
     c->provider = p;
-    c->secret = cm_str(cm_str_dup(secret), secret.n);
+    c->secret = cm_secret_dup(secret);
     c->keep = true;
     snprintf(c->label, sizeof(c->label), CM_PRI "#%llu", CM_ARG(p->name),
              (unsigned long long)++p->numbered);

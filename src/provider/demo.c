@@ -1,8 +1,8 @@
 /* demo: answers by itself, without account or network, for trying a client and for tests.
  *
- * Happy path: everything that will be said is planned at the start, then SAY hands it out, one
- * piece after a pause of x.chunk_ms, or as fast as the client takes it. Failures: demo-error
- * fails with the class whose name the last user text holds. */
+ * Happy path: what will be said is planned at the start, then SAY cuts it into pieces and hands them
+ * out, one after a pause of x.chunk_ms each, or as fast as the client takes them. Failures:
+ * demo-error fails with the class whose name the last user text holds. */
 #include "chatmux/base/mem.h"
 #include "chatmux/base/rand.h"
 #include "chatmux/base/utf8.h"
@@ -32,9 +32,9 @@ static const struct cm_option options[] = {
      .def = "0",
      .help = "pause before the first piece of an answer"},
     {.name = "chunk_ms",
-     .type = CM_CONF_INT,
+     .type = CM_CONF_DURATION,
      .def = "0",
-     .help = "pause between two pieces, in milliseconds"},
+     .help = "pause between two pieces; a bare number is milliseconds"},
     {.name = "chunks",
      .type = CM_CONF_INT,
      .def = "0",
@@ -67,8 +67,9 @@ enum demo_state {
 
 struct demo {
     enum demo_state state;
-    struct cm_event *plan; /* in the run's arena */
+    struct cm_event *plan; /* in the run's arena; a text is whole here */
     size_t n, cap, next;
+    size_t said_bytes, said_pieces; /* of the text at `next` */
     struct cm_usage usage;
 };
 
@@ -104,39 +105,13 @@ static void plan(struct cm_run *run, struct demo *d, struct cm_event ev)
     d->plan[d->n++] = ev;
 }
 
-/* A word with the white space behind it, or an equal share; never a part of a character. */
-static size_t piece_length(struct cm_str rest, size_t pieces_left)
-{
-    size_t n = 0;
-
-    if (pieces_left > 0) {
-        n = (rest.n + pieces_left - 1) / pieces_left;
-        while (n < rest.n && ((unsigned char)rest.p[n] & 0xc0) == 0x80)
-            n++;
-        return n;
-    }
-    while (n < rest.n && rest.p[n] != ' ' && rest.p[n] != '\n')
-        n++;
-    while (n < rest.n && (rest.p[n] == ' ' || rest.p[n] == '\n'))
-        n++;
-    return n;
-}
-
 static void plan_text(struct cm_run *run, struct demo *d, enum cm_event_kind kind, int choice,
                       struct cm_str text)
 {
     const int64_t tokens = cm_estimate_tokens(text);
-    size_t pieces_left = (size_t)options_of(run)->chunks;
 
-    while (text.n > 0) {
-        const size_t n = piece_length(text, pieces_left);
-
-        plan(run, d,
-             (struct cm_event){.kind = kind, .choice = choice, .text = cm_str_head(text, n)});
-        text = cm_str_from(text, n);
-        if (pieces_left > 1)
-            pieces_left--;
-    }
+    if (text.n > 0)
+        plan(run, d, (struct cm_event){.kind = kind, .choice = choice, .text = text});
     if (kind == CM_EVENT_REASONING)
         d->usage.out_reasoning += tokens;
     else
@@ -172,7 +147,6 @@ static void put_example(struct cm_buf *out, const yyjson_val *property)
 static struct cm_str example_arguments(struct cm_arena *arena, struct cm_str schema)
 {
     struct cm_buf out = {0};
-    struct cm_str text;
     yyjson_doc *doc = cm_json_parse(schema, &cm_json_limits_request, NULL);
     yyjson_val *root = doc ? yyjson_doc_get_root(doc) : NULL, *name;
     yyjson_val *properties = cm_json_get(root, "properties"),
@@ -190,10 +164,8 @@ static struct cm_str example_arguments(struct cm_arena *arena, struct cm_str sch
         put_example(&out, yyjson_obj_getn(properties, key.p ? key.p : "", key.n));
     }
     cm_buf_put(&out, '}');
-    text = cm_arena_str(arena, cm_buf_str(&out));
-    cm_buf_clear(&out);
     yyjson_doc_free(doc);
-    return text;
+    return cm_buf_settle(&out, arena);
 }
 
 static const struct cm_tool *chosen_tool(const struct cm_chat *chat)
@@ -246,10 +218,8 @@ static struct cm_str question(struct cm_run *run)
     "iVBORw0KGgoAAAANSUhEUgAAAAEAAAABCAIAAACQd1PeAAAADElEQVR42mPQz78HAAJNAX0mh+/CAAAAAElFTkSuQmCC"
 
 static enum cm_finish plan_choice(struct cm_run *run, struct demo *d, enum demo_model model,
-                                  int choice)
+                                  struct cm_str text, int choice)
 {
-    const struct cm_str text = question(run);
-
     if (model == DEMO_TOOL)
         return plan_tool(run, d, choice);
     if (model == DEMO_REASONING || cm_run_target(run)->thinking)
@@ -271,11 +241,12 @@ static enum cm_finish plan_choice(struct cm_run *run, struct demo *d, enum demo_
 static void plan_answer(struct cm_run *run, struct demo *d, enum demo_model model)
 {
     const struct cm_chat *chat = cm_run_chat(run);
+    const struct cm_str text = question(run);
 
     d->usage.source = CM_USAGE_ESTIMATED;
     d->usage.in_uncached = cm_chat_estimate_tokens(chat);
     for (int choice = 0; choice < chat->n; choice++) {
-        const enum cm_finish finish = plan_choice(run, d, model, choice);
+        const enum cm_finish finish = plan_choice(run, d, model, text, choice);
 
         if (choice == chat->n - 1)
             plan(run, d, (struct cm_event){.kind = CM_EVENT_USAGE, .usage = &d->usage});
@@ -328,16 +299,56 @@ static enum cm_step fail(struct cm_run *run, struct cm_err *err)
 
 #define TURN_BYTES (64 * 1024) /* said in one go, so that a slow client can pause us */
 
+/* A word with the white space behind it, or an equal share; never a part of a character. */
+static size_t piece_length(struct cm_str rest, size_t pieces_left)
+{
+    size_t n = 0;
+
+    if (pieces_left > 0) {
+        n = (rest.n + pieces_left - 1) / pieces_left;
+        while (n < rest.n && ((unsigned char)rest.p[n] & 0xc0) == 0x80)
+            n++;
+        return n;
+    }
+    while (n < rest.n && rest.p[n] != ' ' && rest.p[n] != '\n')
+        n++;
+    while (n < rest.n && (rest.p[n] == ' ' || rest.p[n] == '\n'))
+        n++;
+    return n;
+}
+
+/* The next event, which is a piece where the plan has a text. Cut only now: a long text in words
+ * would be a plan of many times its size. */
+static struct cm_event take_event(struct demo *d, size_t pieces)
+{
+    struct cm_event ev = d->plan[d->next];
+    const struct cm_str rest = cm_str_from(ev.text, d->said_bytes);
+    const size_t pieces_left = pieces > d->said_pieces ? pieces - d->said_pieces : pieces > 0;
+
+    if (ev.kind == CM_EVENT_TEXT || ev.kind == CM_EVENT_REASONING ||
+        ev.kind == CM_EVENT_TOOL_ARGS) {
+        ev.text = cm_str_head(rest, piece_length(rest, pieces_left));
+        if (ev.text.n < rest.n) {
+            d->said_bytes += ev.text.n;
+            d->said_pieces++;
+            return ev;
+        }
+    }
+    d->next++;
+    d->said_bytes = d->said_pieces = 0;
+    return ev;
+}
+
 static enum cm_step say(struct cm_run *run, struct demo *d)
 {
     const int64_t chunk_ms = options_of(run)->chunk_ms;
     size_t said = 0;
 
     while (d->next < d->n && said < TURN_BYTES) {
-        const struct cm_event *ev = &d->plan[d->next++];
+        const struct cm_event ev = take_event(d, (size_t)options_of(run)->chunks);
 
-        cm_run_emit(run, ev);
-        said += ev->text.n + ev->url.n;
+        cm_run_emit(run, &ev);
+        said += ev.text.n + ev.url.n;
         if (chunk_ms > 0 && d->next < d->n && cm_event_semantic(&d->plan[d->next]))
             return cm_run_sleep(run, chunk_ms);
     }

@@ -16,6 +16,8 @@
 #include "chatmux/provider/list.h"
 #include "chatmux/provider/run.h"
 
+#include <stdio.h>
+
 #define HIX_STATES(X) X(CREATE) X(TALK) X(REFUSED)
 enum hix_state {
 #define X(name) HIX_##name,
@@ -124,13 +126,11 @@ static void hix_clear(void *state)
      .features = CM_MODEL_SEARCH}
 
 static const struct cm_model_row models[] = {
+    ALIAS("gpt-3.5-turbo", "gpt-3-5-turbo", 3), ALIAS("gpt-3.5-turbo-16k", "gpt-3-5-turbo-16k", 4),
+    ALIAS("gpt-4", "gpt4", 10), ALIAS("claude-3-5-sonnet-v2", "claude-3-5-sonnet", 50),
 #define X(id, bot, chars) ALIAS(id, id, bot),
     BOTS(X)
 #undef X
-        ALIAS("gpt-3.5-turbo", "gpt-3-5-turbo", 3),
-    ALIAS("gpt-3.5-turbo-16k", "gpt-3-5-turbo-16k", 4),
-    ALIAS("gpt-4", "gpt4", 10),
-    ALIAS("claude-3-5-sonnet-v2", "claude-3-5-sonnet", 50),
 };
 
 static const struct {
@@ -194,8 +194,8 @@ static size_t question_limit(const struct cm_run *run)
 
 /* ---- Credential ---- */
 
-/* A bare token gets its cookie's name; a whole Cookie header stays as it is. Percent signs are
- * resolved as the site's own clients do. */
+/* A bare token gets its cookie's name; a whole Cookie header keeps its names. Percent sequences are
+ * decoded in both. */
 static int hix_normalize(struct cm_arena *arena, struct cm_str given, struct cm_str *out,
                          struct cm_err *err)
 {
@@ -254,6 +254,7 @@ static int make_question(struct cm_run *run, struct cm_str *out, struct cm_err *
     const size_t limit = question_limit(run);
     size_t fits = 0, too_many = chat->n_msgs + 1;
     struct cm_str question = cm_chat_flatten(cm_run_arena(run), chat);
+    struct cm_chat last = *chat;
     size_t chars = cm_utf8_count(question);
 
     if (chars == 0)
@@ -274,7 +275,9 @@ static int make_question(struct cm_run *run, struct cm_str *out, struct cm_err *
     }
     if (fits > 0)
         return 0;
-    question = cm_msg_text(cm_run_arena(run), &chat->msgs[chat->n_msgs - 1]);
+    last.msgs = &chat->msgs[chat->n_msgs - 1];
+    last.n_msgs = 1;
+    question = cm_chat_flatten(cm_run_arena(run), &last);
     chars = cm_utf8_count(question);
     if (chars == 0 || chars > limit)
         return cm_fail_param(err, CM_ERR_CONTEXT_LENGTH, "messages",
@@ -284,18 +287,45 @@ static int make_question(struct cm_run *run, struct cm_str *out, struct cm_err *
     return 0;
 }
 
-/* Files would have to be uploaded first. */
-static bool has_files(const struct cm_chat *chat)
+static bool has_files(const struct cm_msg *msg)
 {
-    const struct cm_msg *last = cm_chat_last(chat, CM_ROLE_USER);
-
-    for (size_t i = 0; last && i < last->n_parts; i++) {
-        const enum cm_part_kind kind = last->parts[i].kind;
+    for (size_t i = 0; i < msg->n_parts; i++) {
+        const enum cm_part_kind kind = msg->parts[i].kind;
 
         if (kind == CM_PART_IMAGE || kind == CM_PART_FILE || kind == CM_PART_AUDIO)
             return true;
     }
     return false;
+}
+
+static int unsupported(struct cm_err *err, const char *param, const char *why)
+{
+    cm_fail_param(err, CM_ERR_BAD_REQUEST, param, "%s", why);
+    cm_str_copy(err->code, sizeof(err->code), CM_S("unsupported_value"));
+    return -1;
+}
+
+/* What the platform has not must not vanish from the request unsaid. */
+static int check_request(const struct cm_chat *chat, struct cm_err *err)
+{
+    char param[sizeof(err->param)];
+
+    if (chat->untranslatable.cls != CM_ERR_NONE) {
+        *err = chat->untranslatable;
+        return -1;
+    }
+    if (chat->n > 1)
+        return unsupported(err, "n", "hix gives one answer to a request: 'n' must be 1.");
+    if (chat->n_tools > 0 && chat->tool_choice != CM_TOOLS_NONE)
+        return unsupported(err, "tools",
+                           "hix calls no tools: leave 'tools' out or set 'tool_choice' to 'none'.");
+    for (size_t i = 0; i < chat->n_msgs; i++) {
+        if (!has_files(&chat->msgs[i]))
+            continue;
+        snprintf(param, sizeof(param), "messages[%zu].content", i);
+        return unsupported(err, param, "hix takes text only here, no images, files or audio.");
+    }
+    return 0;
 }
 
 /* ---- What a refusal means ---- */
@@ -438,14 +468,6 @@ static void make_headers(struct cm_run *run, struct cm_str accept, struct cm_str
     memcpy(out, headers, sizeof(headers));
 }
 
-static struct cm_str settle(struct cm_run *run, struct cm_buf *text)
-{
-    struct cm_str s = cm_arena_str(cm_run_arena(run), cm_buf_str(text));
-
-    cm_buf_clear(text);
-    return s;
-}
-
 static enum cm_step create_chat(struct cm_run *run)
 {
     struct cm_header headers[N_HEADERS];
@@ -463,7 +485,7 @@ static enum cm_step create_chat(struct cm_run *run)
     cm_buf_append(&body, CM_S(",\"botId\":"));
     cm_json_put_int(&body, bot_of(cm_run_target(run)));
     cm_buf_append(&body, CM_S("}}}"));
-    call.body = settle(run, &body);
+    call.body = cm_buf_settle(&body, cm_run_arena(run));
     return cm_run_fetch(run, &call);
 }
 
@@ -481,7 +503,8 @@ static enum cm_step ask(struct cm_run *run, struct hix *h, struct cm_str chat_id
     cm_percent(&referer, cm_run_target(run)->model);
     cm_buf_append(&referer, CM_S("?/id="));
     cm_percent(&referer, chat_id);
-    make_headers(run, CM_S("text/event-stream"), settle(run, &referer), headers);
+    make_headers(run, CM_S("text/event-stream"), cm_buf_settle(&referer, cm_run_arena(run)),
+                 headers);
 
     cm_buf_append(&body, CM_S("{\"chatId\":"));
     cm_json_put_str(&body, chat_id);
@@ -492,7 +515,7 @@ static enum cm_step ask(struct cm_run *run, struct hix *h, struct cm_str chat_id
         cm_json_put_str(&body, option(run, "search_type"));
     }
     cm_buf_put(&body, '}');
-    call.body = settle(run, &body);
+    call.body = cm_buf_settle(&body, cm_run_arena(run));
     cm_sse_init(&h->sse, EVENT_MAX);
     h->state = HIX_TALK;
     return cm_run_stream(run, &call);
@@ -500,15 +523,8 @@ static enum cm_step ask(struct cm_run *run, struct hix *h, struct cm_str chat_id
 
 static enum cm_step start(struct cm_run *run, struct hix *h, struct cm_err *err)
 {
-    if (cm_run_chat(run)->untranslatable.cls != CM_ERR_NONE) {
-        *err = cm_run_chat(run)->untranslatable;
+    if (check_request(cm_run_chat(run), err))
         return CM_STEP_FAIL;
-    }
-    if (has_files(cm_run_chat(run))) {
-        cm_fail_param(err, CM_ERR_BAD_REQUEST, "messages",
-                      "this provider takes text only, no files");
-        return CM_STEP_FAIL;
-    }
     if (bot_of(cm_run_target(run)) == 0) {
         cm_fail_param(err, CM_ERR_MODEL_UNAVAILABLE, "model", "hix has no bot for this model");
         return CM_STEP_FAIL;

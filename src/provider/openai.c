@@ -1,9 +1,11 @@
 /* openai: api.openai.com and every server that speaks its dialect.
  *
- * Relay lane: the client's body goes up with spliced edits (model name, stream_options), the answer comes back byte for byte; a tap reads each event
- * for usage, errors and the end mark.
- * Happy path: TALK (stream of events) or WHOLE (one JSON body) -> done at [DONE] or at the end of the body.
- * Failures: REFUSED collects the body of an error status; an event with an `error` member, an unreadable event, a stream without its end mark (CUT).
+ * Relay lane: the client's body goes up with spliced edits (model name, stream_options), the answer
+ * comes back byte for byte; a tap reads each event for usage, errors and the end mark.
+ * Happy path: TALK (stream of events) or WHOLE (one JSON body) -> done at [DONE] or at the end of
+ * the body.
+ * Failures: REFUSED collects the body of an error status; an event with an `error` member, an
+ * unreadable event, a stream without its end mark (CUT).
  * Wire facts: OpenAI protocol notes, sections 1-3 and 12. */
 #include "chatmux/base/version.h"
 #include "chatmux/codec/json.h"
@@ -27,9 +29,8 @@ struct openai {
     int status; /* of the upstream's answer */
     int retry_after_s;
     struct cm_sse sse;
-    struct cm_buf
-        body; /* WHOLE, REFUSED: what came so far. TALK: the request's spliced body is `sent` */
-    struct cm_buf sent;
+    struct cm_buf body;       /* WHOLE, REFUSED: what came so far */
+    struct cm_buf sent;       /* the request's spliced body */
     struct cm_str piece;      /* TALK: what is being fed */
     struct cm_str run_of_raw; /* neighbouring events of `piece`, not yet emitted */
     bool raw_semantic;
@@ -40,7 +41,7 @@ struct openai {
     int64_t n_wanted;      /* choices; here because the chat may go in the middle of a step */
 };
 
-/* ---- what an upstream's refusal means ---- */
+/* ---- What an upstream's refusal means ---- */
 
 static const struct {
     const char *code;
@@ -90,7 +91,8 @@ static enum cm_err_class class_of_code(struct cm_str code, enum cm_err_class oth
     return otherwise;
 }
 
-/* The `error` value of an answer: an object, or only a text; Google's shim wraps the whole in an array. NULL when there is none. */
+/* The `error` value of an answer: an object, or only a text; Google's shim wraps the whole in an
+ * array. NULL when there is none. */
 static yyjson_val *error_of(yyjson_val *root)
 {
     yyjson_val *e;
@@ -115,7 +117,7 @@ static int status_told(int status, yyjson_val *error)
 }
 
 /* status 0: the error came inside a 200. */
-static int openai_refused(struct cm_run *run, const struct openai *o, int status, yyjson_val *error,
+static int openai_refused(struct cm_run *run, int status, int retry_after_s, yyjson_val *error,
                           struct cm_err *err)
 {
     const struct cm_instance *in = cm_run_instance(run);
@@ -151,23 +153,24 @@ static int openai_refused(struct cm_run *run, const struct openai *o, int status
         cm_str_copy(err->code, sizeof(err->code), code);
         cm_str_copy(err->param, sizeof(err->param), cm_json_str(cm_json_get(error, "param")));
     }
-    if ((status >= 400 && status < 500 && cls == CM_ERR_BAD_REQUEST) || status == 403)
+    /* a 403 goes on as one where it tells of a permission or a region, not of our credential */
+    if ((status >= 400 && status < 500 && cls == CM_ERR_BAD_REQUEST) ||
+        (status == 403 && (cls == CM_ERR_MODEL_UNAVAILABLE || cls == CM_ERR_UPSTREAM_DOWN)))
         err->http_status = status;
-    err->retry_after_s = o->retry_after_s;
+    err->retry_after_s = retry_after_s;
     return -1;
 }
 
 static enum cm_step refused_whole(struct cm_run *run, struct openai *o, struct cm_err *err)
 {
-    struct cm_err unreadable = {0};
-    yyjson_doc *doc = cm_json_parse(cm_buf_str(&o->body), &cm_json_limits_event, &unreadable);
+    yyjson_doc *doc = cm_json_parse(cm_buf_str(&o->body), &cm_json_limits_event, NULL);
 
-    openai_refused(run, o, o->status, doc ? error_of(yyjson_doc_get_root(doc)) : NULL, err);
+    openai_refused(run, o->status, o->retry_after_s, error_of(yyjson_doc_get_root(doc)), err);
     yyjson_doc_free(doc);
     return CM_STEP_FAIL;
 }
 
-/* ---- usage ---- */
+/* ---- Usage ---- */
 
 static int64_t count_of(yyjson_val *obj, const char *key)
 {
@@ -176,7 +179,8 @@ static int64_t count_of(yyjson_val *obj, const char *key)
     return yyjson_is_uint(v) && yyjson_get_uint(v) <= INT64_MAX ? (int64_t)yyjson_get_uint(v) : 0;
 }
 
-/* Cached tokens are a part of prompt_tokens, reasoning tokens a part of completion_tokens; ours are disjoint. */
+/* Cached tokens are a part of prompt_tokens, reasoning tokens a part of completion_tokens; ours are
+ * disjoint. */
 static bool read_usage(yyjson_val *usage, struct cm_usage *out)
 {
     int64_t in = count_of(usage, "prompt_tokens"), produced = count_of(usage, "completion_tokens");
@@ -202,7 +206,7 @@ static bool read_usage(yyjson_val *usage, struct cm_usage *out)
     return true;
 }
 
-/* ---- the tap ---- */
+/* ---- The tap ---- */
 
 static bool says_something(yyjson_val *obj, const char *key)
 {
@@ -254,7 +258,8 @@ static void raw_flush(struct cm_run *run, struct openai *o)
     o->raw_semantic = false;
 }
 
-/* Neighbours in one piece go on together; what the reader had to hold goes on at once, because it does not stay. */
+/* Neighbours in one piece go on together; what the reader had to hold goes on at once, because it
+ * does not stay. */
 static void raw_pass(struct cm_run *run, struct openai *o, const struct cm_sse_event *ev,
                      bool semantic)
 {
@@ -271,11 +276,13 @@ static void raw_pass(struct cm_run *run, struct openai *o, const struct cm_sse_e
     o->raw_semantic |= semantic;
     if (!in_piece)
         raw_flush(run, o);
-    if (ev->unfinished) /* the last event of a server that leaves its empty line out: what follows must not run into it */
+    /* the last event of a server that leaves its empty line out: nothing must run into it */
+    if (ev->unfinished)
         cm_run_emit(run, &blank);
 }
 
-/* A chunk with a figure the client did not ask for: without choices it is dropped, else only the figure is taken out. */
+/* A chunk with a figure the client did not ask for: without choices it is dropped, else only the
+ * figure is taken out. */
 static void pass_without_usage(struct cm_run *run, struct openai *o, const struct cm_sse_event *ev,
                                yyjson_val *choices, bool semantic)
 {
@@ -331,7 +338,7 @@ static int tap_event(void *arg, const struct cm_sse_event *ev)
     error = error_of(root);
     if (error) {
         raw_flush(t->run, o);
-        openai_refused(t->run, o, 0, error, t->err);
+        openai_refused(t->run, 0, o->retry_after_s, error, t->err);
         yyjson_doc_free(doc);
         return -1;
     }
@@ -350,7 +357,7 @@ static int tap_event(void *arg, const struct cm_sse_event *ev)
     return 0;
 }
 
-/* ---- the flow ---- */
+/* ---- The flow ---- */
 
 /* Local servers ask for no key: then Authorization, the last header of a call, is left out. */
 static size_t without_key(const struct cm_run *run)
@@ -368,12 +375,11 @@ static struct cm_str with_usage_asked(struct cm_run *run, const struct cm_chat *
     struct cm_json_edit ask = {.key = CM_S("include_usage"), .value = CM_S("true")};
     struct cm_str given = cm_json_member(chat->raw, CM_S("stream_options"));
     struct cm_buf out = {0};
-    struct cm_str text = CM_S("{\"include_usage\":true}");
 
     if (cm_str_starts(given, CM_S("{")) && cm_json_splice(given, &ask, 1, &out, NULL) == 0)
-        text = cm_arena_str(cm_run_arena(run), cm_buf_str(&out));
+        return cm_buf_settle(&out, cm_run_arena(run));
     cm_buf_clear(&out);
-    return text;
+    return CM_S("{\"include_usage\":true}");
 }
 
 static enum cm_step openai_ask(struct cm_run *run, struct openai *o, struct cm_err *err)
@@ -403,8 +409,8 @@ static enum cm_step openai_ask(struct cm_run *run, struct openai *o, struct cm_e
     if (chat->stream && cm_option_bool(cm_run_instance(run), "stream_options"))
         edits[n++] = (struct cm_json_edit){CM_S("stream_options"), with_usage_asked(run, chat)};
     call.body = chat->raw;
-    if (n > 0 ||
-        chat->stream) { /* our own copy, too, so that the connection may outlive the exchange and serve again */
+    /* a stream has its own copy, so that the connection may outlive the exchange and serve again */
+    if (n > 0 || chat->stream) {
         failed = cm_json_splice(chat->raw, edits, n, &o->sent, err);
         call.body = cm_buf_str(&o->sent);
     }
@@ -439,9 +445,9 @@ static enum cm_step openai_head(struct cm_run *run, struct openai *o, const stru
                 CM_ARG(cm_run_instance(run)->name));
         return CM_STEP_FAIL;
     }
+    /* JSON where events were asked for is an error object, on servers that always say 200 */
     if (ev->status != 200 || (stream && has_type(ev, CM_S("application/json")))) {
-        o->state =
-            OPENAI_REFUSED; /* JSON where events were asked for is an error object, on servers that always say 200 */
+        o->state = OPENAI_REFUSED;
         cm_buf_init(&o->body, REFUSAL_MAX);
     } else {
         o->state = stream ? OPENAI_TALK : OPENAI_WHOLE;
@@ -488,7 +494,8 @@ static enum cm_step talk_ended(struct cm_run *run, struct openai *o, struct cm_e
                 CM_ARG(cm_run_instance(run)->name));
         return CM_STEP_FAIL;
     }
-    if (!o->done) /* every choice is finished: a server that sends no end mark. Our clients get one */
+    /* every choice is finished: a server that sends no end mark. Our clients get one */
+    if (!o->done)
         cm_run_emit(run, &mark);
     return CM_STEP_DONE;
 }
@@ -506,7 +513,7 @@ static enum cm_step whole_ended(struct cm_run *run, struct openai *o, struct cm_
         cm_fail(err, CM_ERR_UPSTREAM_DOWN, CM_PRI " sent an answer that cannot be read: %s",
                 CM_ARG(cm_run_instance(run)->name), doc ? "it is no JSON object" : why.msg);
     } else if (error) {
-        openai_refused(run, o, 0, error, err);
+        openai_refused(run, 0, o->retry_after_s, error, err);
     } else {
         if (read_usage(cm_json_opt(root, "usage"), &usage))
             cm_run_usage(run, &usage);
@@ -577,44 +584,37 @@ static void openai_clear(void *state)
 
 /* ---- GET /models: the list, and proof that a key works, at no cost ---- */
 
-static enum cm_step models_step(struct cm_run *run, const struct cm_ev *ev, struct cm_err *err)
+static enum cm_step models_ask(struct cm_run *run)
 {
-    struct openai asked = {0};
-    struct cm_err unreadable = {0};
-    yyjson_doc *doc;
-    yyjson_val *data, *model;
+    struct cm_header headers[] = {
+        {CM_S("Accept"), CM_S("application/json")},
+        {CM_S("User-Agent"), CM_S("chatmux/" CM_VERSION)},
+        {CM_S("Authorization"), bearer(run)},
+    };
+    struct cm_call call = {.method = "GET",
+                           .url = CM_S("/models"),
+                           .headers = headers,
+                           .n_headers = CM_COUNT(headers) - without_key(run),
+                           .timeout_ms = 30000};
+
+    return cm_run_fetch(run, &call);
+}
+
+static enum cm_step models_read(struct cm_run *run, const struct cm_ev *ev, struct cm_err *err)
+{
+    yyjson_doc *doc = cm_json_parse(ev->data, &cm_json_limits_event, NULL);
+    yyjson_val *root = yyjson_doc_get_root(doc), *data = cm_json_get(root, "data"), *model;
+    bool failed = true;
     size_t i, n;
 
-    if (ev->kind == CM_EV_START) {
-        struct cm_header headers[] = {
-            {CM_S("Accept"), CM_S("application/json")},
-            {CM_S("User-Agent"), CM_S("chatmux/" CM_VERSION)},
-            {CM_S("Authorization"), bearer(run)},
-        };
-        struct cm_call call = {.method = "GET",
-                               .url = CM_S("/models"),
-                               .headers = headers,
-                               .n_headers = CM_COUNT(headers) - without_key(run),
-                               .timeout_ms = 30000};
-
-        return cm_run_fetch(run, &call);
-    }
-    if (ev->kind == CM_EV_FAILED) {
-        *err = *ev->err;
-        return CM_STEP_FAIL;
-    }
-    if (ev->kind != CM_EV_REPLY)
-        return CM_STEP_DONE;
-    doc = cm_json_parse(ev->data, &cm_json_limits_event, &unreadable);
-    data = cm_json_get(yyjson_doc_get_root(doc), "data");
-    asked.retry_after_s = cm_retry_after_s(ev->headers, ev->n_headers, cm_run_unix_ms(run));
-    if (ev->status != 200)
-        openai_refused(run, &asked, ev->status, doc ? error_of(yyjson_doc_get_root(doc)) : NULL,
-                       err);
-    else if (!yyjson_is_arr(data))
+    if (ev->status != 200) {
+        openai_refused(run, ev->status,
+                       cm_retry_after_s(ev->headers, ev->n_headers, cm_run_unix_ms(run)),
+                       error_of(root), err);
+    } else if (!yyjson_is_arr(data)) {
         cm_fail(err, CM_ERR_UPSTREAM_DOWN, CM_PRI ": the list of models cannot be read",
                 CM_ARG(cm_run_instance(run)->name));
-    else
+    } else {
         yyjson_arr_foreach(data, i, n, model)
         {
             struct cm_model_row row = {.name = cm_json_str(cm_json_get(model, "id"))};
@@ -622,8 +622,32 @@ static enum cm_step models_step(struct cm_run *run, const struct cm_ev *ev, stru
             if (row.name.n > 0)
                 cm_run_model(run, &row);
         }
+        failed = false;
+    }
     yyjson_doc_free(doc);
-    return err->cls == CM_ERR_NONE ? CM_STEP_DONE : CM_STEP_FAIL;
+    return failed ? CM_STEP_FAIL : CM_STEP_DONE;
+}
+
+static enum cm_step models_step(struct cm_run *run, const struct cm_ev *ev, struct cm_err *err)
+{
+    switch (ev->kind) {
+    case CM_EV_START:
+        return models_ask(run);
+    case CM_EV_REPLY:
+        return models_read(run, ev, err);
+    case CM_EV_FAILED:
+        *err = *ev->err;
+        return CM_STEP_FAIL;
+    case CM_EV_STOP:
+    case CM_EV_HEAD:
+    case CM_EV_DATA:
+    case CM_EV_END:
+    case CM_EV_OPEN:
+    case CM_EV_TIMER:
+    case CM_EV_COMPUTED:
+        break; /* never asked for, or nothing to tidy up */
+    }
+    return CM_STEP_DONE;
 }
 
 static bool openai_relays(const struct cm_instance *in, enum cm_dialect dialect)

@@ -57,17 +57,20 @@ static bool is_choice(const char *choices, struct cm_str value)
     return false;
 }
 
-/* Reads numbers, durations (ms) and sizes, and checks their range. */
+/* Reads numbers, durations (ms) and sizes, and checks their range. A duration whose name ends in its
+ * unit, "…_ms", may be a bare number. */
 static int read_number(const struct cm_option *o, struct cm_str value, int64_t *out,
                        struct cm_err *err)
 {
     uint64_t number = 0;
     int64_t got = 0;
 
-    if (o->type == CM_CONF_INT) {
-        if (!cm_str_to_u64(value, INT64_MAX, &number))
-            return cm_fail(err, CM_ERR_CONFIG, "must be a number");
+    const bool bare = o->type == CM_CONF_DURATION && cm_str_ends(cm_str_of(o->name), CM_S("_ms"));
+
+    if ((bare || o->type == CM_CONF_INT) && cm_str_to_u64(value, INT64_MAX, &number)) {
         got = (int64_t)number;
+    } else if (o->type == CM_CONF_INT) {
+        return cm_fail(err, CM_ERR_CONFIG, "must be a number");
     } else if (o->type == CM_CONF_DURATION ? cm_conf_duration(value, &got, err)
                                            : cm_conf_size(value, &got, err)) {
         return -1;
@@ -218,19 +221,14 @@ static void init_models(struct cm_instance *in, struct cm_problems *problems)
     in->listed = in->n_rows == 0 && !in->any;
 }
 
-static void init_base_url(struct cm_instance *in, struct cm_problems *problems)
+static struct cm_str base_url(const struct cm_provider_conf *conf,
+                              const struct cm_provider *adapter)
 {
-    struct cm_str url =
-        in->conf->base_url.n > 0 ? in->conf->base_url : cm_str_of(in->adapter->base_url);
+    struct cm_str url = conf->base_url.n > 0 ? conf->base_url : cm_str_of(adapter->base_url);
 
     while (cm_str_ends(url, CM_S("/")))
         url = cm_str_head(url, url.n - 1);
-    in->base_url = url;
-    if (url.n == 0 && !in->adapter->keyless)
-        cm_problem_add(problems, in->conf->where,
-                       "provider." CM_PRI
-                       ".base_url: the type %s has none of its own, so it must be set",
-                       CM_ARG(in->name), in->adapter->name);
+    return url;
 }
 
 static void check_headers(const struct cm_instance *in, struct cm_problems *problems)
@@ -271,7 +269,7 @@ static void init_secrets(struct cm_instance *in, struct cm_problems *problems)
 
         *kept = given->v[i];
         if (in->adapter->normalize && in->adapter->normalize(in->arena, given->v[i], kept, &err))
-            cm_problem_add(problems, in->conf->where,
+            cm_problem_add(problems, cm_provider_where(in->conf, "credentials"),
                            "provider." CM_PRI ".credentials: item %zu: %s", CM_ARG(in->name), i + 1,
                            err.msg);
     }
@@ -289,7 +287,7 @@ int cm_instance_init(struct cm_instance *in, const struct cm_provider_conf *conf
             unknown_type(conf, problems);
         return -1;
     }
-    init_base_url(in, problems);
+    in->base_url = base_url(conf, in->adapter);
     init_models(in, problems);
     init_secrets(in, problems);
     check_headers(in, problems);

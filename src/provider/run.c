@@ -486,6 +486,7 @@ struct cm_run *cm_run_open(const struct cm_host *host, const struct cm_run_setup
 {
     struct cm_run *run = CM_NEW(struct cm_run);
 
+    run->arena.secret = true; /* headers with credentials are made there */
     run->setup = *setup;
     run->setup.id =
         cm_arena_str(&run->arena, setup->id); /* the log may need it after the exchange has gone */

@@ -189,14 +189,11 @@ int cm_field_is_object(yyjson_val *v, const struct cm_spot *at, struct cm_err *e
 struct cm_str cm_field_json(struct cm_arena *arena, const yyjson_val *v)
 {
     struct cm_buf text = {0};
-    struct cm_str kept;
 
     if (!v)
         return CM_STR_NONE;
     cm_json_put_val(&text, v);
-    kept = cm_arena_str(arena, cm_buf_str(&text));
-    cm_buf_clear(&text);
-    return kept;
+    return cm_buf_settle(&text, arena);
 }
 
 int cm_field_url(struct cm_str url, const struct cm_spot *at, struct cm_part *part,
@@ -214,7 +211,8 @@ int cm_field_url(struct cm_str url, const struct cm_spot *at, struct cm_part *pa
     head = cm_str_cut(&data, ',');
     if (!cm_str_ends(head, CM_S(";base64")) || data.n == 0)
         return cm_field_fail(err, at, "invalid_value",
-                             "Expected a base64-encoded data URL, e.g. 'data:image/png;base64,…'.");
+                             "Expected a base64-encoded data URL, e.g. "
+                             "'data:image/png;base64,…'.");
     head = cm_str_from(head, sizeof("data:") - 1);
     part->media_type = cm_str_cut(&head, ';'); /* further parameters are dropped */
     part->data = data;

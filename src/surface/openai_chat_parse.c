@@ -8,6 +8,7 @@
 
 #include "chatmux/base/map.h"
 #include "chatmux/base/mem.h"
+#include "chatmux/base/utf8.h"
 
 #include <math.h>
 
@@ -43,10 +44,9 @@ enum member {
 #define X(name) M_##name,
     MEMBERS(X)
 #undef X
-        M_COUNT
 };
 
-static const struct cm_str member_names[M_COUNT] = {
+static const struct cm_str member_names[] = {
 #define X(name) [M_##name] = CM_S_INIT(#name),
     MEMBERS(X)
 #undef X
@@ -55,9 +55,9 @@ static const struct cm_str member_names[M_COUNT] = {
 struct reader {
     struct cm_chat *chat;
     struct cm_err *err;
-    yyjson_val *top[M_COUNT];
-    struct cm_buf parts, msgs,
-        tools;           /* lists while they grow: their lengths are the client's choice */
+    yyjson_val *top[CM_COUNT(member_names)];
+    /* lists while they grow: their lengths are the client's choice */
+    struct cm_buf parts, msgs, tools;
     struct cm_map calls; /* ids of the calls that may be answered now -> `waiting` or `answered` */
     size_t unanswered;   /* calls among them without a result */
     struct cm_str function_id; /* made up for the last function_call, which has none */
@@ -107,7 +107,7 @@ static int collect_members(struct reader *r, yyjson_val *root)
     while ((key = yyjson_obj_iter_next(&it))) {
         const struct cm_str name = cm_json_str(key);
 
-        for (size_t i = 0; i < M_COUNT; i++) {
+        for (size_t i = 0; i < CM_COUNT(member_names); i++) {
             if (!cm_str_eq(member_names[i], name))
                 continue;
             if (r->top[i])
@@ -118,7 +118,7 @@ static int collect_members(struct reader *r, yyjson_val *root)
             break;
         }
     }
-    for (size_t i = 0; i < M_COUNT; i++) {
+    for (size_t i = 0; i < CM_COUNT(member_names); i++) {
         if (yyjson_is_null(r->top[i]))
             r->top[i] = NULL;
     }
@@ -426,7 +426,7 @@ static int close_calls(struct reader *r, const struct cm_spot *at)
             r->err, CM_SPOT(at, "role"), NULL,
             "An assistant message with 'tool_calls' must be followed by tool "
             "messages responding to each 'tool_call_id'. Without a response: " CM_PRI,
-            CM_ARG(cm_str_head(slot->key, 40)));
+            CM_ARG(cm_utf8_head(slot->key, 40)));
     }
     cm_map_clear(&r->calls);
     return 0;
@@ -607,7 +607,7 @@ static int choose_named(struct reader *r, yyjson_val *function, const struct cm_
     }
     return cm_field_fail(r->err, at->up ? at->up : at, "invalid_value",
                          "The function '" CM_PRI "' that is asked for is not among the tools.",
-                         CM_ARG(cm_str_head(chat->tool_name, 64)));
+                         CM_ARG(cm_utf8_head(chat->tool_name, 64)));
 }
 
 /* "auto", "none", "required" */
@@ -626,7 +626,7 @@ static int choose_mode(struct reader *r, struct cm_str mode, const struct cm_spo
         if (!cm_str_eq(modes[i].name, mode))
             continue;
         r->chat->tool_choice = modes[i].choice;
-        if (mode.n == sizeof("required") - 1 && !r->top[M_tools] && !r->top[M_functions])
+        if (modes[i].choice == CM_TOOLS_REQUIRED && !r->top[M_tools] && !r->top[M_functions])
             return cm_field_fail(r->err, at, NULL,
                                  "'tool_choice' is only allowed when 'tools' are specified.");
         return 0;

@@ -1,5 +1,5 @@
-/* HTTP/1 requests: the same requests and the same refusals wherever the bytes are cut. Input: limit / 16, step of the cuts, first cut, then what a
- * client sends. */
+/* HTTP/1 requests: the same requests and the same refusals wherever the bytes are cut. Input:
+ * limit / 16, step of the cuts, first cut, then what a client sends. */
 #include "io/http1_int.h"
 
 #include "chatmux/base/mem.h"
@@ -96,7 +96,8 @@ static size_t reader_feed(struct reader *r, struct cm_str in)
     return at;
 }
 
-/* Cut at `first` and then every `step` bytes; step 0 reads the rest whole. Bytes not done with are handed over again, as the server does. */
+/* Cut at `first` and then every `step` bytes; step 0 reads the rest whole. Bytes not done with are
+ * handed over again, as the server does. */
 static struct cm_buf read_cut(struct cm_str stream, size_t first, size_t step, size_t limit)
 {
     struct reader r = {.limit = limit};
@@ -105,8 +106,8 @@ static struct cm_buf read_cut(struct cm_str stream, size_t first, size_t step, s
 
     reader_next(&r);
     do {
-        char *piece =
-            cm_alloc(kept + n); /* of its exact size, so that a sanitizer sees a read beyond it */
+        /* of its exact size, so that a sanitizer sees a read beyond it */
+        char *piece = cm_alloc(kept + n);
         size_t used;
 
         if (kept + n > 0)

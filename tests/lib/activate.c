@@ -5,6 +5,7 @@
  * ACTIVATE_HOLD=MS says "listening" and waits before the program starts, while connections queue up. */
 #include <arpa/inet.h>
 #include <fcntl.h>
+#include <stdbool.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -64,7 +65,9 @@ static int open_socket(const char *address)
 
 int main(int argc, char **argv)
 {
-    const char *other = getenv("ACTIVATE_PID"), *hold = getenv("ACTIVATE_HOLD");
+    const char *hold = getenv("ACTIVATE_HOLD");
+    bool for_other = getenv("ACTIVATE_PID") != NULL;
+    unsigned long hold_ms = hold ? strtoul(hold, NULL, 10) : 0; /* setenv() may move the text */
     char number[24], names[512] = "";
     int fds[16], n = 0, at = 1;
 
@@ -87,12 +90,12 @@ int main(int argc, char **argv)
     snprintf(number, sizeof(number), "%d", n);
     setenv("LISTEN_FDS", number, 1);
     setenv("LISTEN_FDNAMES", names, 1);
-    snprintf(number, sizeof(number), "%d", other ? 1 : (int)getpid());
+    snprintf(number, sizeof(number), "%d", for_other ? 1 : (int)getpid());
     setenv("LISTEN_PID", number, 1);
-    if (hold) {
+    if (hold_ms > 0) {
         puts("listening");
         fflush(stdout);
-        usleep((useconds_t)strtoul(hold, NULL, 10) * 1000);
+        usleep((useconds_t)hold_ms * 1000);
     }
     execv(argv[at + 1], argv + at + 1);
     die(argv[at + 1]);

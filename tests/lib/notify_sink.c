@@ -14,7 +14,7 @@ int main(int argc, char **argv)
     int fd = socket(AF_UNIX, SOCK_DGRAM, 0);
     char text[1024];
 
-    if (size == 0 || size >= sizeof(un.sun_path))
+    if (fd < 0 || size == 0 || size >= sizeof(un.sun_path))
         return 1;
     memcpy(un.sun_path, path, size);
     if (path[0] == '@')

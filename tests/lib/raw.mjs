@@ -1,5 +1,6 @@
 // HTTP/1.1 client on a bare socket: the test chooses every byte, and when to read, stop reading or vanish.
 import net from 'node:net';
+import tls from 'node:tls';
 import { setTimeout as sleep } from 'node:timers/promises';
 import { CLIENT_KEY, atEnd } from './gateway.mjs';
 
@@ -195,6 +196,18 @@ export async function connect(t, gw, target = {}) {
         socket.once('error', fail);
     });
     atEnd(t, () => socket.destroy());
+    return new RawClient(socket);
+}
+
+/** The same over TLS; `options` as tls.connect() takes them. Rejects when the handshake fails. */
+export async function connectTls(t, gw, options = {}) {
+    const socket = tls.connect({ host: '127.0.0.1', port: gw.port, ALPNProtocols: ['http/1.1'], ...options });
+    atEnd(t, () => socket.destroy());
+    await new Promise((done, fail) => {
+        socket.once('secureConnect', done);
+        socket.once('error', fail);
+        socket.once('close', () => fail(new Error('closed within the handshake')));
+    });
     return new RawClient(socket);
 }
 

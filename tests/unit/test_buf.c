@@ -1,5 +1,7 @@
 /* Growing buffer. */
 #include "chatmux/base/buf.h"
+
+#include "chatmux/base/arena.h"
 #include "unit.h"
 
 #include <inttypes.h>
@@ -154,6 +156,23 @@ START_TEST(reserves_and_consumes)
 }
 END_TEST
 
+START_TEST(settles_in_an_arena)
+{
+    struct cm_arena arena = {0};
+    struct cm_buf b = {.limit = 10};
+    struct cm_str s;
+
+    ck_str(cm_buf_settle(&b, &arena), "");
+    cm_buf_append(&b, CM_S("abc"));
+    s = cm_buf_settle(&b, &arena);
+    ck_assert(!b.p && b.n == 0 && b.limit == 10);
+    cm_buf_append(&b, CM_S("xyz"));
+    ck_str(s, "abc");
+    cm_buf_clear(&b);
+    cm_arena_clear(&arena);
+}
+END_TEST
+
 Suite *suite_buf(void)
 {
     Suite *s = suite_create("buf");
@@ -167,6 +186,7 @@ Suite *suite_buf(void)
     tcase_add_test(t, prints_up_to_the_limit);
     tcase_add_test(t, writes_numbers);
     tcase_add_test(t, reserves_and_consumes);
+    tcase_add_test(t, settles_in_an_arena);
     suite_add_tcase(s, t);
     return s;
 }

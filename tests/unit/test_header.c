@@ -74,6 +74,7 @@ START_TEST(dates_out_and_in)
     ck_assert_int_eq(cm_http_date_parse(CM_S("Sun Nov  6 08:49:37 1994"), &t), 0);
     ck_assert_int_eq(t, 784111777);
     ck_assert_int_eq(cm_http_date_parse(CM_S("Sun, 30 Feb 1994 08:49:37 GMT"), &t), -1);
+    ck_assert_int_eq(t, 784111777); /* left alone */
     ck_assert_int_eq(cm_http_date_parse(CM_S("Sun, 06 Nov 1994 08:49:37 GMT+"), &t), -1);
     ck_assert_int_eq(cm_http_date_parse(CM_S("Sun, 06 Nov 1994 08:49:37 GMT\0"), &t), -1);
     ck_assert_int_eq(cm_http_date_parse(CM_STR_NONE, &t), -1);

@@ -318,16 +318,46 @@ START_TEST(what_it_cannot_do_is_said_at_once)
     fake_run(&(struct fake_setup){.type = "hix", .body = BODY("gpt-4o", "")}, &r);
     ck_assert_int_eq(r.err.cls, CM_ERR_BAD_REQUEST);
     fake_result_clear(&r);
-    fake_run(
-        &(struct fake_setup){
-            .type = "hix",
-            .body =
-                "{\"model\":\"gpt-4o\",\"messages\":[{\"role\":\"user\",\"content\":[{\"type\":\"image_url\","
-                "\"image_url\":{\"url\":\"https://h/p.png\"}}]}]}"},
-        &r);
-    ck_assert_int_eq(r.err.cls, CM_ERR_BAD_REQUEST);
-    ck_assert_uint_eq(r.n_requests, 0);
-    fake_result_clear(&r);
+}
+END_TEST
+
+#define PICTURE                                                                                    \
+    "{\"role\":\"user\",\"content\":[{\"type\":\"image_url\","                                     \
+    "\"image_url\":{\"url\":\"https://h/p.png\"}}]}"
+#define TOOLS "\"tools\":[{\"type\":\"function\",\"function\":{\"name\":\"f\"}}]"
+#define ASK "{\"role\":\"user\",\"content\":\"x\"}"
+
+START_TEST(what_the_platform_has_not_is_refused)
+{
+    static const struct {
+        const char *body, *param; /* NULL = not refused */
+    } cases[] = {
+        {"{\"model\":\"gpt-4o\",\"messages\":[" PICTURE "]}", "messages[0].content"},
+        {"{\"model\":\"gpt-4o\",\"messages\":[" ASK "," PICTURE "," ASK "]}",
+         "messages[1].content"},
+        {"{\"model\":\"gpt-4o\",\"n\":2,\"messages\":[" ASK "]}", "n"},
+        {"{\"model\":\"gpt-4o\",\"n\":1,\"messages\":[" ASK "]}", NULL},
+        {"{\"model\":\"gpt-4o\"," TOOLS ",\"messages\":[" ASK "]}", "tools"},
+        {"{\"model\":\"gpt-4o\"," TOOLS ",\"tool_choice\":\"auto\",\"messages\":[" ASK "]}",
+         "tools"},
+        {"{\"model\":\"gpt-4o\"," TOOLS ",\"tool_choice\":\"none\",\"messages\":[" ASK "]}", NULL},
+        {"{\"model\":\"gpt-4o\",\"tools\":[],\"messages\":[" ASK "]}", NULL},
+    };
+
+    for (size_t i = 0; i < CM_COUNT(cases); i++) {
+        fake_run(&(struct fake_setup){.type = "hix",
+                                      .body = cases[i].body,
+                                      .replies = &(struct fake_reply){.end = FAKE_DOWN},
+                                      .n_replies = 1},
+                 &r);
+        ck_assert_uint_eq(r.n_requests, cases[i].param ? 0 : 1);
+        if (cases[i].param) {
+            ck_assert_int_eq(r.err.cls, CM_ERR_BAD_REQUEST);
+            ck_assert_str_eq(r.err.param, cases[i].param);
+            ck_assert_str_eq(r.err.code, "unsupported_value");
+        }
+        fake_result_clear(&r);
+    }
 }
 END_TEST
 
@@ -401,6 +431,7 @@ Suite *suite_hix(void)
     tcase_add_test(t, refusals_of_the_first_call);
     tcase_add_test(t, refusals_of_the_second_call);
     tcase_add_test(t, what_it_cannot_do_is_said_at_once);
+    tcase_add_test(t, what_the_platform_has_not_is_refused);
     tcase_add_test(t, a_client_that_leaves_ends_the_call);
     tcase_add_test(t, cookies_are_normalised);
     suite_add_tcase(s, t);

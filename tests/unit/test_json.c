@@ -188,32 +188,6 @@ START_TEST(members_are_found)
 }
 END_TEST
 
-static const char *doubled(struct cm_str text)
-{
-    static const char *const keys[] = {"model", "stream", "messages", NULL};
-    yyjson_doc *doc = parse(text);
-    const char *key = cm_json_doubled(root_of(doc), keys);
-
-    yyjson_doc_free(doc);
-    return key;
-}
-
-START_TEST(doubled_members_are_named)
-{
-    ck_assert_ptr_null(doubled(CM_S("{\"model\":1,\"stream\":2,\"x\":3,\"x\":4}")));
-    ck_assert_str_eq(doubled(CM_S("{\"model\":1,\"x\":3,\"model\":4}")), "model");
-    ck_assert_str_eq(doubled(CM_S("{\"stream\":1,\"\\u0073tream\":3}")), "stream");
-    ck_assert_str_eq(
-        doubled(CM_S("{\"messages\":1,\"messages\":2,\"stream\":1,\"stream\":1,\"stream\":0}")),
-        "stream");
-    ck_assert_ptr_null(doubled(CM_S("{\"model\":{\"model\":1},\"a\":{\"model\":1}}")));
-    ck_assert_ptr_null(doubled(CM_S("{\"model\":1,\"Model\":1,\"model\\u0000\":1}")));
-    ck_assert_ptr_null(doubled(CM_S("[1,1]")));
-    ck_assert_ptr_null(doubled(CM_S("{}")));
-    ck_assert_ptr_null(cm_json_doubled(NULL, (const char *const[]){"a", NULL}));
-}
-END_TEST
-
 #define SET(key, value) {CM_S_INIT(key), CM_S_INIT(value)}
 #define REMOVE(key) {CM_S_INIT(key), {NULL, 0}}
 
@@ -678,7 +652,6 @@ Suite *suite_json(void)
     tcase_add_test(read, what_json_forbids_is_refused_with_a_position);
     tcase_add_test(read, the_document_does_not_need_the_text);
     tcase_add_test(read, members_are_found);
-    tcase_add_test(read, doubled_members_are_named);
     suite_add_tcase(suite, read);
 
     tcase_add_test(edit, splice_changes_what_was_asked_and_nothing_else);

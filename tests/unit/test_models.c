@@ -180,10 +180,10 @@ START_TEST(wrong_routes_are_problems)
         const char *target, *complaint;
     } cases[] = {
         {"bb/gpt-4o", "there is no provider 'bb'"},
-        {"gpt-4o", "must be PROVIDER/MODEL"},
-        {"a/", "write a model behind 'a/'"},
-        {"a/gpt-4o weight=0", "weight=1"},
-        {"a/gpt-4o heavy", "'heavy'"},
+        {"gpt-4o", "'gpt-4o': must be provider/model"},
+        {"a/", "'a/': must be provider/model"},
+        {"a/gpt-4o weight=0", "weight must be a whole number from 1 to 1000"},
+        {"a/gpt-4o heavy", "only weight=N may follow"},
     };
 
     for (size_t i = 0; i < CM_COUNT(cases); i++) {

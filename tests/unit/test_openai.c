@@ -423,6 +423,11 @@ static const struct {
     {403, JSON,
      "{\"error\":{\"message\":\"not here\",\"code\":\"unsupported_country_region_territory\"}}",
      CM_ERR_UPSTREAM_DOWN, "not here", 403, "", "", 0},
+    /* a client must not take these for a refusal of its own key */
+    {403, JSON, "{\"error\":{\"message\":\"gone\",\"code\":\"account_deactivated\"}}",
+     CM_ERR_INVALID_CREDENTIAL, "account_deactivated", 0, "", "", 0},
+    {403, JSON, "{\"error\":{\"message\":\"pay\",\"code\":\"insufficient_quota\"}}",
+     CM_ERR_QUOTA_EXHAUSTED, "pay", 0, "", "", 0},
     {404, JSON, "{\"error\":{\"message\":\"no such thing\",\"code\":\"model_not_found\"}}",
      CM_ERR_MODEL_UNAVAILABLE, "no such thing", 0, "", "", 0},
     {404, JSON, "{\"error\":{\"message\":\"model \\\"m\\\" not found, try pulling it first\"}}",

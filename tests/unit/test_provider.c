@@ -67,7 +67,10 @@ START_TEST(wrong_sections_are_problems)
     expect_problem("f.ini:4", "the type demo has no such option, did you mean x.chunk_ms?");
     pair.key = CM_S("chunk_ms");
     pair.value = CM_S("fast");
-    expect_problem("f.ini:4", "x.chunk_ms: must be a number");
+    expect_problem("f.ini:4", "x.chunk_ms: must be ");
+    pair.key = CM_S("chunks");
+    expect_problem("f.ini:4", "x.chunks: must be a number");
+    pair.value = CM_S("20"); /* only a name that tells the unit makes a bare number a duration */
     pair.key = CM_S("delay");
     expect_problem("f.ini:4", "x.delay: ");
     conf.type = CM_S("hix");
@@ -97,6 +100,12 @@ START_TEST(options_and_their_defaults)
     ck_assert_int_eq(cm_option_int(&in, "chunks"), 4);
     ck_assert_int_eq(cm_option_int(&in, "chunk_ms"), 0);
     ck_str(cm_option_value(&in, "delay"), "2s");
+    pairs[0] = (struct cm_conf_pair){.key = CM_S("chunk_ms"), .value = CM_S("20")};
+    expect_fine();
+    ck_assert_int_eq(cm_option_int(&in, "chunk_ms"), 20);
+    pairs[0].value = CM_S("2s");
+    expect_fine();
+    ck_assert_int_eq(cm_option_int(&in, "chunk_ms"), 2000);
 }
 END_TEST
 

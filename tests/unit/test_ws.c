@@ -21,7 +21,7 @@ static void read_all(struct cm_buf *out, struct cm_str bytes, size_t piece, bool
         struct cm_str part = cm_str_head(cm_str_from(bytes, at), piece);
         char *copy = cm_str_dup(part); /* the sanitizer knows its end */
         struct cm_str in = cm_str(copy, part.n);
-        struct cm_wsf_message m = {0};
+        struct cm_wsf_message m = {.op = CM_WSF_TEXT};
         struct cm_err err = {0};
         int code = 0;
 

@@ -414,6 +414,7 @@ static void serve(void)
     pthread_t thread;
 
     listener = socket(AF_INET, SOCK_STREAM, 0);
+    ck_assert_int_ge(listener, 0);
     ck_assert_int_eq(bind(listener, (struct sockaddr *)&at, sizeof(at)), 0);
     ck_assert_int_eq(listen(listener, 64), 0);
     getsockname(listener, (struct sockaddr *)&at, &n);
@@ -934,8 +935,10 @@ static void make_certificate(char *file)
     X509 *cert = X509_new();
     X509_NAME *name;
     X509_EXTENSION *san;
-    FILE *f = fdopen(mkstemp(file), "w");
+    int fd = mkstemp(file);
+    FILE *f = fd >= 0 ? fdopen(fd, "w") : NULL;
 
+    ck_assert_ptr_nonnull(f);
     X509_set_version(cert, 2);
     ASN1_INTEGER_set(X509_get_serialNumber(cert), 1);
     X509_gmtime_adj(X509_getm_notBefore(cert), -3600);

@@ -12,6 +12,8 @@ struct cm_arena {
     struct cm_arena_block *blocks; /* newest first; owned */
     char *next, *end;              /* free part of the newest block */
     struct cm_arena_defer *defers; /* newest first */
+    bool
+        secret; /* set before the first use: its memory is that of base/secret, in no core dump and wiped at the end */
 };
 
 /* Runs the deferred calls, newest first, then frees everything. The arena is empty and usable

@@ -4,6 +4,8 @@
 
 #include "chatmux/base/str.h"
 
+struct cm_arena;
+
 /* Zeroed memory is an empty buffer without a limit. An append that would pass the limit changes
  * nothing and sets `failed`; later appends change nothing either: append ten times, check once. */
 struct cm_buf {
@@ -41,5 +43,8 @@ static inline struct cm_str cm_buf_str(const struct cm_buf *b)
 
 /* Appends a NUL that is not counted, so that b->p is a C string. NULL when `failed`. */
 const char *cm_buf_z(struct cm_buf *b);
+
+/* Moves what was written into the arena; the buffer is as after cm_buf_clear(). */
+struct cm_str cm_buf_settle(struct cm_buf *b, struct cm_arena *arena);
 
 #endif

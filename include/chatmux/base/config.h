@@ -73,6 +73,7 @@ struct cm_config {
         int64_t header_timeout_ms, body_timeout_ms, keepalive_timeout_ms;
         int64_t max_connections;
         int64_t drain_timeout_ms;
+        bool core_dumps;
         struct cm_strs cors_origins, trusted_proxies;
     } server;
     struct {
@@ -141,6 +142,8 @@ extern const size_t cm_conf_keys_n;
 
 /* Where a provider's key was set, FILE:LINE; the section's place for one that was not. For complaints. */
 struct cm_str cm_provider_where(const struct cm_provider_conf *p, const char *key);
+/* The same of a key in a section without a name; the file for one that was not set. */
+struct cm_str cm_config_where(const struct cm_config *c, const char *section, const char *key);
 
 struct cm_conf_source {
     const char *file; /* NULL: ./chatmux.ini, /etc/chatmux/chatmux.ini, built-in */

@@ -19,7 +19,7 @@ int cm_base64_decode(struct cm_buf *out, struct cm_str text);
 void cm_percent(struct cm_buf *out, struct cm_str text);
 
 /* %XX only; `plus` turns + into a space as forms do. -1 on a broken sequence and when *out
- * reaches its limit. */
+ * reaches its limit (out may hold a part). */
 int cm_percent_decode(struct cm_buf *out, struct cm_str text, bool plus);
 
 #endif

@@ -1,4 +1,5 @@
-/* HTTP header fields as name and value slices, and what several modules read from them. Any thread. */
+/* HTTP header fields as name and value slices, and what several modules read from them. Any
+ * thread. */
 #ifndef CHATMUX_BASE_HEADER_H
 #define CHATMUX_BASE_HEADER_H
 
@@ -11,7 +12,8 @@ struct cm_header {
 /* Value of the first header of that name (ASCII case folded), empty when absent. */
 struct cm_str cm_header_find(const struct cm_header *headers, size_t n, struct cm_str name);
 
-/* Seconds to wait as the answer tells: retry-after-ms (rounded up), else Retry-After as a number or an HTTP date. 0 = not told; at most 30 days. */
+/* Seconds to wait as the answer tells: retry-after-ms (rounded up), else Retry-After as a number or
+ * an HTTP date. 0 = not told; at most 30 days. */
 int cm_retry_after_s(const struct cm_header *headers, size_t n, int64_t now_unix_ms);
 
 /* RFC 9110 IMF-fixdate: "Sun, 06 Nov 1994 08:49:37 GMT", 29 bytes and a NUL. */

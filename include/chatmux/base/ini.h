@@ -40,9 +40,9 @@ void cm_problem_add(struct cm_problems *p, struct cm_str where, const char *fmt,
 
 typedef const char *cm_getenv_fn(void *arg, const char *name); /* NULL = not set */
 
-/* Entries and their text live in the arena. Goes on after a problem, so that all are told at once; a
- * section or key that occurs twice is one, and its second occurrence yields nothing. No problem tells
- * a value: it may be a secret. `env` NULL = no variable is set. */
+/* Entries and their text live in the arena. Goes on after a problem, so that all are told at once;
+ * a section or key that occurs twice is one, and its second occurrence yields nothing. No problem
+ * tells a value: it may be a secret. `env` NULL = no variable is set. */
 void cm_ini_parse(struct cm_arena *arena, const char *file, struct cm_str text, cm_getenv_fn *env,
                   void *env_arg, struct cm_ini_entry **out, size_t *n,
                   struct cm_problems *problems);
@@ -50,9 +50,9 @@ void cm_ini_parse(struct cm_arena *arena, const char *file, struct cm_str text, 
 /* Overwrites every value, for what may hold secrets and is not needed any more. */
 void cm_ini_wipe(struct cm_ini_entry *entries, size_t n);
 
-/* A plain value as a list: lines, or on a single line comma separated items; "quoted" where an item
- * holds a comma (a quote inside is doubled). Items are trimmed unless quoted, and live in the arena;
- * empty ones are dropped. */
+/* A plain value as a list: lines, or on a single line comma separated items; "quoted" where an
+ * item holds a comma (a quote inside is doubled). Items are trimmed unless quoted, and live in the
+ * arena; empty ones are dropped. */
 struct cm_strs cm_ini_list(struct cm_arena *arena, struct cm_str value);
 
 #endif

@@ -3,6 +3,7 @@
 #define CHATMUX_BASE_LIST_H
 
 #include "chatmux/base/mem.h"
+
 #include <stdbool.h>
 
 struct cm_list {

@@ -12,7 +12,8 @@ struct cm_ip {
 /* "10.0.0.1" "::1" "[::1]"; -1 for anything else. */
 int cm_ip_parse(struct cm_str text, struct cm_ip *out);
 
-/* Whether the address lies in "10.0.0.0/8", "fd00::/8" or equals "127.0.0.1"; false for a network that cannot be read. */
+/* Whether the address lies in "10.0.0.0/8", "fd00::/8" or equals "127.0.0.1"; false for a network
+ * that cannot be read. */
 bool cm_ip_in(const struct cm_ip *ip, struct cm_str network);
 
 #endif

@@ -1,4 +1,5 @@
-/* The canonical answer: a sequence of events from an adapter to a surface. Loop thread only. Slices are valid until the receiver returns. */
+/* The canonical answer: a sequence of events from an adapter to a surface. Loop thread only. Slices
+ * are valid until the receiver returns. */
 #ifndef CHATMUX_CHAT_EVENT_H
 #define CHATMUX_CHAT_EVENT_H
 
@@ -8,8 +9,8 @@
 
 #define CM_FINISHES(X)                                                                             \
     X(NONE, "")                                                                                    \
-    X(STOP, "stop") X(LENGTH, "length") X(TOOL_CALLS, "tool_calls")                                \
-        X(CONTENT_FILTER, "content_filter")
+    X(STOP, "stop")                                                                                \
+    X(LENGTH, "length") X(TOOL_CALLS, "tool_calls") X(CONTENT_FILTER, "content_filter")
 enum cm_finish {
 #define X(name, text) CM_FINISH_##name,
     CM_FINISHES(X)
@@ -19,7 +20,8 @@ const char *cm_finish_name(enum cm_finish f); /* OpenAI's word */
 
 enum cm_usage_source { CM_USAGE_NONE, CM_USAGE_UPSTREAM, CM_USAGE_ESTIMATED, CM_USAGE_PARTIAL };
 
-/* Disjoint buckets: input = uncached + cache_read + cache_write (+ audio, image parts of it), output = text + reasoning. -1 is never used; 0 = none. */
+/* Disjoint buckets: input = uncached + cache_read + cache_write, output = text + reasoning. Never
+ * negative; 0 = none or not told. */
 struct cm_usage {
     enum cm_usage_source source;
     int64_t in_uncached, in_cache_read, in_cache_write;
@@ -59,15 +61,15 @@ struct cm_event {
     int index;  /* ordinal of the tool call in its message, from 0 without gaps */
     struct cm_str text, id, name, url;
     enum cm_finish finish;
-    bool
-        semantic; /* RELAY: holds text, reasoning, a tool call, an image …, not only roles, pings and comments */
+    bool semantic; /* RELAY: holds text, a tool call …, not only roles, pings and comments */
     const struct cm_usage *usage;
     int status; /* HEAD */
     const struct cm_header *headers;
     size_t n_headers;
 };
 
-/* Text, reasoning, refusal, tool call, image, citation: what ends the holding back (design, section 2). */
+/* Text, reasoning, refusal, tool call, image, citation: what ends the holding back (design,
+ * section 2). */
 bool cm_event_semantic(const struct cm_event *ev);
 
 /* An IMAGE event as "![alternative text](url)", for dialects whose answers are text. */
@@ -96,7 +98,9 @@ struct cm_answer {
     size_t bytes; /* held so far */
 };
 #define CM_ANSWER_MAX (64 * 1024 * 1024)
-/* Zeroed memory is an empty answer. -1: more than CM_ANSWER_MAX bytes (CM_ERR_UPSTREAM_DOWN). HEAD and RELAY are not for it. Images become Markdown in the text. */
+/* Zeroed memory is an empty answer. -1: more than CM_ANSWER_MAX bytes, or a choice or call numbered
+ * out of bounds (CM_ERR_UPSTREAM_DOWN). HEAD and RELAY are not for it. Images become Markdown in the
+ * text. */
 int cm_answer_add(struct cm_answer *a, const struct cm_event *ev, struct cm_err *err);
 void cm_answer_clear(struct cm_answer *a);
 

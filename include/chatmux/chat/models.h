@@ -1,4 +1,5 @@
-/* Model names: which targets serve a name (contract, section 3 "Model names"). Loop thread only; part of an immutable snapshot but for what upstreams list. */
+/* Model names: which targets serve a name (contract, section 3 "Model names"). Loop thread only;
+ * part of an immutable snapshot but for what upstreams list. */
 #ifndef CHATMUX_CHAT_MODELS_H
 #define CHATMUX_CHAT_MODELS_H
 
@@ -33,21 +34,24 @@ struct cm_target {
     size_t provider;                /* index of the offer */
     struct cm_str model;            /* for the upstream */
     const struct cm_model_row *row; /* NULL for a name taken through `any` */
-    int64_t priority,
-        weight; /* of a route: priority is the place in its list, the same for all unless its strategy is priority */
+    /* of a route: priority is the place in its list, the same for all unless its strategy is
+     * priority */
+    int64_t priority, weight;
     bool search, thinking;             /* modifiers that were in the name */
     const struct cm_model_conf *route; /* whose strategy counts; NULL = the name is no route */
 };
 
 struct cm_models;
 
-/* Offers and routes are borrowed. Complaints (a route that names an unknown provider …) go to `problems`. NULL when there are any. */
+/* Offers and routes are borrowed. Complaints (a route that names an unknown provider …) go to
+ * `problems`. NULL when there are any. */
 struct cm_models *cm_models_new(const struct cm_offer *offers, size_t n_offers,
                                 const struct cm_model_conf *routes, size_t n_routes,
                                 struct cm_problems *problems);
 void cm_models_free(struct cm_models *m);
 
-/* Targets of a name in the order of priority; weights are the caller's business. 0 and CM_ERR_NOT_FOUND (model_not_found, with the nearest known name) when nobody serves it. */
+/* Targets of a name in the order of priority; weights are the caller's business. 0 and
+ * CM_ERR_NOT_FOUND (model_not_found, with the nearest known name) when nobody serves it. */
 size_t cm_models_find(const struct cm_models *m, struct cm_arena *arena, struct cm_str name,
                       struct cm_target **out, struct cm_err *err);
 
@@ -55,7 +59,8 @@ struct cm_model_listed {
     struct cm_str id, owner;
     const struct cm_model_row *row; /* NULL for a route */
 };
-/* Every route and every name of an offer, sorted, once each; spellings with a provider in front or a modifier behind are not told. */
+/* Every route and every name of an offer, sorted, once each; spellings with a provider in front or a
+ * modifier behind are not told. */
 size_t cm_models_list(const struct cm_models *m, struct cm_arena *arena,
                       struct cm_model_listed **out);
 

@@ -1,5 +1,5 @@
-/* The canonical chat request: what every surface parses into and every adapter reads. Loop thread only.
- * All slices live in `arena` or in `raw`, which lives as long. */
+/* The canonical chat request: what every surface parses into and every adapter reads. Loop thread
+ * only. All slices live in `arena` or in `raw`, which lives as long. */
 #ifndef CHATMUX_CHAT_REQUEST_H
 #define CHATMUX_CHAT_REQUEST_H
 
@@ -25,20 +25,22 @@ enum cm_role {
 };
 const char *cm_role_name(enum cm_role role);
 
-#define CM_PART_KINDS(X)                                                                           \
-    X(TEXT, "text")                                                                                \
-    X(IMAGE, "image") X(AUDIO, "audio") X(FILE, "file") X(REFUSAL, "refusal")                      \
-        X(REASONING, "reasoning") X(TOOL_CALL, "tool_call") X(TOOL_RESULT, "tool_result")
 enum cm_part_kind {
-#define X(name, text) CM_PART_##name,
-    CM_PART_KINDS(X)
-#undef X
+    CM_PART_TEXT,
+    CM_PART_IMAGE,
+    CM_PART_AUDIO,
+    CM_PART_FILE,
+    CM_PART_REFUSAL,
+    CM_PART_REASONING,
+    CM_PART_TOOL_CALL,
+    CM_PART_TOOL_RESULT
 };
 
 struct cm_part {
     enum cm_part_kind kind;
-    struct cm_str
-        text; /* TEXT, REFUSAL, REASONING: the text. TOOL_CALL: arguments as JSON text. TOOL_RESULT: the result as text */
+    /* TEXT, REFUSAL, REASONING: the text. TOOL_CALL: arguments as JSON text. TOOL_RESULT: the
+     * result as text */
+    struct cm_str text;
     struct cm_str id;   /* TOOL_CALL, TOOL_RESULT: call id. FILE: file_id. REASONING: signature */
     struct cm_str name; /* TOOL_CALL: function name. FILE: file name */
     struct cm_str url;  /* IMAGE, FILE: http(s) URL, or empty when `data` is given */
@@ -97,8 +99,9 @@ struct cm_chat {
 
     bool stream, include_usage;
 
-    /* The first thing asked for that this model cannot express (a custom tool, spoken answers …). The relay lane carries it; a provider that is
-     * translated for must not guess: answer with this error. CM_ERR_NONE = everything was understood. */
+    /* The first thing asked for that this struct cannot express (a custom tool, spoken answers …).
+     * The relay lane carries it; a provider that is translated for must not guess: it answers with
+     * this error. CM_ERR_NONE = everything was understood. */
     struct cm_err untranslatable;
 };
 
@@ -109,8 +112,8 @@ const struct cm_msg *cm_chat_last(const struct cm_chat *chat, enum cm_role role)
 /* Rough count of the prompt's tokens: for budgets and for usage an upstream does not tell. */
 int64_t cm_chat_estimate_tokens(const struct cm_chat *chat);
 int64_t cm_estimate_tokens(struct cm_str text);
-/* System text and history put in front of the last user text, "role: text" per message, for platforms that take one question. One user message alone
- * gives its bare text. */
+/* The whole conversation as one text, "role: text" per message, for platforms that take one
+ * question. One user message alone gives its bare text. */
 struct cm_str cm_chat_flatten(struct cm_arena *arena, const struct cm_chat *chat);
 
 #endif

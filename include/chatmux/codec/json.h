@@ -37,11 +37,6 @@ yyjson_val *cm_json_get(const yyjson_val *obj, const char *key);
 /* The same, but null counts as absent. */
 yyjson_val *cm_json_opt(const yyjson_val *obj, const char *key);
 
-/* Name of the first of `keys` (ends with NULL, at most CM_JSON_KEYS_MAX) that occurs more than
- * once in obj, escapes resolved; NULL when none does. */
-#define CM_JSON_KEYS_MAX 64
-const char *cm_json_doubled(const yyjson_val *obj, const char *const keys[]);
-
 /* One edit of an object's own text: `value` is JSON text that replaces the member's value or is
  * appended as a new member; empty removes it. */
 struct cm_json_edit {

@@ -1,4 +1,5 @@
-/* WebSocket frames (RFC 6455, without extensions): bytes to whole messages at every split, messages to bytes. One thread at a time. */
+/* WebSocket frames (RFC 6455, without extensions): bytes to whole messages at every split, messages
+ * to bytes. One thread at a time. */
 #ifndef CHATMUX_CODEC_WS_H
 #define CHATMUX_CODEC_WS_H
 
@@ -28,8 +29,9 @@ enum {
 /* A whole message, its fragments joined, or one control frame. */
 struct cm_wsf_message {
     enum cm_wsf_op op;
-    struct cm_str
-        data; /* a close frame's: its reason; valid until the reader is used again, and as long as what it read from */
+    /* a close frame's: its reason. Valid until the reader is used again, and as long as what it
+     * read from */
+    struct cm_str data;
     int close_code; /* of CLOSE; CM_WSF_NO_CODE when it has none */
 };
 
@@ -50,8 +52,9 @@ struct cm_wsf_reader {
 void cm_wsf_reader_init(struct cm_wsf_reader *r, size_t max_message, bool from_client);
 void cm_wsf_reader_clear(struct cm_wsf_reader *r);
 
-/* Takes from the front of *in. 1: *out is filled; 0: *in is used up and more is needed; -1: *err says how the peer broke the protocol, and *close_code
- * is what to tell it. After that the reader is of no more use. */
+/* Takes from the front of *in. 1: *out is filled; 0: *in is used up and more is needed; -1: *err
+ * says how the peer broke the protocol, and *close_code is what to tell it; after that the reader is
+ * of no more use. */
 int cm_wsf_read(struct cm_wsf_reader *r, struct cm_str *in, struct cm_wsf_message *out,
                 int *close_code, struct cm_err *err);
 

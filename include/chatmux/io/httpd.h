@@ -18,6 +18,7 @@
 #include "chatmux/base/err.h"
 #include "chatmux/base/header.h"
 #include "chatmux/io/loop.h"
+#include "chatmux/io/tls.h"
 
 struct cm_httpd;
 
@@ -69,6 +70,10 @@ struct cm_httpd_handler {
 struct cm_httpd *cm_httpd_new(struct cm_loop *loop, const struct cm_httpd_setup *setup,
                               const struct cm_httpd_handler *handler);
 void cm_httpd_limits(struct cm_httpd *h, const struct cm_httpd_setup *setup);
+
+/* TCP connections from now on speak TLS with this certificate; those there are keep what they have. Takes the reference. NULL: plain HTTP. A handshake
+ * that is not done within header_timeout is dropped; plain HTTP is answered with 400 and a line of text. */
+void cm_httpd_tls(struct cm_httpd *h, struct cm_tls *tls);
 
 /* "127.0.0.1:8080", "[::]:8080" and ":8080" (both families), "localhost:80" (blocks while the name is looked up), "unix:/path" (a stale socket file is
  * replaced; mode 0660; gone after close or drain), "systemd" (every socket that the service manager passed, sd_listen_fds(3)). CM_ERR_CONFIG tells address and reason. */

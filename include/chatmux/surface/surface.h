@@ -1,4 +1,5 @@
-/* What clients speak: pure translation between a dialect's bytes and the canonical model. No I/O, no knowledge of providers. Loop thread only. */
+/* What clients speak: pure translation between a dialect's bytes and the canonical model. No I/O, no
+ * knowledge of providers. Loop thread only. */
 #ifndef CHATMUX_SURFACE_SURFACE_H
 #define CHATMUX_SURFACE_SURFACE_H
 
@@ -17,21 +18,23 @@ struct cm_answer_meta {
 struct cm_surface {
     enum cm_dialect dialect;
 
-    /* Body -> chat (chat->arena is set). Checks every member that is read: CM_ERR_BAD_REQUEST with param. Doubled top-level members are refused. */
+    /* Body -> chat (chat->arena is set). Checks every member that is read: CM_ERR_BAD_REQUEST with
+     * param. Doubled top-level members are refused. */
     int (*parse)(struct cm_chat *chat, struct cm_str body, struct cm_err *err);
 
-    /* Streams: state is zeroed memory of stream_size bytes, in the exchange's arena. Each appends bytes ready to be sent. */
+    /* Streams: state is zeroed memory of stream_size bytes, in the exchange's arena. Each appends
+     * bytes ready to be sent. */
     size_t stream_size;
-    void (*stream_begin)(void *state, const struct cm_answer_meta *meta,
-                         struct cm_buf *out); /* role first */
+    /* the role of each choice */
+    void (*stream_begin)(void *state, const struct cm_answer_meta *meta, struct cm_buf *out);
     void (*stream_event)(void *state, const struct cm_event *ev, struct cm_buf *out);
-    void (*stream_end)(void *state, const struct cm_usage *usage,
-                       struct cm_buf *out); /* usage chunk if asked, end mark */
-    void (*stream_error)(
-        void *state, const struct cm_err *err,
-        struct cm_buf *out);           /* never a clean end; state may be NULL (relay lane) */
-    void (*stream_clear)(void *state); /* frees what the state holds; also half-way */
-    struct cm_str keepalive;           /* a comment or ping for a silent stream */
+    /* the usage chunk if it was asked for, and the end mark */
+    void (*stream_end)(void *state, const struct cm_usage *usage, struct cm_buf *out);
+    /* never a clean end; state may be NULL (relay lane) */
+    void (*stream_error)(void *state, const struct cm_err *err, struct cm_buf *out);
+    /* frees what the state holds; also half-way */
+    void (*stream_clear)(void *state);
+    struct cm_str keepalive; /* a comment or ping for a silent stream */
 
     /* The whole answer as one JSON body. */
     void (*whole)(const struct cm_answer_meta *meta, const struct cm_answer *answer,

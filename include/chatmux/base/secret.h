@@ -1,0 +1,27 @@
+/* Memory for secrets: pages that no core dump holds, wiped when they are given back. Any thread.
+ *
+ * For what lives long (credentials, keys, the configuration) and for what is made of it on the way to a platform (headers, all of libcurl's memory). Under
+ * AddressSanitizer it is the heap, wiped as well, so that its checks see it. */
+#ifndef CHATMUX_BASE_SECRET_H
+#define CHATMUX_BASE_SECRET_H
+
+#include "chatmux/base/str.h"
+
+/* Zeroed, aligned for any type; never NULL. */
+void *cm_secret_alloc(size_t n);
+void cm_secret_free(void *p);         /* NULL is fine */
+size_t cm_secret_size(const void *p); /* as it was asked for */
+
+/* A copy, with a NUL behind it. */
+struct cm_str cm_secret_dup(struct cm_str s);
+static inline void cm_secret_drop(struct cm_str s) /* of cm_secret_dup(), or CM_STR_NONE */
+{
+    cm_secret_free((void *)(uintptr_t)s.p);
+}
+
+/* The variables of the environment, which may hold secrets too, go into no core dump either. */
+void cm_secret_hide_environment(void);
+/* This process writes no core at all, not even to a program that the kernel would pipe it to. */
+void cm_secret_forbid_cores(void);
+
+#endif
