@@ -34,6 +34,7 @@ static const struct cm_option options[] = {
     {.name = "chunk_ms",
      .type = CM_CONF_DURATION,
      .def = "0",
+     .max = 60 * 60 * 1000,
      .help = "pause between two pieces; a bare number is milliseconds"},
     {.name = "chunks",
      .type = CM_CONF_INT,

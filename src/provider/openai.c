@@ -172,11 +172,13 @@ static enum cm_step refused_whole(struct cm_run *run, struct openai *o, struct c
 
 /* ---- Usage ---- */
 
+#define COUNT_MAX (UINT64_C(1) << 40) /* nobody means more, and sums of such cannot overflow */
+
 static int64_t count_of(yyjson_val *obj, const char *key)
 {
     yyjson_val *v = cm_json_get(obj, key);
 
-    return yyjson_is_uint(v) && yyjson_get_uint(v) <= INT64_MAX ? (int64_t)yyjson_get_uint(v) : 0;
+    return yyjson_is_uint(v) && yyjson_get_uint(v) <= COUNT_MAX ? (int64_t)yyjson_get_uint(v) : 0;
 }
 
 /* Cached tokens are a part of prompt_tokens, reasoning tokens a part of completion_tokens; ours are

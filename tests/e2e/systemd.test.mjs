@@ -198,6 +198,7 @@ scenario('the watchdog is fed while serving and while the last answers go out', 
     assert.ok(readChatStream((await answer).bytes).done);
     const fed = sink.lines.filter((line) => line === 'WATCHDOG=1').length;
     assert.ok(fed >= 3, `fed ${fed} times in 1.2 s`);
+    assert.equal((await gw.waitExit()).code, 0);
 });
 
 scenario('a start that fails is never called ready', async (t) => {

@@ -1,4 +1,5 @@
-/* Any text as a configuration: no crash, and what is accepted reads the same after it was printed. */
+/* Any text as a configuration: no crash, and what is accepted reads the same after it was
+ * printed. */
 #include "chatmux/base/config.h"
 
 #include "chatmux/base/buf.h"

@@ -1,4 +1,5 @@
-/* Feeds every file of the directories named to a fuzz target: what a fuzzer once found stays found. */
+/* Feeds every file of the directories named to a fuzz target: what a fuzzer once found stays
+ * found. */
 #include <dirent.h>
 #include <errno.h>
 #include <stdint.h>
@@ -8,7 +9,8 @@
 
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size);
 
-/* The bytes are malloc'd at their exact size, so that a sanitizer sees the first read beyond them. */
+/* The bytes are malloc'd at their exact size, so that a sanitizer sees the first read beyond
+ * them. */
 static uint8_t *read_file(const char *path, size_t *size)
 {
     FILE *f = fopen(path, "rb");

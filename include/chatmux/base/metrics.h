@@ -22,8 +22,9 @@ struct cm_metric_family *cm_metrics_family(struct cm_metrics *m, enum cm_metric_
                                            size_t n_buckets);
 
 /* Finds or makes the series; `values` are copied, one per label (NULL without labels), at most
- * 128 bytes of each, and '?' for each invalid byte of UTF-8. Above 2,000 series of a family everything new is counted under "other" in
- * each label. The pointer stays valid as long as the registry. */
+ * 128 bytes of each, with '?' for each byte that is no UTF-8. Above 2,000 series of a family
+ * everything new is counted under "other" in each label. The pointer stays valid as long as the
+ * registry. */
 struct cm_metric *cm_metric_with(struct cm_metric_family *f, const struct cm_str *values);
 
 void cm_metric_add(struct cm_metric *s, double v);     /* gauge, counter (which never falls) */
