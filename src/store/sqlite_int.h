@@ -1,0 +1,103 @@
+/* SQLite driver, inside: connections and statements, and the files it keeps.
+ *
+ * The pool file holds credentials, keys and meta. Beside it lie `requests-YYYY-MM-DD.db` (one UTC day: rows of the request log and their hourly
+ * roll-ups, written in one transaction, so that they cannot disagree) and `usage-YYYY-MM.db` (roll-ups of days whose file was dropped). */
+#ifndef CHATMUX_STORE_SQLITE_INT_H
+#define CHATMUX_STORE_SQLITE_INT_H
+
+#include "store_int.h"
+
+#include <sqlite3.h>
+
+/* ---- a connection ---- */
+
+#define SQ_STATEMENTS_MAX 24
+struct sq_file {
+    sqlite3 *db; /* owned; NULL = closed */
+    char *path;  /* owned */
+    int refused; /* code of the last failure, 0 = none since it was opened */
+    sqlite3_stmt *st[SQ_STATEMENTS_MAX]; /* owned; prepared when first used */
+};
+
+struct sq_schema {
+    const char *const *steps; /* SQL; user_version counts those that are done */
+    int n;
+    int application_id;
+};
+
+/* Opens a file that is there, in WAL mode, and brings it up to date. On failure the file is closed. */
+int sq_open(struct sq_file *f, const char *path, const struct sq_schema *schema,
+            struct cm_err *err);
+/* For reading beside the writer. 1: no such file. */
+int sq_open_read(struct sq_file *f, const char *path, const struct sq_schema *schema,
+                 struct cm_err *err);
+void sq_close(struct sq_file *f); /* safe on a closed or zeroed one */
+/* Each step in a transaction of its own, with its number. */
+int sq_migrate(struct sq_file *f, const struct sq_schema *schema, struct cm_err *err);
+
+/* What SQLite refused, in a sentence that says what to do; -1. */
+int sq_fail(struct sq_file *f, int rc, struct cm_err *err);
+/* The file itself is broken: trying again does not help. */
+bool sq_is_damage(int rc);
+
+/* Durable when `full`: the write-ahead log is synced before commit returns. */
+int sq_begin(struct sq_file *f, bool full, struct cm_err *err);
+int sq_commit(struct sq_file *f, struct cm_err *err);
+void sq_rollback(struct sq_file *f); /* no effect outside of a transaction */
+int sq_exec(struct sq_file *f, const char *sql, struct cm_err *err);
+
+/* The statement of that slot, reset and without values. NULL on failure. */
+sqlite3_stmt *sq_use(struct sq_file *f, int slot, const char *sql, struct cm_err *err);
+void sq_int(sqlite3_stmt *st, int at, int64_t v);
+void sq_text(sqlite3_stmt *st, int at, struct cm_str v); /* borrowed until the statement has run */
+void sq_blob(sqlite3_stmt *st, int at, struct cm_str v);
+/* To its end; resets. */
+int sq_run(struct sq_file *f, sqlite3_stmt *st, struct cm_err *err);
+/* 1 a row, 0 the end (reset), -1. */
+int sq_step(struct sq_file *f, sqlite3_stmt *st, struct cm_err *err);
+struct cm_str sq_col(sqlite3_stmt *st, int at); /* text or blob; valid until the next step */
+
+/* ---- the driver ---- */
+
+struct cm_store_db {
+    struct sq_file pool;
+    char *dir; /* owned; never changes: readers use it too */
+    struct cm_aead_key key;
+    struct sq_file day; /* the one written last; closed after a failure */
+    int64_t day_no;
+    struct cm_map names; /* texts of that file: struct sq_name, owned */
+};
+
+extern const struct sq_schema sq_pool_schema, sq_day_schema, sq_month_schema;
+
+/* sqlite_log.c */
+int sq_log_write(struct cm_store_db *db, const struct cm_store_day *day, struct cm_err *err);
+int sq_log_sweep(struct cm_store_db *db, int64_t first_day, struct cm_err *err);
+void sq_log_close(struct cm_store_db *db);
+
+/* sqlite_read.c: on connections of their own */
+int sq_requests(const struct cm_store_db *db, const struct cm_request_query *q,
+                struct cm_arena *arena, struct cm_request_row **rows, size_t *n,
+                struct cm_str *next, struct cm_err *err);
+int sq_usage(const struct cm_store_db *db, const struct cm_usage_query *q, struct cm_arena *arena,
+             struct cm_usage_row **rows, size_t *n, struct cm_err *err);
+int sq_spent(const char *dir, int64_t since_ms, struct cm_arena *arena, struct cm_spent **rows,
+             size_t *n, struct cm_err *err);
+/* The statement that a query becomes; for a test of its plan too. */
+void sq_requests_sql(struct cm_buf *sql, const struct cm_request_query *q, bool from_cursor);
+/* Columns of a roll-up, the sums in the order of CM_STORE_SUMS. */
+#define SQ_SUMS                                                                                    \
+    "requests, in_uncached, in_cache_read, in_cache_write, out_text, out_reasoning, images, "      \
+    "cost_micro_usd"
+#define SQ_HOURS_WHERE " FROM hours WHERE dim=?1 AND hour>=?2 AND hour<?3"
+#define SQ_DAY_HOURS_SQL "SELECT hour, id, name, " SQ_SUMS ", '' AS file" SQ_HOURS_WHERE
+#define SQ_MONTH_HOURS_SQL "SELECT hour, id, name, " SQ_SUMS ", file" SQ_HOURS_WHERE
+
+/* Files of days and months. A number is days since 1970, or years * 12 + months from 0. */
+enum sq_kind { SQ_DAY, SQ_MONTH };
+/* Those that lie in `dir`, ascending; malloc'd. */
+int sq_list(const char *dir, enum sq_kind kind, int64_t **numbers, size_t *n, struct cm_err *err);
+char *sq_log_path(const char *dir, enum sq_kind kind, int64_t number); /* malloc'd */
+int64_t sq_month_of(int64_t day);
+
+#endif
