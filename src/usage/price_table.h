@@ -1,0 +1,15 @@
+/* The built-in prices. */
+#ifndef CHATMUX_USAGE_PRICE_TABLE_H
+#define CHATMUX_USAGE_PRICE_TABLE_H
+
+#include <stddef.h>
+
+struct price_table_row {
+    const char *model; /* lower case; "prefix*" */
+    /* USD per million tokens; "" = as input */
+    const char *input, *cache_read, *cache_write, *output;
+};
+extern const struct price_table_row price_table[];
+extern const size_t price_table_n;
+
+#endif
