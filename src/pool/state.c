@@ -1,0 +1,463 @@
+/* The state of a credential: every change, the verdicts that cause them, and the models one account does without.
+ *
+ * Limits (cooling, exhausted) are remembered beside the state, so that a refresh or a login in between does not lift them, and only ever move later. */
+#include "pool_int.h"
+
+#include "chatmux/base/log.h"
+
+#include <stdlib.h>
+
+#define COOLDOWN_MS MINUTE_MS     /* of a provider that names none */
+#define EXHAUSTED_MS HOUR_MS      /* a quota whose reset nobody told */
+#define DOUBLED_MAX_MS HOUR_MS    /* doubling ends here; a time that was told may be longer */
+#define MODEL_MS (10 * MINUTE_MS) /* a model that is not available */
+#define SERIES_MS MINUTE_MS       /* three failures within it cool for as long */
+#define SERIES_QUIET_MS (10 * MINUTE_MS) /* after so long without, doubling begins anew */
+
+static uint64_t most(uint64_t a, uint64_t b)
+{
+    return a > b ? a : b;
+}
+
+static uint64_t least(uint64_t a, uint64_t b)
+{
+    return a < b ? a : b;
+}
+
+static bool serves(const struct cred *c)
+{
+    return c->state == CM_CRED_STATE_OK || c->state == CM_CRED_STATE_HALF_OPEN;
+}
+
+static bool limited(const struct cred *c)
+{
+    return c->state == CM_CRED_STATE_COOLING || c->state == CM_CRED_STATE_EXHAUSTED;
+}
+
+/* ---- places ---- */
+
+void cred_take(struct cred *c)
+{
+    struct provider *p = c->provider;
+
+    if (!p)
+        return;
+    c->was = c->place;
+    switch (c->place) {
+    case PLACE_NONE:
+        break;
+    case PLACE_FIT:
+        tree_del(&c->group->fit, c);
+        break;
+    case PLACE_BUSY:
+        tree_del(&p->busy, c);
+        break;
+    case PLACE_RETURNS:
+        heap_del(&p->returns, &c->ret);
+        break;
+    }
+    c->place = PLACE_NONE;
+}
+
+static enum place place_of(const struct cred *c, uint64_t *until_ms)
+{
+    const struct provider *p = c->provider;
+    int64_t cap = c->max_inflight > 0 ? c->max_inflight : p->max_inflight;
+
+    *until_ms = c->until_ms;
+    switch (c->state) {
+    case CM_CRED_STATE_HALF_OPEN:
+        if (c->trials > 0)
+            return PLACE_BUSY;
+        break;
+    case CM_CRED_STATE_OK:
+        break;
+    case CM_CRED_STATE_REFRESHING:
+        return c->until_ms ? PLACE_RETURNS : PLACE_BUSY;
+    case CM_CRED_STATE_COOLING:
+    case CM_CRED_STATE_EXHAUSTED:
+        return PLACE_RETURNS;
+    case CM_CRED_STATE_NEEDS_LOGIN:
+    case CM_CRED_STATE_VERIFY:
+    case CM_CRED_STATE_DISABLED:
+    case CM_CRED_STATES_N:
+        return PLACE_NONE;
+    }
+    if (cap > 0 && c->inflight >= cap)
+        return PLACE_BUSY;
+    *until_ms = c->ready_ms;
+    return c->ready_ms > p->pool->now_ms ? PLACE_RETURNS : PLACE_FIT;
+}
+
+/* Somebody who waits may want it now. */
+static void stir(struct cred *c)
+{
+    if (cm_list_empty(&c->fresh) && !cm_list_empty(&c->provider->waiting))
+        cm_list_push(&c->provider->pool->fresh, &c->fresh);
+}
+
+void cred_place(struct cred *c)
+{
+    struct provider *p = c->provider;
+    uint64_t until_ms;
+
+    if (!p)
+        return;
+    c->place = place_of(c, &until_ms);
+    switch (c->place) {
+    case PLACE_NONE:
+        break;
+    case PLACE_FIT:
+        tree_put(&c->group->fit, c);
+        if (c->was != PLACE_FIT)
+            stir(c);
+        break;
+    case PLACE_BUSY:
+        tree_put(&p->busy, c);
+        break;
+    case PLACE_RETURNS:
+        heap_put(&p->returns, &c->ret, until_ms);
+        break;
+    }
+}
+
+void provider_wake(struct provider *p)
+{
+    const uint64_t now = p->pool->now_ms;
+    struct due *d;
+
+    while ((d = heap_top(&p->returns)) && d->at_ms <= now) {
+        struct cred *c = CM_CONTAINER(d, struct cred, ret);
+
+        if (limited(c)) {
+            cred_resume(c, c->reason);
+        } else if (c->state == CM_CRED_STATE_REFRESHING) {
+            cred_want_refresh(c);
+            cred_set(c, CM_CRED_STATE_REFRESHING, 0, c->reason);
+        } else { /* min_interval is over */
+            cred_take(c);
+            cred_place(c);
+        }
+    }
+    for (uint64_t left = p->models; left; left &= left - 1) {
+        struct heap *over = &p->model[__builtin_ctzll(left)].over;
+
+        while ((d = heap_top(over)) && d->at_ms <= now)
+            cooled_end(CM_CONTAINER(d, struct cooled, over));
+    }
+}
+
+/* ---- the state ---- */
+
+static void log_change(const struct cred *c, enum cm_cred_state before, const char *why)
+{
+    const char *from = cm_cred_state_name(before), *to = cm_cred_state_name(c->state);
+    const struct cm_str label = c->ident->label;
+
+    switch (c->state) {
+    case CM_CRED_STATE_NEEDS_LOGIN:
+    case CM_CRED_STATE_VERIFY:
+    case CM_CRED_STATE_DISABLED:
+        cm_warn("pool", CM_PRI ": %s -> %s until an operator acts: %s", CM_ARG(label), from, to,
+                why);
+        break;
+    default:
+        if (c->until_ms)
+            cm_info("pool", CM_PRI ": %s -> %s for %llu s: %s", CM_ARG(label), from, to,
+                    (unsigned long long)(c->until_ms - c->provider->pool->now_ms + 999) / 1000,
+                    why);
+        else
+            cm_info("pool", CM_PRI ": %s -> %s: %s", CM_ARG(label), from, to, why);
+    }
+}
+
+/* The only place where a state changes. */
+void cred_set(struct cred *c, enum cm_cred_state state, uint64_t until_ms, const char *reason)
+{
+    enum cm_cred_state before = c->state;
+
+    if (state == before && until_ms == c->until_ms)
+        return;
+    cred_take(c);
+    c->provider->count.state[before]--;
+    c->provider->count.state[state]++;
+    c->state = state;
+    c->until_ms = until_ms;
+    c->reason = state == CM_CRED_STATE_OK ? "" : reason;
+    cred_place(c);
+    cred_replan(c);
+    log_change(c, before, reason);
+    cred_tell(c);
+}
+
+void cred_resume(struct cred *c, const char *reason)
+{
+    const uint64_t now = c->provider->pool->now_ms;
+
+    if (!c->enabled) {
+        cred_set(c, CM_CRED_STATE_DISABLED, 0, "operator");
+    } else if (c->limit_until_ms > now) {
+        cred_set(c, c->limit, c->limit_until_ms, c->limit_reason);
+    } else if (c->expires_ms && c->expires_ms <= now && can_refresh(c)) {
+        cred_want_refresh(c);
+        cred_set(c, CM_CRED_STATE_REFRESHING, 0, "expired");
+    } else if (c->limit_ms) {
+        cred_set(c, CM_CRED_STATE_HALF_OPEN, 0, c->limit_reason);
+    } else {
+        cred_set(c, CM_CRED_STATE_OK, 0, reason);
+    }
+}
+
+static void forget_limits(struct cred *c)
+{
+    c->limit_until_ms = 0;
+    c->limit_ms = 0;
+    memset(c->failed_ms, 0, sizeof(c->failed_ms));
+}
+
+void cred_reset(struct cred *c, const char *reason)
+{
+    forget_limits(c);
+    c->series_ms = 0;
+    c->backoff_ms = 0;
+    cred_uncool_all(c);
+    cred_resume(c, reason);
+}
+
+/* ---- limits ---- */
+
+/* `decided`: the one request of half_open failed. */
+static void limit(struct cred *c, enum cm_cred_state kind, uint64_t for_ms, bool decided,
+                  const char *reason)
+{
+    uint64_t until;
+
+    if (decided)
+        for_ms = most(for_ms, least(2 * c->limit_ms, DOUBLED_MAX_MS));
+    for_ms = least(for_ms, LIMIT_MAX_MS);
+    until = c->provider->pool->now_ms + for_ms;
+    if (until > c->limit_until_ms) {
+        c->limit = kind;
+        c->limit_until_ms = until;
+        c->limit_ms = for_ms;
+        c->limit_reason = reason;
+    }
+    if (serves(c) || limited(c))
+        cred_set(c, c->limit, c->limit_until_ms, c->limit_reason);
+}
+
+/* Three within a minute cool the credential, each further series twice as long. */
+static void count_failure(struct cred *c, uint64_t told_ms, bool decided, const char *reason)
+{
+    const uint64_t now = c->provider->pool->now_ms;
+    uint64_t oldest = c->failed_ms[1];
+
+    if (decided) {
+        limit(c, CM_CRED_STATE_COOLING, most(told_ms, SERIES_MS), true, reason);
+        return;
+    }
+    c->failed_ms[1] = c->failed_ms[0];
+    c->failed_ms[0] = now ? now : 1;
+    if (!oldest || now - oldest > SERIES_MS)
+        return;
+    memset(c->failed_ms, 0, sizeof(c->failed_ms));
+    if (!c->series_ms || now > c->series_over_ms + SERIES_QUIET_MS)
+        c->series_ms = SERIES_MS;
+    else
+        c->series_ms = least(2 * c->series_ms, DOUBLED_MAX_MS);
+    c->series_over_ms = now + c->series_ms;
+    limit(c, CM_CRED_STATE_COOLING, most(told_ms, c->series_ms), false, reason);
+}
+
+/* States that an operator ends. The graver one stays. */
+static void await_operator(struct cred *c, enum cm_cred_state state, const char *reason)
+{
+    if (c->state < state)
+        cred_set(c, state, 0, reason);
+}
+
+static void expired(struct cred *c, const char *reason)
+{
+    if (c->state == CM_CRED_STATE_REFRESHING)
+        return;
+    if (!can_refresh(c) || c->token_unproven) { /* a token made a moment ago is refused as well */
+        await_operator(c, CM_CRED_STATE_NEEDS_LOGIN, reason);
+    } else if (serves(c) || limited(c)) {
+        cred_want_refresh(c);
+        cred_set(c, CM_CRED_STATE_REFRESHING, 0, reason);
+    }
+}
+
+/* ---- models that are cooled ---- */
+
+uint64_t model_hash(struct cm_str model)
+{
+    return model.n ? cm_hash(model) | 1 : 0;
+}
+
+uint64_t model_bit(const struct provider *p, uint64_t hash)
+{
+    for (uint64_t left = hash ? p->models : 0; left; left &= left - 1) {
+        int slot = __builtin_ctzll(left);
+
+        if (p->model[slot].hash == hash)
+            return UINT64_C(1) << slot;
+    }
+    return 0;
+}
+
+static void cred_remask(struct cred *c, uint64_t mask)
+{
+    c->mask = mask;
+    if (c->place == PLACE_FIT)
+        tree_remask(&c->group->fit, c);
+    else if (c->place == PLACE_BUSY)
+        tree_remask(&c->provider->busy, c);
+}
+
+static void cool_model(struct cm_lease *lease, uint64_t until_ms)
+{
+    struct cred *c = lease->cred;
+    struct provider *p = c->provider;
+    uint64_t bit = model_bit(p, lease->model_hash);
+    struct cooled *m = c->cooled;
+
+    if (!lease->model_hash)
+        return;
+    if (!bit) {
+        if (p->models == UINT64_MAX) {
+            cm_warn("pool", "%s: more than %d models are limited, \"%s\" is not remembered",
+                    p->name, MODELS_MAX, lease->model);
+            return;
+        }
+        bit = ~p->models & (p->models + 1);
+        p->models |= bit;
+        p->model[__builtin_ctzll(bit)].hash = lease->model_hash;
+    }
+    while (m && m->slot != (unsigned)__builtin_ctzll(bit))
+        m = m->next;
+    if (!m) {
+        m = CM_NEW(struct cooled);
+        m->cred = c;
+        m->slot = (unsigned)__builtin_ctzll(bit);
+        m->next = c->cooled;
+        c->cooled = m;
+        cred_remask(c, c->mask | bit);
+        cm_info("pool", CM_PRI " does without model \"%s\" for %llu s", CM_ARG(c->ident->label),
+                lease->model, (unsigned long long)(until_ms - p->pool->now_ms + 999) / 1000);
+    }
+    heap_put(&p->model[m->slot].over, &m->over, most(m->over.at_ms, until_ms));
+}
+
+void cooled_end(struct cooled *m)
+{
+    struct cred *c = m->cred;
+    struct provider *p = c->provider;
+    struct model_slot *slot = &p->model[m->slot];
+    struct cooled **at = &c->cooled;
+
+    while (*at != m)
+        at = &(*at)->next;
+    *at = m->next;
+    heap_del(&slot->over, &m->over);
+    cred_remask(c, c->mask & ~(UINT64_C(1) << m->slot));
+    if (slot->over.n == 0) {
+        p->models &= ~(UINT64_C(1) << m->slot);
+        free(slot->over.v), slot->over.v = NULL;
+        slot->over.cap = 0;
+    }
+    free(m);
+    if (c->place == PLACE_FIT)
+        stir(c);
+}
+
+void cred_uncool_all(struct cred *c)
+{
+    while (c->cooled)
+        cooled_end(c->cooled);
+}
+
+/* ---- verdicts ---- */
+
+bool secretless(const struct cred *c)
+{
+    return c->ident->secret.n == 0;
+}
+
+static uint64_t told_ms(const struct cm_err *why)
+{
+    return why->retry_after_s > 0 ? (uint64_t)why->retry_after_s * SECOND_MS : 0;
+}
+
+static uint64_t cooldown_of(const struct cred *c)
+{
+    return c->provider->cooldown_ms > 0 ? (uint64_t)c->provider->cooldown_ms : COOLDOWN_MS;
+}
+
+static void judge(struct cred *c, const struct cm_err *why, bool decided)
+{
+    const struct cm_err_info *info = cm_err_info(why->cls);
+    uint64_t told = told_ms(why);
+
+    switch (info->cred) {
+    case CM_CRED_KEEP:
+    case CM_CRED_COOL_MODEL:
+        break;
+    case CM_CRED_DISABLE:
+        await_operator(c, CM_CRED_STATE_DISABLED, info->name);
+        break;
+    case CM_CRED_REFRESH:
+        expired(c, info->name);
+        break;
+    case CM_CRED_VERIFY:
+        await_operator(c, CM_CRED_STATE_VERIFY, info->name);
+        break;
+    case CM_CRED_COOL:
+        limit(c, CM_CRED_STATE_COOLING, told ? told : cooldown_of(c), decided, info->name);
+        break;
+    case CM_CRED_EXHAUST:
+        limit(c, CM_CRED_STATE_EXHAUSTED, told ? told : EXHAUSTED_MS, decided, info->name);
+        break;
+    case CM_CRED_COUNT:
+        count_failure(c, told, decided, info->name);
+        break;
+    }
+}
+
+void cred_judge(struct cm_lease *lease, const struct cm_err *why)
+{
+    struct cred *c = lease->cred;
+    bool decides = lease->trial && c->state == CM_CRED_STATE_HALF_OPEN;
+    bool same_token = cm_str_eq(lease->ident->token, c->ident->token);
+    enum cm_err_cred verdict;
+
+    if (lease->secret_gen != c->secret_gen || secretless(c))
+        return;
+    if (!why) {
+        c->token_unproven &= !same_token;
+        if (decides) {
+            forget_limits(c);
+            cred_set(c, CM_CRED_STATE_OK, 0, "served");
+        }
+        return;
+    }
+    verdict = cm_err_info(why->cls)->cred;
+    if (verdict == CM_CRED_COOL_MODEL)
+        cool_model(lease, c->provider->pool->now_ms +
+                              least(told_ms(why) ? told_ms(why) : MODEL_MS, LIMIT_MAX_MS));
+    else if (verdict != CM_CRED_REFRESH || same_token) /* else it has been renewed meanwhile */
+        judge(c, why, decides);
+}
+
+/* A probe is our own request: that it did not get through says nothing about the account. */
+void cred_judge_probe(struct cred *c, const struct cm_err *why)
+{
+    bool answered = !why || why->cls == CM_ERR_NONE;
+
+    if (!answered && cm_err_info(why->cls)->cred != CM_CRED_COUNT)
+        judge(c, why, false);
+    else if (answered && c->enabled &&
+             (c->state == CM_CRED_STATE_NEEDS_LOGIN || c->state == CM_CRED_STATE_VERIFY ||
+              c->state == CM_CRED_STATE_DISABLED))
+        cred_resume(c, "checked");
+}
