@@ -5,6 +5,7 @@
  * A second signal skips the waiting. */
 #include "app.h"
 
+#include "chatmux/admin/admin.h"
 #include "chatmux/base/log.h"
 #include "chatmux/base/mem.h"
 #include "chatmux/base/secret.h"
@@ -27,7 +28,9 @@ struct app {
     struct cm_jobs *jobs;
     struct cm_httpc *httpc;
     struct cm_host host;
+    struct cm_store *store;
     struct cm_gateway *gateway;
+    struct cm_admin *admin;
     struct cm_httpd *httpd;
     struct cm_signals *signals;
     struct cm_notify *notify;
@@ -107,15 +110,29 @@ static void raise_descriptor_limit(void)
 
 /* ---- the end ---- */
 
+static void on_store_closed(void *arg)
+{
+    struct app *app = arg;
+
+    app->store = NULL;
+    cm_signals_close(app->signals); /* until now another signal must not end what is being written */
+    cm_httpc_close(app->httpc);
+    cm_jobs_close(app->jobs);
+    app->httpc = NULL;
+    app->jobs = NULL;
+}
+
 static void on_gateway_closed(void *arg)
 {
     struct app *app = arg;
 
     app->gateway = NULL;
-    cm_httpc_close(app->httpc);
-    cm_jobs_close(app->jobs);
-    app->httpc = NULL;
-    app->jobs = NULL;
+    cm_admin_free(app->admin);
+    app->admin = NULL;
+    if (app->store)
+        cm_store_close(app->store, on_store_closed, app);
+    else
+        on_store_closed(app);
 }
 
 static void app_close(struct app *app)
@@ -124,7 +141,6 @@ static void app_close(struct app *app)
         return;
     app->closing = true;
     cm_deadline_clear(app->loop, &app->drain);
-    cm_signals_close(app->signals);
     cm_notify_close(app->notify);
     cm_httpd_close(app->httpd);
     cm_gateway_close(app->gateway, on_gateway_closed, app);
@@ -178,46 +194,55 @@ static void tell_ready(const struct app *app, const char *remark)
                      app->config->n_providers == 1 ? "" : "s", remark);
 }
 
-static void log_changes(struct cm_arena *arena, const struct cm_config *before,
-                        const struct cm_config *after)
+static void log_changes(const struct cm_strs *changed, size_t restart)
 {
-    size_t restart = 0;
-    struct cm_strs changed = cm_config_diff(arena, before, after, &restart);
-
-    cm_info("app", "configuration reloaded: %zu settings changed%s", changed.n,
+    cm_info("app", "configuration reloaded: %zu settings changed%s", changed->n,
             restart ? ", some take effect only after a restart" : "");
-    for (size_t i = 0; i < changed.n; i++)
-        cm_info("app", "changed: " CM_PRI, CM_ARG(changed.v[i]));
+    for (size_t i = 0; i < changed->n; i++)
+        cm_info("app", "changed: " CM_PRI, CM_ARG(changed->v[i]));
 }
 
-static void reload(struct app *app)
+/* By signal or by the admin API. */
+static int reload(void *arg, struct cm_arena *arena, struct cm_strs *changed,
+                  struct cm_problems *problems)
 {
-    struct cm_arena texts = {0};
-    struct cm_problems problems;
+    struct app *app = arg;
     struct cm_httpd_setup setup;
     struct cm_tls *tls = NULL;
     struct cm_config *c;
+    size_t restart = 0;
 
     cm_notify_reloading(app->notify);
-    cm_problems_init(&problems, &texts);
-    c = cm_config_load(app->source, &problems);
-    if (c && app_load_tls(c, &tls, &problems) == 0 &&
-        cm_gateway_reload(app->gateway, c, &problems) == 0) {
-        log_changes(&texts, app->config, c);
-        cm_config_unref(app->config);
-        app->config = c;
-        setup = httpd_setup(c);
-        cm_httpd_limits(app->httpd, &setup);
-        use_tls(app, c, tls);
-        setup_log(c);
-        tell_ready(app, "");
-    } else {
-        log_problems(&problems);
+    c = cm_config_load(app->source, problems);
+    if (!c || app_load_tls(c, &tls, problems) < 0 ||
+        cm_gateway_reload(app->gateway, c, problems) < 0) {
+        log_problems(problems);
         cm_error("app", "reload refused: the configuration that was in force stays");
         cm_tls_unref(tls);
         cm_config_unref(c);
         tell_ready(app, "; the last reload was refused, see the log");
+        return -1;
     }
+    *changed = cm_config_diff(arena, app->config, c, &restart);
+    log_changes(changed, restart);
+    cm_config_unref(app->config);
+    app->config = c;
+    setup = httpd_setup(c);
+    cm_httpd_limits(app->httpd, &setup);
+    use_tls(app, c, tls);
+    setup_log(c);
+    tell_ready(app, "");
+    return 0;
+}
+
+static void on_hangup(struct app *app)
+{
+    struct cm_arena texts = {0};
+    struct cm_problems problems;
+    struct cm_strs changed = {0};
+
+    cm_problems_init(&problems, &texts);
+    reload(app, &texts, &changed, &problems);
     cm_arena_clear(&texts);
 }
 
@@ -227,7 +252,7 @@ static void on_signal(void *arg, int number)
 
     if (number == SIGHUP) {
         if (!app->draining)
-            reload(app);
+            on_hangup(app);
         return;
     }
     stop(app);
@@ -286,6 +311,24 @@ static void log_addresses(const struct app *app)
             scheme, CM_ARG(c->server.listen.v[0]));
 }
 
+static int open_store(struct app *app)
+{
+    const struct cm_config *c = app->config;
+    struct cm_store_setup setup = {.loop = app->loop,
+                                   .jobs = app->jobs,
+                                   .url = c->store.url,
+                                   .state_dir = c->store.state_dir,
+                                   .master_key = c->store.master_key,
+                                   .master_key_file = c->store.master_key_file,
+                                   .keep_days = c->store.keep_days};
+    struct cm_err err = {0};
+
+    app->store = cm_store_open(&setup, &err);
+    if (!app->store)
+        cm_error("app", "%s", err.msg);
+    return app->store ? 0 : -1;
+}
+
 static int app_open(struct app *app)
 {
     struct cm_httpd_setup setup = httpd_setup(app->config);
@@ -302,15 +345,16 @@ static int app_open(struct app *app)
     app->host = (struct cm_host){
         .loop = app->loop, .jobs = app->jobs, .transport = cm_transport_httpc(app->httpc)};
     cm_deadline_init(&app->drain, on_drain_over, app);
-    if (app_load_tls(app->config, &tls, &problems) == 0)
-        app->gateway = cm_gateway_new(&app->host, app->config, &problems);
+    if (app_load_tls(app->config, &tls, &problems) == 0 && open_store(app) == 0)
+        app->gateway = cm_gateway_new(&app->host, app->config, app->store, &problems);
     if (!app->gateway) {
         cm_tls_unref(tls);
         app_print_problems(&problems);
         cm_arena_clear(&texts);
-        return 1;
+        return 2; /* the configuration was checked before: the store cannot be read */
     }
     cm_arena_clear(&texts);
+    app->admin = cm_admin_new(app->gateway, reload, app);
     handler = cm_gateway_handler(app->gateway);
     app->httpd = cm_httpd_new(app->loop, &setup, &handler);
     use_tls(app, app->config, tls);
@@ -347,6 +391,7 @@ int app_run(struct cm_config *config, const struct cm_conf_source *source)
     } else {
         cm_notify_close(app.notify);
         on_gateway_closed(&app);
+        cm_loop_run(app.loop);
     }
     cm_loop_free(app.loop);
     cm_config_unref(app.config);

@@ -20,6 +20,28 @@ static const struct {
     {"status", "chatmux status [-c FILE]",
      "Tells whether the gateway is there and ready, in one screen. It is found by the configuration (first listener, auth.admin_secret), or by\n"
      "CHATMUX_ADMIN_URL (http://, https:// or unix:/path) and CHATMUX_ADMIN_SECRET. Exit code 0 ready, 1 usage, 3 not reachable or not ready."},
+    {"cred", "chatmux cred list|add|rm|check|enable|disable|reset …",
+     "The accounts of the running gateway; ID is a number of the list, or a label.\n"
+     "  cred list [--provider NAME]\n"
+     "  cred add PROVIDER [--label TEXT] [--weight N] [--proxy URL] [--max-inflight N] [--disabled]\n"
+     "      asks for the secret without an echo, or reads it from standard input: chatmux cred add openai <key.txt\n"
+     "  cred rm|check|enable|disable|reset ID …\n"
+     "      check asks the platform now; reset forgets cooldowns and errors. Those of the configuration file are removed there\n"
+     "--json prints the admin API's answer. The gateway is found as for status. Exit code 0 fine, 1 usage or refused, 3 not reachable."},
+    {"key", "chatmux key list|add|rm …",
+     "Keys for clients of the running gateway; ID is a number of the list, or a name.\n"
+     "  key list\n"
+     "  key add NAME [--models A,B] [--rpm N] [--tpm N] [--max-parallel N] [--budget USD] [--budget-period day|week|month|total]\n"
+     "          [--expires 30d | 2026-12-31]\n"
+     "      prints a new key, once, on standard output; with --key it asks for one of your own instead\n"
+     "  key rm ID …\n"
+     "--json prints the admin API's answer. The gateway is found as for status. Exit code 0 fine, 1 usage or refused, 3 not reachable."},
+    {"rekey", "chatmux rekey [--key]",
+     "Encrypts every stored secret with a new master key while the gateway serves: a random one where the key file is its own, else (--key) one that it\n"
+     "asks for and that you put into store.master_key or the systemd credential before the next start."},
+    {"backup", "chatmux backup FILE",
+     "Copies credentials and keys to FILE while the gateway serves; FILE is on the gateway's machine and must not exist. Secrets in it are encrypted: the\n"
+     "master key is not in it. Request log and figures are not either."},
     {"version", "chatmux version", "Prints the version."},
     {"help", "chatmux help [COMMAND | TYPE | config]",
      "Explains a command, a provider type with its options, or every configuration key."},
@@ -37,7 +59,7 @@ static void print_overview(void)
            ": your chat accounts behind one OpenAI-compatible base URL\n\nCommands\n");
     for (size_t i = 0; i < CM_COUNT(commands); i++)
         printf("  %s\n", commands[i].usage);
-    printf("\nOptions of serve, check, print-config and status\n"
+    printf("\nOptions of serve, check, print-config and the commands for a running gateway\n"
            "  -c, --config FILE        configuration file\n"
            "  --listen ADDRESS         instead of server.listen\n"
            "  --log-level LEVEL        error, warn, info, debug, trace\n"

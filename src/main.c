@@ -12,15 +12,18 @@
 #include <stdlib.h>
 
 #define EXIT_USAGE 1
+#define OWN_MAX 16 /* options of one command, repeated ones counted */
 
-/* What every command takes. */
+/* What every command takes, and what one takes besides. */
 struct options {
     const char *file;
     const char **sets; /* "section.key=value" */
     size_t n_sets;
+    struct cm_cli_option own[OWN_MAX];
+    size_t n_own;
 };
 
-enum { OPT_LISTEN = 256, OPT_LOG_LEVEL, OPT_SET };
+enum { OPT_LISTEN = 256, OPT_LOG_LEVEL, OPT_SET, OPT_OWN };
 
 static const struct option long_options[] = {
     {"config", required_argument, NULL, 'c'},
@@ -49,7 +52,7 @@ static void options_clear(struct options *o)
     free(o->sets);
 }
 
-typedef int command_fn(const struct cm_conf_source *source, int argc, char **argv);
+typedef int command_fn(const struct cm_cli_args *args);
 
 static int refuse(const struct cm_problems *problems)
 {
@@ -85,29 +88,27 @@ static void check_more(void *arg, struct cm_config *config, struct cm_problems *
     cm_tls_unref(tls);
 }
 
-static int no_arguments(const char *command, int argc)
+static int no_arguments(const char *command, const struct cm_cli_args *args)
 {
-    if (argc > 0)
+    if (args->argc > 0)
         fprintf(stderr, "chatmux %s takes no arguments; see: chatmux help %s\n", command, command);
-    return argc > 0 ? EXIT_USAGE : 0;
+    return args->argc > 0 ? EXIT_USAGE : 0;
 }
 
-static int command_serve(const struct cm_conf_source *source, int argc, char **argv)
+static int command_serve(const struct cm_cli_args *args)
 {
     struct cm_config *c;
 
-    (void)argv;
-    if (no_arguments("serve", argc) || !(c = load(source)))
+    if (no_arguments("serve", args) || !(c = load(args->source)))
         return EXIT_USAGE;
-    return app_run(c, source);
+    return app_run(c, args->source);
 }
 
-static int command_check(const struct cm_conf_source *source, int argc, char **argv)
+static int command_check(const struct cm_cli_args *args)
 {
     struct cm_config *c;
 
-    (void)argv;
-    if (no_arguments("check", argc) || !(c = load(source)))
+    if (no_arguments("check", args) || !(c = load(args->source)))
         return EXIT_USAGE;
     printf("%s: fine (%zu provider%s, %zu route%s)\n", c->file.n ? c->file.p : "built-in defaults",
            c->n_providers, c->n_providers == 1 ? "" : "s", c->n_models,
@@ -116,13 +117,12 @@ static int command_check(const struct cm_conf_source *source, int argc, char **a
     return 0;
 }
 
-static int command_print_config(const struct cm_conf_source *source, int argc, char **argv)
+static int command_print_config(const struct cm_cli_args *args)
 {
     struct cm_buf out = {0};
     struct cm_config *c;
 
-    (void)argv;
-    if (no_arguments("print-config", argc) || !(c = load(source)))
+    if (no_arguments("print-config", args) || !(c = load(args->source)))
         return EXIT_USAGE;
     cm_config_print(c, &out);
     fwrite(out.p, 1, out.n, stdout);
@@ -131,36 +131,47 @@ static int command_print_config(const struct cm_conf_source *source, int argc, c
     return 0;
 }
 
-static int command_version(const struct cm_conf_source *source, int argc, char **argv)
+static int command_status(const struct cm_cli_args *args)
 {
-    (void)source;
-    (void)argc;
-    (void)argv;
+    return cm_cli_status(args->source, args->argc, args->argv);
+}
+
+static int command_version(const struct cm_cli_args *args)
+{
+    (void)args;
     printf("chatmux " CM_VERSION "\n");
     return 0;
 }
 
-static int command_help(const struct cm_conf_source *source, int argc, char **argv)
+static int command_help(const struct cm_cli_args *args)
 {
-    (void)source;
-    return help_print(argc > 0 ? argv[0] : NULL) < 0 ? EXIT_USAGE : 0;
+    return help_print(args->argc > 0 ? args->argv[0] : NULL) < 0 ? EXIT_USAGE : 0;
 }
 
-static const struct {
+static const struct command {
     const char *name;
     command_fn *run;
+    const struct option *own; /* its own options; NULL = none */
 } commands[] = {
-    {"serve", command_serve},  {"check", command_check},     {"print-config", command_print_config},
-    {"status", cm_cli_status}, {"version", command_version}, {"help", command_help},
+    {"serve", command_serve, NULL},
+    {"check", command_check, NULL},
+    {"print-config", command_print_config, NULL},
+    {"status", command_status, NULL},
+    {"cred", cm_cli_cred, cm_cli_cred_options},
+    {"key", cm_cli_key, cm_cli_key_options},
+    {"rekey", cm_cli_rekey, cm_cli_rekey_options},
+    {"backup", cm_cli_backup, cm_cli_backup_options},
+    {"version", command_version, NULL},
+    {"help", command_help, NULL},
 };
 
-static command_fn *command_find(const char *name)
+static const struct command *command_find(const char *name)
 {
     const char *names[CM_COUNT(commands)], *near;
 
     for (size_t i = 0; i < CM_COUNT(commands); i++) {
         if (strcmp(commands[i].name, name) == 0)
-            return commands[i].run;
+            return &commands[i];
         names[i] = commands[i].name;
     }
     near = cm_conf_nearest(cm_str_of(name), names, CM_COUNT(commands));
@@ -169,12 +180,39 @@ static command_fn *command_find(const char *name)
     return NULL;
 }
 
-/* Options may stand before and after the command. -1: usage; 1: answered already. */
-static int read_options(struct options *o, int argc, char **argv)
+/* The common options and the command's own: option i of those has the value OPT_OWN + i. */
+static struct option *all_options(const struct command *command)
 {
-    int c;
+    struct option *all = cm_calloc(CM_COUNT(long_options) + OWN_MAX, sizeof(*all));
+    size_t n = CM_COUNT(long_options) - 1;
 
-    while ((c = getopt_long(argc, argv, "c:hV", long_options, NULL)) != -1) {
+    memcpy(all, long_options, sizeof(long_options));
+    for (int i = 0; command && command->own && command->own[i].name; i++) {
+        all[n] = command->own[i];
+        all[n++].val = OPT_OWN + i;
+    }
+    return all;
+}
+
+static int own_option(struct options *o, const struct command *command, int c)
+{
+    if (o->n_own == OWN_MAX) {
+        fprintf(stderr, "too many options; see: chatmux help %s\n", command->name);
+        return -1;
+    }
+    o->own[o->n_own].name = command->own[c - OPT_OWN].name;
+    o->own[o->n_own++].value = optarg;
+    return 0;
+}
+
+/* Before the command (`command` NULL: up to it) and behind it, between its arguments. -1: usage; 1: answered already. */
+static int read_options(struct options *o, const struct command *command, int argc, char **argv)
+{
+    struct option *all = all_options(command);
+    int c, rc = 0;
+
+    optind = 0; /* begins anew */
+    while (rc == 0 && (c = getopt_long(argc, argv, command ? "c:hV" : "+c:hV", all, NULL)) != -1) {
         switch (c) {
         case 'c':
             o->file = optarg;
@@ -189,39 +227,51 @@ static int read_options(struct options *o, int argc, char **argv)
             add_set(o, "", optarg);
             break;
         case 'h':
-            help_print(optind < argc ? argv[optind] : NULL);
-            return 1;
+            help_print(command ? command->name : optind < argc ? argv[optind] : NULL);
+            rc = 1;
+            break;
         case 'V':
-            command_version(NULL, 0, NULL);
-            return 1;
+            command_version(NULL);
+            rc = 1;
+            break;
+        case '?':
+            fprintf(stderr, "see: chatmux help%s%s\n", command ? " " : "",
+                    command ? command->name : "");
+            rc = -1;
+            break;
         default:
-            fprintf(stderr, "see: chatmux help\n");
-            return -1;
+            CM_ASSERT(command); /* without one no such option is known */
+            rc = own_option(o, command, c);
         }
     }
-    return 0;
+    free(all);
+    return rc;
 }
 
 int main(int argc, char **argv)
 {
+    const struct command *command = &commands[0];
+    struct cm_conf_source source = {.check = check_more};
+    struct cm_cli_args args = {.source = &source};
     struct options o = {0};
-    struct cm_conf_source source = {0};
-    command_fn *run = command_serve;
-    int rc = read_options(&o, argc, argv), status = rc < 0 ? EXIT_USAGE : 0;
+    int rc = read_options(&o, NULL, argc, argv), status;
 
-    if (rc == 0) {
+    if (rc == 0 && optind < argc) {
         argc -= optind;
         argv += optind;
-        if (argc > 0) {
-            run = command_find(argv[0]);
-            argc--;
-            argv++;
-        }
+        command = command_find(argv[0]);
+        rc = command ? read_options(&o, command, argc, argv) : -1;
+    }
+    status = rc < 0 ? EXIT_USAGE : 0;
+    if (rc == 0) {
         source.file = o.file;
         source.sets = o.sets;
         source.n_sets = o.n_sets;
-        source.check = check_more;
-        status = run ? run(&source, argc, argv) : EXIT_USAGE;
+        args.argc = argc - optind;
+        args.argv = argv + optind;
+        args.options = o.own;
+        args.n_options = o.n_own;
+        status = command->run(&args);
     }
     options_clear(&o);
     return status;

@@ -88,3 +88,100 @@ void cm_rfc3339(int64_t unix_ms, char out[CM_RFC3339_CAP])
     *at++ = 'Z';
     *at = '\0';
 }
+
+/* Exactly n digits. */
+static bool digits(struct cm_str *s, size_t n, int64_t *out)
+{
+    uint64_t v;
+
+    if (s->n < n || !cm_str_to_u64(cm_str_head(*s, n), UINT32_MAX, &v))
+        return false;
+    *out = (int64_t)v;
+    *s = cm_str_from(*s, n);
+    return true;
+}
+
+static bool take(struct cm_str *s, const char *any)
+{
+    if (s->n == 0 || !strchr(any, s->p[0]))
+        return false;
+    *s = cm_str_from(*s, 1);
+    return true;
+}
+
+/* Days since 1970-01-01; years counted from March, as in cm_rfc3339(). */
+static int64_t day_number(int64_t year, int64_t month, int64_t day)
+{
+    int64_t y = month <= 2 ? year - 1 : year;
+    int64_t era = (y >= 0 ? y : y - 399) / 400, of_era = y - era * 400;
+    int64_t of_year = (153 * (month + (month > 2 ? -3 : 9)) + 2) / 5 + day - 1;
+
+    return era * 146097 + of_era * 365 + of_era / 4 - of_era / 100 + of_year - 719468;
+}
+
+static int64_t days_of_month(int64_t year, int64_t month)
+{
+    static const int days[] = {31, 28, 31, 30, 31, 30, 31, 31, 30, 31, 30, 31};
+    bool leap = (year % 4 == 0 && year % 100 != 0) || year % 400 == 0;
+
+    return month == 2 && leap ? 29 : days[month - 1];
+}
+
+static bool date_parse(struct cm_str *s, int64_t *ms)
+{
+    int64_t year, month, day;
+
+    if (!digits(s, 4, &year) || !take(s, "-") || !digits(s, 2, &month) || !take(s, "-") ||
+        !digits(s, 2, &day) || month < 1 || month > 12 || day < 1 ||
+        day > days_of_month(year, month))
+        return false;
+    *ms = day_number(year, month, day) * 86400000;
+    return true;
+}
+
+/* "08:15:00", with a fraction of which milliseconds are kept. */
+static bool clock_parse(struct cm_str *s, int64_t *ms)
+{
+    int64_t hour, minute, second, scale = 100;
+
+    if (!digits(s, 2, &hour) || !take(s, ":") || !digits(s, 2, &minute) || !take(s, ":") ||
+        !digits(s, 2, &second) || hour > 23 || minute > 59 || second > 60)
+        return false;
+    *ms += ((hour * 60 + minute) * 60 + second) * 1000;
+    if (!take(s, "."))
+        return true;
+    if (s->n == 0 || !strchr("0123456789", s->p[0]))
+        return false;
+    for (; s->n > 0 && s->p[0] >= '0' && s->p[0] <= '9'; scale /= 10) {
+        *ms += (s->p[0] - '0') * scale;
+        *s = cm_str_from(*s, 1);
+    }
+    return true;
+}
+
+static bool offset_parse(struct cm_str *s, int64_t *ms)
+{
+    bool west = s->n > 0 && s->p[0] == '-';
+    int64_t hours, minutes, offset;
+
+    if (take(s, "Zz"))
+        return true;
+    if (!take(s, "+-") || !digits(s, 2, &hours) || !take(s, ":") || !digits(s, 2, &minutes) ||
+        hours > 23 || minutes > 59)
+        return false;
+    offset = (hours * 60 + minutes) * 60000;
+    *ms += west ? offset : -offset;
+    return true;
+}
+
+bool cm_rfc3339_parse(struct cm_str text, int64_t *unix_ms)
+{
+    struct cm_str s = text;
+    int64_t ms = 0;
+
+    if (!date_parse(&s, &ms) || (s.n > 0 && (!take(&s, "Tt ") || !clock_parse(&s, &ms) ||
+                                             !offset_parse(&s, &ms) || s.n > 0)))
+        return false;
+    *unix_ms = ms;
+    return true;
+}

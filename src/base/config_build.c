@@ -8,6 +8,29 @@
 
 #define PROVIDERS_MAX 1000u
 #define MODELS_MAX 10000u
+#define PRICES_MAX 10000u
+
+const char *cm_conf_scope_name(enum cm_conf_scope_kind kind)
+{
+    static const char *const names[] = {NULL, "provider", "model", "price"};
+
+    return names[kind];
+}
+
+size_t cm_conf_scope_count(const struct cm_config *c, enum cm_conf_scope_kind kind)
+{
+    switch (kind) {
+    case CM_SCOPE_FIXED:
+        break;
+    case CM_SCOPE_PROVIDER:
+        return c->n_providers;
+    case CM_SCOPE_MODEL:
+        return c->n_models;
+    case CM_SCOPE_PRICE:
+        return c->n_prices;
+    }
+    return 1;
+}
 
 struct cm_conf_scope cm_conf_scope_of(const struct cm_config *c, enum cm_conf_scope_kind kind,
                                       size_t index)
@@ -29,6 +52,11 @@ struct cm_conf_scope cm_conf_scope_of(const struct cm_config *c, enum cm_conf_sc
         s.name = c->models[index].name;
         s.origins = c->origins->models[index];
         break;
+    case CM_SCOPE_PRICE:
+        s.base = &c->prices[index];
+        s.name = c->prices[index].name;
+        s.origins = c->origins->prices[index];
+        break;
     }
     return s;
 }
@@ -38,8 +66,7 @@ struct cm_str cm_conf_prefix(struct cm_arena *a, const struct cm_conf_scope *sco
 {
     if (scope->kind == CM_SCOPE_FIXED)
         return cm_arena_printf(a, "%s.", row->section);
-    return cm_arena_printf(a, "%s." CM_PRI ".",
-                           scope->kind == CM_SCOPE_PROVIDER ? "provider" : "model",
+    return cm_arena_printf(a, "%s." CM_PRI ".", cm_conf_scope_name(scope->kind),
                            CM_ARG(scope->name));
 }
 
@@ -166,14 +193,26 @@ static void complain_unknown_section(struct cm_conf_load *l, struct cm_str where
                    nearest.n > 0 ? "]?" : "");
 }
 
-/* A section begins: makes the provider or model it is about. */
+static enum cm_conf_scope_kind named_kind(struct cm_str kind)
+{
+    for (enum cm_conf_scope_kind k = CM_SCOPE_PROVIDER; k <= CM_SCOPE_PRICE; k++) {
+        if (cm_str_eq(kind, cm_str_of(cm_conf_scope_name(k))))
+            return k;
+    }
+    return CM_SCOPE_FIXED;
+}
+
+/* A section begins: makes the provider, model or price it is about. */
 static struct section begin_section(struct cm_conf_load *l, const struct cm_ini_entry *e)
 {
+    static const size_t most[] = {1, PROVIDERS_MAX, MODELS_MAX, PRICES_MAX};
     struct cm_config *c = l->c;
     struct cm_str where = place(&c->arena, c, e->line), name = cm_arena_str(&c->arena, e->name);
-    bool provider = cm_str_eq(e->kind, CM_S("provider"));
+    enum cm_conf_scope_kind kind = named_kind(e->kind);
+    bool provider = kind == CM_SCOPE_PROVIDER;
+    size_t index = cm_conf_scope_count(c, kind);
 
-    if (!provider && !cm_str_eq(e->kind, CM_S("model"))) {
+    if (kind == CM_SCOPE_FIXED) {
         if (!cm_conf_is_section(e->kind))
             complain_unknown_section(l, where, e->kind);
         else if (e->name.n > 0)
@@ -186,17 +225,17 @@ static struct section begin_section(struct cm_conf_load *l, const struct cm_ini_
                        CM_ARG(e->kind), provider ? ", /" : "");
         return (struct section){0};
     }
-    if ((provider ? c->n_providers : c->n_models) == (provider ? PROVIDERS_MAX : MODELS_MAX)) {
-        cm_problem_add(l->problems, where, "more than %u of these sections",
-                       provider ? PROVIDERS_MAX : MODELS_MAX);
+    if (index == most[kind]) {
+        cm_problem_add(l->problems, where, "more than %zu of these sections", most[kind]);
         return (struct section){0};
     }
-    if (provider) {
+    if (provider)
         c->providers[c->n_providers++] = (struct cm_provider_conf){.name = name, .where = where};
-        return (struct section){true, CM_SCOPE_PROVIDER, c->n_providers - 1};
-    }
-    c->models[c->n_models++] = (struct cm_model_conf){.name = name, .where = where};
-    return (struct section){true, CM_SCOPE_MODEL, c->n_models - 1};
+    else if (kind == CM_SCOPE_MODEL)
+        c->models[c->n_models++] = (struct cm_model_conf){.name = name, .where = where};
+    else
+        c->prices[c->n_prices++] = (struct cm_price_conf){.name = name, .where = where};
+    return (struct section){true, kind, index};
 }
 
 static size_t count_sections(const struct cm_ini_entry *entries, size_t n, struct cm_str kind,
@@ -218,6 +257,8 @@ void cm_conf_add_file(struct cm_conf_load *l, const struct cm_ini_entry *entries
                                   count_sections(entries, n, CM_S("provider"), PROVIDERS_MAX));
     c->models = CM_ARENA_ARRAY(&c->arena, struct cm_model_conf,
                                count_sections(entries, n, CM_S("model"), MODELS_MAX));
+    c->prices = CM_ARENA_ARRAY(&c->arena, struct cm_price_conf,
+                               count_sections(entries, n, CM_S("price"), PRICES_MAX));
     for (size_t i = 0; i < n; i++) {
         const struct cm_ini_entry *e = &entries[i];
 
@@ -346,6 +387,9 @@ static void make_origins(struct cm_config *c)
     o->models = CM_ARENA_ARRAY(&c->arena, struct cm_str *, c->n_models);
     for (size_t i = 0; i < c->n_models; i++)
         o->models[i] = CM_ARENA_ARRAY(&c->arena, struct cm_str, cm_conf_keys_n);
+    o->prices = CM_ARENA_ARRAY(&c->arena, struct cm_str *, c->n_prices);
+    for (size_t i = 0; i < c->n_prices; i++)
+        o->prices[i] = CM_ARENA_ARRAY(&c->arena, struct cm_str, cm_conf_keys_n);
     c->origins = o;
 }
 
@@ -397,6 +441,10 @@ void cm_conf_build(struct cm_conf_load *l)
     }
     for (size_t i = 0; i < c->n_models; i++) {
         scope = cm_conf_scope_of(c, CM_SCOPE_MODEL, i);
+        apply_defaults(l, &scope);
+    }
+    for (size_t i = 0; i < c->n_prices; i++) {
+        scope = cm_conf_scope_of(c, CM_SCOPE_PRICE, i);
         apply_defaults(l, &scope);
     }
     apply_all(l, false);

@@ -33,6 +33,8 @@ static struct cm_str where_of(const struct checker *ck, const struct cm_conf_key
         return ((const struct cm_provider_conf *)ck->scope.base)->where;
     if (ck->scope.kind == CM_SCOPE_MODEL)
         return ((const struct cm_model_conf *)ck->scope.base)->where;
+    if (ck->scope.kind == CM_SCOPE_PRICE)
+        return ((const struct cm_price_conf *)ck->scope.base)->where;
     return ck->l->c->file;
 }
 
@@ -263,6 +265,25 @@ static void check_model_route(struct cm_conf_load *l, size_t index)
     }
 }
 
+static void check_price(struct cm_conf_load *l, size_t index)
+{
+    const struct cm_price_conf *p = &l->c->prices[index];
+    size_t star = cm_str_find_char(p->name, '*');
+    bool any = false;
+
+    for (size_t i = 0; i < l->n; i++) /* those with a problem too: it has been told */
+        any = any || (l->settings[i].kind == CM_SCOPE_PRICE && l->settings[i].index == index);
+    if (star != SIZE_MAX && star + 1 < p->name.n)
+        cm_problem_add(l->problems, p->where,
+                       "[price " CM_PRI "]: a * can only stand at the end of the name",
+                       CM_ARG(p->name));
+    if (!any)
+        cm_problem_add(l->problems, p->where,
+                       "[price " CM_PRI "] has no price: set input and output, or image; input = 0 "
+                       "says that it costs nothing",
+                       CM_ARG(p->name));
+}
+
 void cm_conf_check(struct cm_conf_load *l)
 {
     struct cm_conf_scope fixed = cm_conf_scope_of(l->c, CM_SCOPE_FIXED, 0);
@@ -277,4 +298,6 @@ void cm_conf_check(struct cm_conf_load *l)
         check_provider(l, i);
     for (size_t i = 0; i < l->c->n_models; i++)
         check_model_route(l, i);
+    for (size_t i = 0; i < l->c->n_prices; i++)
+        check_price(l, i);
 }

@@ -83,47 +83,56 @@ static void compare_providers(struct diff *d, const struct cm_config *a, size_t 
     compare_pairs(d, p->name, "x.", q->options, q->n_options, p->options, p->n_options, false);
 }
 
-static void compare_models(struct diff *d, const struct cm_config *a, size_t i,
-                           const struct cm_config *b, size_t j)
+/* Two models or two prices. */
+static void compare_named(struct diff *d, const struct cm_conf_scope *a,
+                          const struct cm_conf_scope *b)
 {
-    struct cm_conf_scope sa = cm_conf_scope_of(a, CM_SCOPE_MODEL, i);
-    struct cm_conf_scope sb = cm_conf_scope_of(b, CM_SCOPE_MODEL, j);
-
     for (size_t k = 0; k < cm_conf_keys_n; k++) {
-        if (cm_conf_row_is(&cm_conf_keys[k], "model"))
-            compare_row(d, &cm_conf_keys[k], &sa, &sb);
+        if (cm_conf_row_scope(&cm_conf_keys[k]) == a->kind)
+            compare_row(d, &cm_conf_keys[k], a, b);
     }
 }
 
-static size_t find_provider(const struct cm_config *c, struct cm_str name)
+/* The place of the section of this name, or how many there are. */
+static size_t find_named(const struct cm_config *c, enum cm_conf_scope_kind kind,
+                         struct cm_str name)
 {
-    size_t i = 0;
+    size_t i = 0, n = cm_conf_scope_count(c, kind);
 
-    while (i < c->n_providers && !cm_str_eq(c->providers[i].name, name))
+    while (i < n && !cm_str_eq(cm_conf_scope_of(c, kind, i).name, name))
         i++;
     return i;
 }
 
-static size_t find_model(const struct cm_config *c, struct cm_str name)
-{
-    size_t i = 0;
-
-    while (i < c->n_models && !cm_str_eq(c->models[i].name, name))
-        i++;
-    return i;
-}
-
-/* Providers and models of `a` that `b` has not. */
+/* Providers, models and prices of `a` that `b` has not. */
 static void add_missing(struct diff *d, const struct cm_config *a, const struct cm_config *b)
 {
-    for (size_t i = 0; i < a->n_providers; i++) {
-        if (find_provider(b, a->providers[i].name) == b->n_providers)
-            add_name(d,
-                     cm_arena_printf(d->arena, "provider." CM_PRI, CM_ARG(a->providers[i].name)));
+    for (enum cm_conf_scope_kind kind = CM_SCOPE_PROVIDER; kind <= CM_SCOPE_PRICE; kind++) {
+        for (size_t i = 0; i < cm_conf_scope_count(a, kind); i++) {
+            struct cm_str name = cm_conf_scope_of(a, kind, i).name;
+
+            if (find_named(b, kind, name) == cm_conf_scope_count(b, kind))
+                add_name(d, cm_arena_printf(d->arena, "%s." CM_PRI, cm_conf_scope_name(kind),
+                                            CM_ARG(name)));
+        }
     }
-    for (size_t i = 0; i < a->n_models; i++) {
-        if (find_model(b, a->models[i].name) == b->n_models)
-            add_name(d, cm_arena_printf(d->arena, "model." CM_PRI, CM_ARG(a->models[i].name)));
+}
+
+/* What both have. */
+static void compare_kind(struct diff *d, const struct cm_config *a, const struct cm_config *b,
+                         enum cm_conf_scope_kind kind)
+{
+    for (size_t i = 0; i < cm_conf_scope_count(a, kind); i++) {
+        struct cm_conf_scope sa = cm_conf_scope_of(a, kind, i), sb;
+        size_t j = find_named(b, kind, sa.name);
+
+        if (j == cm_conf_scope_count(b, kind))
+            continue;
+        sb = cm_conf_scope_of(b, kind, j);
+        if (kind == CM_SCOPE_PROVIDER)
+            compare_providers(d, a, i, b, j);
+        else
+            compare_named(d, &sa, &sb);
     }
 }
 
@@ -140,18 +149,8 @@ struct cm_strs cm_config_diff(struct cm_arena *arena, const struct cm_config *a,
     }
     add_missing(&d, a, b);
     add_missing(&d, b, a);
-    for (size_t i = 0; i < a->n_providers; i++) {
-        size_t j = find_provider(b, a->providers[i].name);
-
-        if (j < b->n_providers)
-            compare_providers(&d, a, i, b, j);
-    }
-    for (size_t i = 0; i < a->n_models; i++) {
-        size_t j = find_model(b, a->models[i].name);
-
-        if (j < b->n_models)
-            compare_models(&d, a, i, b, j);
-    }
+    for (enum cm_conf_scope_kind kind = CM_SCOPE_PROVIDER; kind <= CM_SCOPE_PRICE; kind++)
+        compare_kind(&d, a, b, kind);
     *restart = d.restart;
     return d.names;
 }

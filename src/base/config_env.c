@@ -208,15 +208,17 @@ void cm_conf_add_environment(struct cm_conf_load *l)
 
 static struct cm_str name_at(const struct cm_conf_load *l, enum cm_conf_scope_kind kind, size_t i)
 {
+    if (kind == CM_SCOPE_PRICE)
+        return l->c->prices[i].name;
     return kind == CM_SCOPE_PROVIDER ? l->c->providers[i].name : l->c->models[i].name;
 }
 
-/* provider.NAME.key, model.NAME.key: names may hold dots, so the longest name that leaves a key we
+/* provider.NAME.key, model.NAME.key, price.NAME.key: names may hold dots, so the longest name that leaves a key we
  * know is meant. */
 static void add_named_set(struct cm_conf_load *l, struct cm_conf_setting s, struct cm_str section,
                           struct cm_str rest)
 {
-    size_t n = s.kind == CM_SCOPE_PROVIDER ? l->c->n_providers : l->c->n_models;
+    size_t n = cm_conf_scope_count(l->c, s.kind);
     struct cm_str best = CM_STR_NONE;
     bool best_known = false;
 
@@ -239,7 +241,8 @@ static void add_named_set(struct cm_conf_load *l, struct cm_conf_setting s, stru
     else if (s.kind == CM_SCOPE_PROVIDER)
         complain_unknown_provider(l, s.where);
     else
-        cm_problem_add(l->problems, s.where, "no model of this name is configured");
+        cm_problem_add(l->problems, s.where, "no %s of this name is configured",
+                       cm_conf_scope_name(s.kind));
 }
 
 void cm_conf_add_sets(struct cm_conf_load *l, const char *const *sets, size_t n)
@@ -260,6 +263,8 @@ void cm_conf_add_sets(struct cm_conf_load *l, const char *const *sets, size_t n)
             s.kind = CM_SCOPE_PROVIDER;
         else if (cm_str_eq(section, CM_S("model")))
             s.kind = CM_SCOPE_MODEL;
+        else if (cm_str_eq(section, CM_S("price")))
+            s.kind = CM_SCOPE_PRICE;
         if (!has_value || key.n == 0)
             cm_problem_add(l->problems, s.where,
                            "must be section.key=value or provider.NAME.key=value");

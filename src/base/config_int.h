@@ -5,21 +5,21 @@
 
 #include "chatmux/base/config.h"
 
-enum cm_conf_scope_kind { CM_SCOPE_FIXED, CM_SCOPE_PROVIDER, CM_SCOPE_MODEL };
+enum cm_conf_scope_kind { CM_SCOPE_FIXED, CM_SCOPE_PROVIDER, CM_SCOPE_MODEL, CM_SCOPE_PRICE };
 
-/* A fixed part of the configuration, one provider or one model: what the offsets of its rows count
+/* A fixed part of the configuration, one provider, one model or one price: what the offsets of its rows count
  * from. */
 struct cm_conf_scope {
     enum cm_conf_scope_kind kind;
-    struct cm_str name;     /* of the provider or model */
-    void *base;             /* cm_config, cm_provider_conf or cm_model_conf */
+    struct cm_str name;     /* of the provider, model or price */
+    void *base;             /* cm_config, cm_provider_conf, cm_model_conf or cm_price_conf */
     struct cm_str *origins; /* one for each row of the table; empty = default */
 };
 
 /* One value from one source, found in the table but not read yet. */
 struct cm_conf_setting {
     enum cm_conf_scope_kind kind;
-    size_t index;                  /* of the provider or model */
+    size_t index;                  /* of the provider, model or price */
     const struct cm_conf_key *row; /* NULL: a header or option of a provider */
     bool header;
     struct cm_str key; /* as in the table; of a header or option, without its prefix */
@@ -30,8 +30,8 @@ struct cm_conf_setting {
 };
 
 struct cm_conf_origins {
-    struct cm_str *fixed;                /* one for each row of the table */
-    struct cm_str **providers, **models; /* the same for each of them */
+    struct cm_str *fixed;                          /* one for each row of the table */
+    struct cm_str **providers, **models, **prices; /* the same for each of them */
 };
 
 /* Everything one reading of the configuration needs. */
@@ -46,6 +46,9 @@ struct cm_conf_load {
 
 struct cm_conf_scope cm_conf_scope_of(const struct cm_config *c, enum cm_conf_scope_kind kind,
                                       size_t index);
+/* "provider", "model", "price"; how many of these sections there are. */
+const char *cm_conf_scope_name(enum cm_conf_scope_kind kind);
+size_t cm_conf_scope_count(const struct cm_config *c, enum cm_conf_scope_kind kind);
 /* The row's section as problems write it: "server.", "provider.openai." */
 struct cm_str cm_conf_prefix(struct cm_arena *a, const struct cm_conf_scope *scope,
                              const struct cm_conf_key *row);

@@ -215,13 +215,15 @@ static void put_provider(struct cm_buf *out, const struct cm_config *c, size_t i
         put_pair(out, "x.", &p->options[i]);
 }
 
-static void put_model(struct cm_buf *out, const struct cm_config *c, size_t index)
+/* A model or a price. */
+static void put_named(struct cm_buf *out, const struct cm_config *c, enum cm_conf_scope_kind kind,
+                      size_t index)
 {
-    struct cm_conf_scope scope = cm_conf_scope_of(c, CM_SCOPE_MODEL, index);
+    struct cm_conf_scope scope = cm_conf_scope_of(c, kind, index);
 
-    cm_buf_printf(out, "\n[model " CM_PRI "]\n", CM_ARG(scope.name));
+    cm_buf_printf(out, "\n[%s " CM_PRI "]\n", cm_conf_scope_name(kind), CM_ARG(scope.name));
     for (size_t i = 0; i < cm_conf_keys_n; i++) {
-        if (cm_conf_row_is(&cm_conf_keys[i], "model"))
+        if (cm_conf_row_scope(&cm_conf_keys[i]) == kind)
             put_row(out, &scope, &cm_conf_keys[i]);
     }
 }
@@ -244,5 +246,7 @@ void cm_config_print(const struct cm_config *c, struct cm_buf *out)
     for (size_t i = 0; i < c->n_providers; i++)
         put_provider(out, c, i);
     for (size_t i = 0; i < c->n_models; i++)
-        put_model(out, c, i);
+        put_named(out, c, CM_SCOPE_MODEL, i);
+    for (size_t i = 0; i < c->n_prices; i++)
+        put_named(out, c, CM_SCOPE_PRICE, i);
 }

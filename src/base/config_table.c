@@ -15,6 +15,7 @@
 #define IN(member) offsetof(struct cm_config, member)
 #define IN_PROVIDER(member) offsetof(struct cm_provider_conf, member)
 #define IN_MODEL(member) offsetof(struct cm_model_conf, member)
+#define IN_PRICE(member) offsetof(struct cm_price_conf, member)
 
 /* whether a reload is enough, and whether the value is shown */
 #define LIVE true
@@ -71,6 +72,10 @@ const struct cm_conf_key cm_conf_keys[] = {
      "key that encrypts stored secrets; empty = a key file is made beside the database"},
     {"store", "master_key_file", CM_CONF_STR, IN(store.master_key_file), "", 0, 0, NULL, RESTART,
      OPEN, "file that holds the master key, instead of master_key"},
+    {"store", "request_log", CM_CONF_BOOL, IN(store.request_log), "yes", 0, 0, NULL, LIVE, OPEN,
+     "one row for each request, with its attempts; without it only usage and costs are kept"},
+    {"store", "keep_days", CM_CONF_INT, IN(store.keep_days), "30", 0, 36500, NULL, RESTART, OPEN,
+     "how long rows of the request log are kept; 0 = for ever"},
 
     {"log", "level", CM_CONF_ENUM, IN(log.level), "info", 0, 0, "error|warn|info|debug|trace", LIVE,
      OPEN, "least important lines that are written"},
@@ -146,6 +151,19 @@ const struct cm_conf_key cm_conf_keys[] = {
     {"model", "hedge_after", CM_CONF_DURATION, IN_MODEL(hedge_after_ms), "0", 0, HOUR, "auto", LIVE,
      OPEN,
      "a second attempt when nothing was said by then; 0 = off, auto = from the model's own times"},
+
+    {"price", "input", CM_CONF_USD, IN_PRICE(input), "0", 0, 0, NULL, LIVE, OPEN,
+     "USD per million tokens of input that no cache had"},
+    {"price", "cache_read", CM_CONF_USD, IN_PRICE(cache_read), "", 0, 0, "", LIVE, OPEN,
+     "USD per million tokens of input that came from a cache; empty = as input"},
+    {"price", "cache_write", CM_CONF_USD, IN_PRICE(cache_write), "", 0, 0, "", LIVE, OPEN,
+     "USD per million tokens of input that were put into a cache; empty = as input"},
+    {"price", "output", CM_CONF_USD, IN_PRICE(output), "0", 0, 0, NULL, LIVE, OPEN,
+     "USD per million tokens of text in the answer"},
+    {"price", "reasoning", CM_CONF_USD, IN_PRICE(reasoning), "", 0, 0, "", LIVE, OPEN,
+     "USD per million tokens of reasoning; empty = as output"},
+    {"price", "image", CM_CONF_USD, IN_PRICE(image), "0", 0, 0, NULL, LIVE, OPEN,
+     "USD for each image that was made"},
 };
 const size_t cm_conf_keys_n = CM_COUNT(cm_conf_keys);
 
@@ -156,9 +174,11 @@ bool cm_conf_row_is(const struct cm_conf_key *row, const char *section)
 
 enum cm_conf_scope_kind cm_conf_row_scope(const struct cm_conf_key *row)
 {
-    if (cm_conf_row_is(row, "provider"))
-        return CM_SCOPE_PROVIDER;
-    return cm_conf_row_is(row, "model") ? CM_SCOPE_MODEL : CM_SCOPE_FIXED;
+    for (enum cm_conf_scope_kind kind = CM_SCOPE_PROVIDER; kind <= CM_SCOPE_PRICE; kind++) {
+        if (cm_conf_row_is(row, cm_conf_scope_name(kind)))
+            return kind;
+    }
+    return CM_SCOPE_FIXED;
 }
 
 static bool row_in(const struct cm_conf_key *row, struct cm_str section)
@@ -180,11 +200,9 @@ const struct cm_conf_key *cm_conf_row(struct cm_str section, struct cm_str key)
 
 bool cm_conf_is_section(struct cm_str name)
 {
-    if (cm_str_eq(name, CM_S("provider")) || cm_str_eq(name, CM_S("model")))
-        return false;
     for (size_t i = 0; i < cm_conf_keys_n; i++) {
         if (cm_str_eq(cm_str_of(cm_conf_keys[i].section), name))
-            return true;
+            return cm_conf_row_scope(&cm_conf_keys[i]) == CM_SCOPE_FIXED;
     }
     return false;
 }

@@ -83,6 +83,25 @@ int cm_conf_bool(struct cm_str s, bool *out, struct cm_err *err)
     return cm_fail(err, CM_ERR_CONFIG, "must be yes or no");
 }
 
+int cm_conf_usd(struct cm_str s, int64_t *out_micro, struct cm_err *err)
+{
+    size_t whole = count_digits(s);
+    struct cm_str behind = cm_str_from(s, whole + 1);
+    uint64_t dollars, micro = 0;
+    bool good = cm_str_to_u64(cm_str_head(s, whole), (uint64_t)CM_CONF_USD_MAX / 1000000, &dollars);
+
+    if (good && whole < s.n)
+        good = s.p[whole] == '.' && behind.n <= 6 && cm_str_to_u64(behind, 999999, &micro);
+    for (size_t i = behind.n; i < 6; i++)
+        micro *= 10;
+    if (!good || dollars * 1000000 + micro > (uint64_t)CM_CONF_USD_MAX)
+        return cm_fail(err, CM_ERR_CONFIG,
+                       "must be USD from 0 to 1000000, with at most 6 digits behind the point "
+                       "(2.50, 0.075)");
+    *out_micro = (int64_t)(dollars * 1000000 + micro);
+    return 0;
+}
+
 int cm_conf_int(struct cm_str s, int64_t min, int64_t max, int64_t *out, struct cm_err *err)
 {
     bool negative = s.n > 0 && s.p[0] == '-';
@@ -132,12 +151,27 @@ static void write_scaled(struct cm_buf *out, int64_t value, const struct unit *u
     cm_buf_printf(out, "%lld", (long long)value);
 }
 
+/* Without zeros at the end. */
+static void write_usd(struct cm_buf *out, int64_t micro)
+{
+    int64_t rest = micro % 1000000;
+    int digits = 6;
+
+    cm_buf_printf(out, "%lld", (long long)(micro / 1000000));
+    for (; rest > 0 && rest % 10 == 0; rest /= 10)
+        digits--;
+    if (rest > 0)
+        cm_buf_printf(out, ".%0*lld", digits, (long long)rest);
+}
+
 static void write_number(struct cm_buf *out, const struct cm_conf_key *row, int64_t value)
 {
     if (row->type == CM_CONF_DURATION)
         write_scaled(out, value, duration_units, CM_COUNT(duration_units));
     else if (row->type == CM_CONF_SIZE)
         write_scaled(out, value, size_units, CM_COUNT(size_units));
+    else if (row->type == CM_CONF_USD)
+        write_usd(out, value);
     else
         cm_buf_printf(out, "%lld", (long long)value);
 }
@@ -166,11 +200,14 @@ static int read_number(const struct cm_conf_key *row, struct cm_str value, int64
 
     if (row->type == CM_CONF_INT)
         return cm_conf_int(value, row->min, row->max, out, err);
-    if (row->type == CM_CONF_SIZE) {
-        r = cm_conf_size(value, &number, err);
-    } else if (row->choices && cm_str_eq(value, cm_str_of(row->choices))) {
+    if (row->choices && cm_str_eq(value, cm_str_of(row->choices))) {
         *out = -1;
         return 0;
+    }
+    if (row->type == CM_CONF_USD)
+        return cm_conf_usd(value, out, err);
+    if (row->type == CM_CONF_SIZE) {
+        r = cm_conf_size(value, &number, err);
     } else {
         r = cm_conf_duration(value, &number, err);
         if (r != 0 && row->choices)
@@ -244,6 +281,7 @@ static int read_value(struct cm_arena *arena, const struct cm_conf_key *row, str
     case CM_CONF_INT:
     case CM_CONF_DURATION:
     case CM_CONF_SIZE:
+    case CM_CONF_USD:
         break;
     }
     return read_number(row, value, slot, err);
@@ -279,6 +317,7 @@ void cm_conf_write(struct cm_buf *out, const struct cm_conf_key *row, const void
     case CM_CONF_INT:
     case CM_CONF_DURATION:
     case CM_CONF_SIZE:
+    case CM_CONF_USD:
         number = *(const int64_t *)slot;
         if (number == -1 && row->choices)
             cm_buf_append(out, cm_str_of(row->choices));
@@ -316,6 +355,7 @@ bool cm_conf_equal(const struct cm_conf_key *row, const void *a, const void *b)
     case CM_CONF_INT:
     case CM_CONF_DURATION:
     case CM_CONF_SIZE:
+    case CM_CONF_USD:
         break;
     }
     return *(const int64_t *)a == *(const int64_t *)b;

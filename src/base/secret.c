@@ -128,6 +128,14 @@ struct cm_str cm_secret_dup(struct cm_str s)
     return cm_str(copy, s.n);
 }
 
+struct cm_str cm_secret_in(struct cm_arena *arena, struct cm_str s)
+{
+    struct cm_str copy = cm_secret_dup(s);
+
+    cm_arena_defer(arena, cm_secret_free, (void *)(uintptr_t)copy.p);
+    return copy;
+}
+
 void cm_secret_hide_environment(void)
 {
     size_t page = (size_t)sysconf(_SC_PAGESIZE);

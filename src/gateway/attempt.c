@@ -3,8 +3,9 @@
  * The attempt outlives the exchange when a platform is tidied up after the client has left: it holds the lease and the snapshot until then. */
 #include "gateway_int.h"
 
-#include "chatmux/base/log.h"
+#include "chatmux/base/clock.h"
 #include "chatmux/base/mem.h"
+#include "chatmux/codec/json.h"
 #include <stdlib.h>
 
 struct attempt {
@@ -14,6 +15,9 @@ struct attempt {
     struct cm_lease *lease;
     struct cm_run *run;
     struct cm_err *verdict; /* owned; NULL = no blame */
+    bool cancelled;         /* the client left: neither blame nor praise */
+    int64_t tokens_in, tokens_out;
+    uint64_t began_us;
 };
 
 static void on_released(void *arg)
@@ -21,10 +25,15 @@ static void on_released(void *arg)
     struct attempt *a = arg;
     struct cm_gateway *gw = a->gw;
 
-    cm_lease_give_back(a->lease, a->verdict);
+    creds_count(gw, cm_lease_id(a->lease), a->verdict != NULL, a->tokens_in, a->tokens_out);
+    if (a->cancelled)
+        cm_lease_cancel(a->lease);
+    else
+        cm_lease_give_back(a->lease, a->verdict, a->tokens_in, a->tokens_out);
     snapshot_unref(a->snap);
     free(a->verdict);
     free(a);
+    gateway_pool_moved(gw);
     gateway_attempt_over(gw);
 }
 
@@ -52,53 +61,101 @@ static void on_end(void *arg, const struct cm_err *err)
 static const struct cm_run_cb run_cb = {
     .on_event = on_event, .on_batch = on_batch, .on_end = on_end};
 
-int attempt_begin(struct exchange *ex, struct cm_err *err)
+static const struct cm_instance *instance_of(const struct exchange *ex)
 {
-    const struct cm_target *target = &ex->targets[ex->target];
-    const struct cm_instance *in = &ex->snap->instances[target->provider];
-    bool relay = in->adapter->relays && in->adapter->relays(in, ex->chat->dialect);
-    struct cm_lease *lease;
-    struct cm_run_setup setup;
-    struct attempt *a;
+    return &ex->snap->instances[ex->targets[ex->target].provider];
+}
 
-    if (!relay && ex->chat->untranslatable.cls != CM_ERR_NONE) {
+static bool relays(const struct exchange *ex)
+{
+    const struct cm_instance *in = instance_of(ex);
+
+    return in->adapter->relays && in->adapter->relays(in, ex->chat->dialect);
+}
+
+int attempt_ask(struct exchange *ex, struct cm_pool_ask *ask, struct cm_err *err)
+{
+    if (!relays(ex) && ex->chat->untranslatable.cls != CM_ERR_NONE) {
         *err = ex->chat->untranslatable;
         return -1;
     }
-    lease = cm_pool_lease(ex->gw->pool, in->name, target->model, ex->tried, err);
-    if (!lease)
-        return -1;
-    a = CM_NEW(struct attempt);
+    *ask = (struct cm_pool_ask){.provider = instance_of(ex)->name,
+                                .model = ex->targets[ex->target].model,
+                                .tried = ex->tried,
+                                .affinity = ex->affinity,
+                                .begins = ex->begins};
+    return 0;
+}
+
+void attempt_begin(struct exchange *ex, struct cm_lease *lease)
+{
+    const struct cm_instance *in = instance_of(ex);
+    struct attempt *a = CM_NEW(struct attempt);
+    struct cm_run_setup setup = {.flow = &in->adapter->chat,
+                                 .instance = in,
+                                 .chat = ex->chat,
+                                 .target = &ex->targets[ex->target],
+                                 .cred = {.id = cm_lease_id(lease),
+                                          .secret = cm_lease_secret(lease),
+                                          .token = cm_lease_token(lease),
+                                          .label = cm_lease_label(lease),
+                                          .proxy = cm_lease_proxy(lease),
+                                          .isolation = cm_lease_isolation(lease)},
+                                 .id = ex->id};
+
     a->ex = ex;
     a->gw = ex->gw;
     a->snap = snapshot_ref(ex->snap);
     a->lease = lease;
-    setup = (struct cm_run_setup){.flow = &in->adapter->chat,
-                                  .instance = in,
-                                  .chat = ex->chat,
-                                  .target = target,
-                                  .cred = {.id = cm_lease_id(lease),
-                                           .secret = cm_lease_secret(lease),
-                                           .label = cm_lease_label(lease),
-                                           .isolation = cm_lease_isolation(lease)},
-                                  .id = ex->id};
+    a->began_us = cm_mono_us();
     ex->gw->attempts_out++;
     ex->attempt = a;
-    ex->relay = relay;
+    ex->relay = relays(ex);
     a->run = cm_run_open(ex->gw->host, &setup, &run_cb, a);
-    return 0;
 }
 
-void attempt_end(struct attempt *a, const struct cm_err *verdict)
+/* One attempt as the request log tells it. */
+static void note_try(struct exchange *ex, const struct attempt *a, const struct cm_err *verdict, bool cancelled)
+{
+    struct cm_buf *out = &ex->tries;
+    struct cm_run_info info;
+    struct cm_str class = cancelled ? CM_S("client_gone") : verdict ? cm_str_of(cm_err_info(verdict->cls)->name) : CM_S("ok");
+
+    cm_run_info(a->run, &info);
+    cm_buf_append(out, out->n ? CM_S(",{\"provider\":") : CM_S("{\"provider\":"));
+    cm_json_put_str(out, instance_of(ex)->name);
+    cm_buf_append(out, CM_S(",\"credential\":"));
+    cm_json_put_str(out, cm_lease_label(a->lease));
+    cm_buf_append(out, CM_S(",\"model\":"));
+    cm_json_put_str(out, ex->targets[ex->target].model);
+    cm_buf_append(out, CM_S(",\"result\":"));
+    cm_json_put_str(out, class);
+    cm_buf_append(out, CM_S(",\"ms\":"));
+    cm_json_put_int(out, (int64_t)(cm_mono_us() - a->began_us) / 1000);
+    if (info.first_byte_us) {
+        cm_buf_append(out, CM_S(",\"first_byte_ms\":"));
+        cm_json_put_int(out, (int64_t)(info.first_byte_us - a->began_us) / 1000);
+    }
+    if (verdict) {
+        cm_buf_append(out, CM_S(",\"why\":"));
+        cm_json_put_z(out, verdict->msg);
+    }
+    cm_buf_put(out, '}');
+}
+
+void attempt_end(struct attempt *a, const struct cm_err *verdict, bool blame, bool cancelled)
 {
     struct cm_run *run = a->run;
 
-    report_attempt(a->gw, a->ex->snap->instances[a->ex->targets[a->ex->target].provider].name,
-                   verdict);
-    if (verdict) {
+    report_attempt(a->gw, instance_of(a->ex)->name, verdict);
+    note_try(a->ex, a, verdict, cancelled);
+    if (verdict && blame) {
         a->verdict = cm_alloc(sizeof(*verdict));
         *a->verdict = *verdict;
     }
+    a->cancelled = cancelled || (verdict && !blame);
+    a->tokens_in = cm_usage_in(&a->ex->usage);
+    a->tokens_out = cm_usage_out(&a->ex->usage);
     a->ex = NULL;
     a->run = NULL;
     cm_run_close(run, on_released, a);
@@ -107,6 +164,11 @@ void attempt_end(struct attempt *a, const struct cm_err *verdict)
 uint64_t attempt_credential(const struct attempt *a)
 {
     return cm_lease_id(a->lease);
+}
+
+struct cm_str attempt_label(const struct attempt *a)
+{
+    return cm_lease_label(a->lease);
 }
 
 void attempt_pause(struct attempt *a, bool paused)

@@ -114,29 +114,37 @@ int auth_check_open(const struct snapshot *s, const struct cm_req *req, struct c
     return 0;
 }
 
-bool auth_is_open(const struct snapshot *s)
+bool auth_is_open(const struct cm_gateway *gw)
 {
-    return s->keys_by_digest.n == 0 || s->config->auth.open;
+    return gw->now->config->auth.open || cm_keys_count(gw->keys) == 0;
 }
 
-int auth_check(const struct snapshot *s, struct cm_req *req, struct cm_str *key_name,
-               struct cm_err *err)
+int auth_check(struct cm_gateway *gw, struct cm_req *req, struct cm_key **key, struct cm_err *err)
 {
-    struct cm_str key = key_of(req);
-    unsigned char digest[CM_SHA256_SIZE];
-    const struct client_key *known;
+    struct cm_str given = key_of(req);
 
-    if (auth_is_open(s)) {
-        *key_name = CM_S("open");
-        return auth_check_open(s, req, err);
-    }
-    if (key.n == 0)
+    *key = given.n > 0 ? cm_keys_find(gw->keys, given, err) : NULL;
+    if (*key) /* a known key counts where none is needed, too: its limits hold */
+        return 0;
+    if (auth_is_open(gw))
+        return auth_check_open(gw->now, req, err);
+    if (given.n == 0)
         return cm_fail(err, CM_ERR_UNAUTHORIZED,
                        "no API key given: send one as \"Authorization: Bearer …\"");
-    cm_sha256(key, digest);
-    known = cm_map_get(&s->keys_by_digest, cm_str((const char *)digest, sizeof(digest)));
-    if (!known)
-        return cm_fail(err, CM_ERR_UNAUTHORIZED, "incorrect API key provided");
-    *key_name = known->name;
+    return -1;
+}
+
+int auth_check_admin(const struct snapshot *s, const struct cm_req *req, struct cm_err *err)
+{
+    struct cm_str given = without_bearer(cm_req_header(req, CM_S("authorization")));
+    struct cm_str secret = s->config->auth.admin_secret;
+    unsigned char a[CM_SHA256_SIZE], b[CM_SHA256_SIZE];
+
+    if (secret.n == 0)
+        return cm_fail(err, CM_ERR_NOT_FOUND, "the admin API is off: set auth.admin_secret to switch it on");
+    cm_sha256(given, a); /* equal lengths, so that the comparison tells nothing about the secret's */
+    cm_sha256(secret, b);
+    if (!cm_secret_eq(cm_str((const char *)a, sizeof(a)), cm_str((const char *)b, sizeof(b))))
+        return cm_fail(err, CM_ERR_UNAUTHORIZED, given.n ? "wrong admin secret" : "the admin secret is needed: send it as \"Authorization: Bearer …\"");
     return 0;
 }

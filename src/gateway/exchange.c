@@ -55,6 +55,11 @@ static struct cm_loop *loop_of(const struct exchange *ex)
     return ex->gw->host->loop;
 }
 
+static const struct cm_instance *target_instance(const struct exchange *ex)
+{
+    return &ex->snap->instances[ex->targets[ex->target].provider];
+}
+
 /* ---- the end ---- */
 
 static void exchange_free(struct exchange *ex)
@@ -63,6 +68,8 @@ static void exchange_free(struct exchange *ex)
         ex->surface->stream_clear(ex->stream);
     cm_answer_clear(&ex->answer);
     cm_buf_clear(&ex->hold);
+    cm_buf_clear(&ex->tries);
+    cm_key_unref(ex->client_key);
     cm_arena_clear(&ex->arena); /* the parsed body first, then what it was parsed from */
     cm_buf_clear(&ex->body);
     snapshot_unref(ex->snap);
@@ -80,6 +87,22 @@ static void settle_usage(struct exchange *ex, enum outcome outcome)
     ex->usage.source = outcome == OUTCOME_OK ? CM_USAGE_ESTIMATED : CM_USAGE_PARTIAL;
 }
 
+/* What was reserved for the key becomes what was used; without figures it is given back. */
+static void settle_reservation(struct exchange *ex)
+{
+    const struct cm_price *price;
+
+    if (ex->usage.source == CM_USAGE_NONE) {
+        cm_key_release(&ex->reservation);
+        return;
+    }
+    price = cm_price_find(ex->snap->prices, ex->targets[ex->target].model);
+    if (!price)
+        price = cm_price_find(ex->snap->prices, ex->chat->model);
+    ex->cost_micro_usd = cm_price_cost(price, &ex->usage, 0);
+    cm_key_settle(&ex->reservation, cm_usage_in(&ex->usage) + cm_usage_out(&ex->usage), ex->cost_micro_usd);
+}
+
 /* Exactly once per exchange. The request, if there still is one, has got its answer. */
 static void exchange_end(struct exchange *ex, enum outcome outcome, const struct cm_err *err)
 {
@@ -89,9 +112,14 @@ static void exchange_end(struct exchange *ex, enum outcome outcome, const struct
     cm_deadline_clear(loop_of(ex), &ex->wait);
     cm_deadline_clear(loop_of(ex), &ex->alive);
     cm_list_remove(&ex->link);
+    if (ex->waiting)
+        cm_pool_wait_cancel(ex->waiting);
+    if (ex->web)
+        web_gone(ex);
     if (ex->head_sent) /* only streams have one of their own; `chat` may still be another thread's */
         report_streams(ex->gw, -1);
     settle_usage(ex, outcome);
+    settle_reservation(ex);
     report_exchange(ex, outcome, err);
     if (ex->parsing)
         cm_job_cancel(ex->gw->host->jobs, &ex->parsing->job); /* its done() frees */
@@ -99,13 +127,28 @@ static void exchange_end(struct exchange *ex, enum outcome outcome, const struct
         exchange_free(ex);
 }
 
-static void drop_attempt(struct exchange *ex, const struct cm_err *verdict)
+static void end_attempt(struct exchange *ex, const struct cm_err *verdict, bool blame, bool cancelled)
 {
     struct attempt *a = ex->attempt;
 
+    if (!a)
+        return;
     ex->attempt = NULL;
-    if (a)
-        attempt_end(a, verdict);
+    ex->served_by = cm_arena_str(&ex->arena, attempt_label(a));
+    ex->served_by_id = attempt_credential(a);
+    attempt_end(a, verdict, blame, cancelled);
+}
+
+/* It served well. */
+static void attempt_served(struct exchange *ex)
+{
+    end_attempt(ex, NULL, false, false);
+}
+
+/* Nobody wants its answer any more. */
+static void attempt_drop(struct exchange *ex)
+{
+    end_attempt(ex, NULL, false, true);
 }
 
 /* What the request knows is lost when its response ends. */
@@ -147,7 +190,7 @@ static void fail(struct exchange *ex, const struct cm_err *err, bool spent)
     enum outcome outcome = ex->committed ? OUTCOME_CUT : OUTCOME_ERROR;
     struct cm_err why = *err; /* err may live in what is dropped below */
 
-    drop_attempt(ex, NULL);
+    attempt_drop(ex);
     if (ex->req && ex->head_sent) {
         struct cm_buf out = {0};
 
@@ -406,6 +449,47 @@ static void give_up(struct exchange *ex, const struct cm_err *err)
     fail(ex, &told, true);
 }
 
+static void take_lease(struct exchange *ex, struct cm_lease *lease)
+{
+    attempt_begin(ex, lease);
+    gateway_pool_moved(ex->gw);
+    if (ex->asked_us == 0)
+        ex->asked_us = cm_mono_us();
+    ex->attempts++;
+    ex->rotated++;
+    ex->n_passed = 0;
+}
+
+static void on_turn(void *arg, struct cm_lease *lease, const struct cm_err *err)
+{
+    struct exchange *ex = arg;
+
+    ex->waiting = NULL;
+    if (lease)
+        take_lease(ex, lease);
+    else
+        give_up(ex, err);
+}
+
+/* All are busy, or one returns soon: waits in line for what is left of retry.max_wait. */
+static bool stand_in_line(struct exchange *ex)
+{
+    uint64_t now_ms = cm_loop_now_ms(loop_of(ex));
+    int64_t left_ms;
+    struct cm_pool_ask ask;
+    struct cm_err err = {0};
+
+    if (ex->wait_began_ms == 0)
+        ex->wait_began_ms = now_ms;
+    left_ms = ex->snap->config->retry.max_wait_ms - (int64_t)(now_ms - ex->wait_began_ms);
+    if (left_ms <= 0 || attempt_ask(ex, &ask, &err) < 0)
+        return false;
+    ask.tried = NULL; /* what was limited may be tried again when its time has come; what has not changed, the pool refuses */
+    ex->waiting = cm_pool_wait(ex->gw->pool, &ask, left_ms, on_turn, ex, &err);
+    gateway_pool_moved(ex->gw);
+    return ex->waiting != NULL;
+}
+
 static void wait_for(struct exchange *ex, uint64_t ms)
 {
     if (ex->tried)
@@ -432,7 +516,6 @@ static uint64_t backoff_ms(struct exchange *ex)
 static void target_spent(struct exchange *ex, const struct cm_err *err)
 {
     const struct cm_config *c = ex->snap->config;
-    uint64_t now_ms = cm_loop_now_ms(loop_of(ex)), return_ms = (uint64_t)err->retry_after_s * 1000;
 
     if (ex->last && cm_err_info(ex->last->cls)->next == CM_NEXT_RETRY &&
         ex->retries < (unsigned)c->retry.retries) {
@@ -448,30 +531,24 @@ static void target_spent(struct exchange *ex, const struct cm_err *err)
         try_next(ex);
         return;
     }
-    if (ex->wait_began_ms == 0)
-        ex->wait_began_ms = now_ms;
-    if (return_ms > 0 && now_ms + return_ms <= ex->wait_began_ms + (uint64_t)c->retry.max_wait_ms) {
-        wait_for(ex, return_ms);
+    if (err->retry_after_s > 0 && stand_in_line(ex))
         return;
-    }
     give_up(ex, err);
 }
 
 /* The next credential, without a pause; a retry after a pause is one attempt, not another round through the pool. */
 static void try_next(struct exchange *ex)
 {
+    struct cm_pool_ask ask;
+    struct cm_lease *lease = NULL;
     struct cm_err err = {0};
 
-    if (ex->rotated >= (unsigned)ex->snap->config->retry.credentials + ex->retries ||
-        attempt_begin(ex, &err) < 0) {
+    if (ex->rotated < (unsigned)ex->snap->config->retry.credentials + ex->retries && attempt_ask(ex, &ask, &err) == 0)
+        lease = cm_pool_lease(ex->gw->pool, &ask, &err);
+    if (lease)
+        take_lease(ex, lease);
+    else
         target_spent(ex, &err);
-        return;
-    }
-    if (ex->asked_us == 0)
-        ex->asked_us = cm_mono_us();
-    ex->attempts++;
-    ex->rotated++;
-    ex->n_passed = 0;
 }
 
 static void answered(struct exchange *ex)
@@ -494,12 +571,12 @@ static void answered(struct exchange *ex)
         settle_usage(ex, OUTCOME_OK);
         ex->answer.usage = ex->usage;
         ex->surface->whole(&ex->meta, &ex->answer, &out);
-        drop_attempt(ex, NULL);
+        attempt_served(ex);
         exchange_answer(ex, 200, CM_S("application/json"), cm_buf_str(&out));
         cm_buf_clear(&out);
         return;
     }
-    drop_attempt(ex, NULL);
+    attempt_served(ex);
     exchange_end(ex, ex->abandoned ? OUTCOME_CLIENT_GONE : OUTCOME_OK, NULL);
 }
 
@@ -511,11 +588,15 @@ static void note_failure(struct exchange *ex, const struct cm_err *err)
         ex->tried = CM_ARENA_NEW(&ex->arena, struct cm_tried);
     }
     *ex->last = *err;
+    creds_mask(ex->gw, ex->last);
+    err = ex->last;
     if (err->cls == CM_ERR_RATE_LIMITED || err->cls == CM_ERR_QUOTA_EXHAUSTED) {
         ex->limited = ex->limited ? ex->limited : CM_ARENA_NEW(&ex->arena, struct cm_err);
         *ex->limited = *err;
     }
-    if (ex->tried->n < CM_TRIED_MAX)
+    /* One that is being refreshed may be waited for. */
+    if (ex->tried->n < CM_TRIED_MAX &&
+        !(err->cls == CM_ERR_EXPIRED && target_instance(ex)->adapter->refresh.step))
         ex->tried->ids[ex->tried->n++] = attempt_credential(ex->attempt);
     cm_debug("exchange", CM_PRI ": attempt %u failed: %s", CM_ARG(ex->id), ex->attempts, err->msg);
 }
@@ -532,7 +613,7 @@ void exchange_attempt_ended(struct exchange *ex, const struct cm_err *err)
     err = ex->last;
     /* A retry of the same request that fails again says nothing new about the account. */
     retries_count = ex->retries == 0 || cm_err_info(err->cls)->cred != CM_CRED_COUNT;
-    drop_attempt(ex, retries_count ? err : NULL);
+    end_attempt(ex, err, retries_count, false);
     if (ex->committed || ex->abandoned || (!ex->req && !ex->chat->stream) ||
         cm_err_info(err->cls)->next == CM_NEXT_STOP) {
         exchange_fail(ex, err);
@@ -568,6 +649,28 @@ static void draw_order(struct exchange *ex)
     }
 }
 
+#define OUTPUT_TOKENS_DEFAULT 4096 /* reserved for an answer whose length nobody limits */
+
+/* The key's models, and its limits with an estimate of what this request may use. */
+static int reserve(struct exchange *ex, struct cm_err *err)
+{
+    const struct cm_target *first = &ex->targets[0];
+    const struct cm_chat *chat = ex->chat;
+    int64_t in = cm_chat_estimate_tokens(chat), out = chat->max_tokens;
+
+    if (!ex->client_key)
+        return 0;
+    if (!cm_key_allows(ex->client_key, chat->model)) {
+        cm_fail_param(err, CM_ERR_FORBIDDEN, "model", "this API key may not use the model \"" CM_PRI "\"", CM_ARG(cm_str_head(chat->model, 100)));
+        cm_str_copy(err->code, sizeof(err->code), CM_S("model_not_allowed"));
+        return -1;
+    }
+    if (out < 0)
+        out = first->row && first->row->max_output_tokens > 0 ? first->row->max_output_tokens : OUTPUT_TOKENS_DEFAULT;
+    out *= chat->n;
+    return cm_key_reserve(ex->client_key, in + out, cm_price_estimate(cm_price_find(ex->snap->prices, first->model), in, out), &ex->reservation, err);
+}
+
 static void parsed(struct exchange *ex)
 {
     struct cm_err err = {0};
@@ -587,6 +690,11 @@ static void parsed(struct exchange *ex)
                                        .n = chat->n,
                                        .reasoning = ex->snap->config->stream.reasoning};
     draw_order(ex);
+    if (reserve(ex, &err) < 0) {
+        exchange_fail(ex, &err);
+        return;
+    }
+    ex->affinity = affinity_of(ex, &ex->begins);
     if (chat->stream)
         alive_arm(ex);
     try_next(ex);
@@ -622,6 +730,10 @@ static void on_body(void *arg, struct cm_req *req, struct cm_str body)
     (void)body;
     ex->body_us = cm_mono_us();
     ex->body = cm_req_take_body(req);
+    if (ex->web) {
+        web_body(ex);
+        return;
+    }
     ex->chat = CM_ARENA_NEW(&ex->arena, struct cm_chat);
     ex->chat->arena = &ex->arena;
     if (ex->body.n > PARSE_ON_LOOP_MAX) {
@@ -648,8 +760,7 @@ static void on_gone(void *arg, struct cm_req *req, const struct cm_err *why)
     struct exchange *ex = arg;
     bool drain =
         ex->attempt &&
-        ex->snap->instances[ex->targets[ex->target].provider].conf->upstream.on_disconnect ==
-            CM_DISCONNECT_DRAIN;
+        target_instance(ex)->conf->upstream.on_disconnect == CM_DISCONNECT_DRAIN;
 
     ex->bytes_in = req->bytes_in;
     ex->req = NULL;
@@ -665,7 +776,7 @@ static void on_gone(void *arg, struct cm_req *req, const struct cm_err *why)
         cm_deadline_clear(loop_of(ex), &ex->alive);
         return;
     }
-    drop_attempt(ex, NULL);
+    attempt_drop(ex);
     exchange_end(ex, OUTCOME_CLIENT_GONE, NULL);
 }
 
@@ -738,15 +849,31 @@ static void wrong_method(struct exchange *ex, struct cm_str allow)
     exchange_fail(ex, &err);
 }
 
+/* Who asks: a client by its key, or the operator by the admin secret. */
+static int known(struct exchange *ex, enum access access, struct cm_err *err)
+{
+    struct cm_key *key;
+
+    if (access == ACCESS_ADMIN) {
+        ex->key = CM_S("admin");
+        return auth_check_admin(ex->snap, ex->req, err);
+    }
+    if (auth_check(ex->gw, ex->req, &key, err) < 0)
+        return -1;
+    ex->client_key = key ? cm_key_ref(key) : NULL;
+    ex->key = key ? cm_arena_str(&ex->arena, cm_key_row(key)->name) : CM_S("open");
+    return 0;
+}
+
 /* Addresses that ask too often, or that guess keys, are told to wait; a right key is served whatever its neighbours behind one address do. */
-static int admit(struct exchange *ex, struct cm_err *err)
+static int admit(struct exchange *ex, enum access access, struct cm_err *err)
 {
     struct cm_gateway *gw = ex->gw;
     const struct cm_config *c = ex->snap->config;
     uint64_t now_s = cm_loop_now_ms(loop_of(ex)) / 1000;
     int wait_s = 0;
 
-    if (ex->route->access == ACCESS_ALL)
+    if (access == ACCESS_ALL)
         return 0;
     if (!address_fits(&gw->requests, ex->address, c->auth.ip_requests_per_minute, now_s, &wait_s)) {
         cm_fail(err, CM_ERR_CLIENT_LIMIT, "too many requests from your address: please wait %d s",
@@ -755,9 +882,9 @@ static int admit(struct exchange *ex, struct cm_err *err)
         return -1;
     }
     address_record(&gw->requests, ex->address, c->auth.ip_requests_per_minute, now_s);
-    if (ex->route->access == ACCESS_PAGE)
-        return auth_is_open(ex->snap) ? auth_check_open(ex->snap, ex->req, err) : 0;
-    if (auth_check(ex->snap, ex->req, &ex->key, err) == 0)
+    if (access == ACCESS_PAGE)
+        return auth_is_open(gw) ? auth_check_open(ex->snap, ex->req, err) : 0;
+    if (known(ex, access, err) == 0)
         return 0;
     if (err->cls == CM_ERR_UNAUTHORIZED) {
         if (address_fits(&gw->bad_keys, ex->address, c->auth.ip_bad_auth_per_minute, now_s,
@@ -770,6 +897,11 @@ static int admit(struct exchange *ex, struct cm_err *err)
         }
     }
     return -1;
+}
+
+int exchange_check_admin(struct exchange *ex, struct cm_err *err)
+{
+    return admit(ex, ACCESS_ADMIN, err);
 }
 
 void exchange_begin(struct cm_gateway *gw, struct cm_req *req)
@@ -794,8 +926,12 @@ void exchange_begin(struct cm_gateway *gw, struct cm_req *req)
         &ex->arena, address_of_client(&ex->snap->config->server.trusted_proxies, req->peer,
                                       cm_req_header(req, CM_S("x-forwarded-for"))));
     cm_req_listen(req, &req_cb, ex);
+    gw->requests_seen++;
+    req->id = ex->id;
     found = route_find(&ex->arena, ex->snap->config->server.route_prefix, req->method, req->path,
                        &ex->route, &rest, &allow);
+    if (found == ROUTE_NONE)
+        found = web_find(ex, &allow);
     if (cm_str_eq(req->method, CM_S("OPTIONS")) && ex->snap->config->server.cors_origins.n > 0 &&
         cm_req_header(req, CM_S("access-control-request-method")).n > 0) {
         answer_preflight(ex);
@@ -808,9 +944,11 @@ void exchange_begin(struct cm_gateway *gw, struct cm_req *req)
                 CM_ARG(cm_str_head(ex->path, 120)));
         exchange_fail(ex, &err);
     } else {
-        ex->surface = ex->route->surface;
-        if (admit(ex, &err) < 0)
+        ex->surface = ex->web ? &cm_surface_openai_chat : ex->route->surface;
+        if (admit(ex, ex->web ? web_access(ex) : ex->route->access, &err) < 0)
             exchange_fail(ex, &err);
+        else if (ex->web)
+            web_serve(ex);
         else
             ex->route->serve(ex, rest);
     }

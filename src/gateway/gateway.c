@@ -6,26 +6,111 @@
 #include "chatmux/base/mem.h"
 #include <stdlib.h>
 
-static void pool_configure(struct cm_gateway *gw)
+#define TRUE_UP_EVERY_MS (60 * 1000)
+
+void gateway_pool_moved(struct cm_gateway *gw)
 {
-    const struct snapshot *s = gw->now;
-    struct cm_pool_provider *p = cm_calloc(s->n_instances, sizeof(*p));
+    uint64_t next_ms = cm_pool_next_ms(gw->pool);
 
-    for (size_t i = 0; i < s->n_instances; i++) {
-        const struct cm_instance *in = &s->instances[i];
-        const struct cm_upstream_conf *up = &in->conf->upstream;
+    if (next_ms == UINT64_MAX)
+        cm_deadline_clear(gw->host->loop, &gw->pool_due);
+    else if (gw->pool_due.slot == SIZE_MAX || gw->pool_due.at_ms != next_ms)
+        cm_deadline_set(gw->host->loop, &gw->pool_due, next_ms);
+}
 
-        p[i] = (struct cm_pool_provider){
-            .name = in->name,
-            .secrets = in->secrets,
-            .n_secrets = in->n_secrets,
-            .keyless = in->adapter->keyless,
-            .isolated = in->adapter->isolated,
-            .max_inflight = up->max_inflight > 0 ? up->max_inflight : in->adapter->max_inflight,
-            .cooldown_ms = up->cooldown_ms >= 0 ? up->cooldown_ms : in->adapter->cooldown_ms};
+static void on_pool_due(void *arg)
+{
+    struct cm_gateway *gw = arg;
+
+    cm_pool_tick(gw->pool);
+    gateway_pool_moved(gw);
+}
+
+/* ---- what keys have spent ---- */
+
+/* Answers to one question of the ledger: each period that is in use began at one of these instants. */
+struct since {
+    int64_t began_ms[4];
+    size_t n;
+};
+
+static void note_period(void *arg, const struct cm_key *key)
+{
+    struct since *s = arg;
+    int64_t began_ms = cm_key_period_began_ms(key, cm_unix_ms());
+
+    for (size_t i = 0; i < s->n; i++)
+        if (s->began_ms[i] == began_ms)
+            return;
+    if (s->n < CM_COUNT(s->began_ms))
+        s->began_ms[s->n++] = began_ms;
+}
+
+struct spent_question {
+    struct cm_gateway *gw;
+    int64_t since_ms;
+};
+
+static void on_spent(void *arg, const struct cm_spent *rows, size_t n, const struct cm_err *err)
+{
+    struct spent_question *q = arg;
+
+    if (!err && !q->gw->closing)
+        cm_keys_true_up_since(q->gw->keys, q->since_ms, rows, n);
+    gateway_attempt_over(q->gw);
+    free(q);
+}
+
+static void on_true_up(void *arg)
+{
+    struct cm_gateway *gw = arg;
+    struct since since = {0};
+
+    cm_keys_each(gw->keys, note_period, &since);
+    cm_keys_true_up_begin(gw->keys);
+    for (size_t i = 0; i < since.n; i++) {
+        struct spent_question *q = CM_NEW(struct spent_question);
+
+        *q = (struct spent_question){gw, since.began_ms[i]};
+        gw->attempts_out++;
+        cm_store_spent(gw->store, q->since_ms, on_spent, q);
     }
-    cm_pool_configure(gw->pool, p, s->n_instances);
-    free(p);
+    cm_deadline_set(gw->host->loop, &gw->true_up, cm_loop_now_ms(gw->host->loop) + TRUE_UP_EVERY_MS);
+}
+
+static int keys_load(struct cm_gateway *gw, struct cm_err *err)
+{
+    struct cm_arena arena = {0};
+    struct cm_key_row *rows;
+    struct since since = {0};
+    size_t n;
+    int failed;
+
+    if (!gw->store)
+        return 0;
+    failed = cm_store_load_keys(gw->store, &arena, &rows, &n, err);
+    for (size_t i = 0; !failed && i < n; i++)
+        cm_keys_put(gw->keys, &rows[i]);
+    cm_keys_each(gw->keys, note_period, &since);
+    for (size_t i = 0; !failed && i < since.n; i++) {
+        struct cm_spent *spent;
+
+        failed = cm_store_load_spent(gw->store, since.began_ms[i], &arena, &spent, &n, err);
+        if (!failed)
+            cm_keys_true_up_since(gw->keys, since.began_ms[i], spent, n);
+    }
+    cm_arena_clear(&arena);
+    if (!failed)
+        cm_deadline_set(gw->host->loop, &gw->true_up, cm_loop_now_ms(gw->host->loop) + TRUE_UP_EVERY_MS);
+    return failed;
+}
+
+static void configure(struct cm_gateway *gw)
+{
+    cm_keys_configure(gw->keys, gw->now->config->auth.keys.v, gw->now->config->auth.keys.n);
+    creds_sync(gw);
+    gateway_pool_moved(gw);
+    lists_refresh(gw);
 }
 
 void gateway_swap(struct cm_gateway *gw, struct snapshot *s)
@@ -59,6 +144,8 @@ static void on_gone(void *task_arg)
     address_limiter_clear(&gw->requests);
     address_limiter_clear(&gw->bad_keys);
     cm_pool_free(gw->pool);
+    creds_free(gw);
+    cm_keys_free(gw->keys);
     figures_free(gw->figures);
     cm_metrics_free(gw->metrics);
     snapshot_unref(gw->now);
@@ -67,32 +154,56 @@ static void on_gone(void *task_arg)
     on_closed(arg);
 }
 
-struct cm_gateway *cm_gateway_new(const struct cm_host *host, struct cm_config *config,
-                                  struct cm_problems *problems)
+static struct cm_gateway *gateway_make(const struct cm_host *host, struct snapshot *s, struct cm_store *store)
 {
-    struct cm_map nothing_listed = {0};
-    struct snapshot *s = snapshot_new(config, &nothing_listed, problems);
-    struct cm_gateway *gw;
+    struct cm_gateway *gw = CM_NEW(struct cm_gateway);
+    struct cm_pool_host pool_host = {.on_state = creds_on_state, .refresh = errand_refresh, .probe = errand_probe, .arg = gw};
     uint64_t seed;
 
-    if (!s)
-        return NULL;
-    gw = CM_NEW(struct cm_gateway);
+    cm_rand_bytes(&seed, sizeof(seed));
+    cm_rng_seed(&gw->rng, seed);
     gw->host = host;
     gw->now = s;
-    gw->pool = cm_pool_new(&cm_clock_system);
+    gw->store = store;
+    gw->started_ms = cm_unix_ms();
+    gw->pool = cm_pool_new(&cm_clock_system, &pool_host, seed);
+    gw->keys = cm_keys_new(&cm_clock_system);
     gw->metrics = cm_metrics_new();
     gw->figures = figures_new(gw);
     address_limiter_init(&gw->requests);
     address_limiter_init(&gw->bad_keys);
     cm_list_init(&gw->exchanges);
     cm_list_init(&gw->errands);
-    cm_rand_bytes(&seed, sizeof(seed));
-    cm_rng_seed(&gw->rng, seed);
+    cm_list_init(&gw->kept);
     cm_deadline_init(&gw->lists_due, on_lists_due, gw);
+    cm_deadline_init(&gw->pool_due, on_pool_due, gw);
+    cm_deadline_init(&gw->true_up, on_true_up, gw);
     cm_task_init(&gw->gone, on_gone, gw);
-    pool_configure(gw);
-    lists_refresh(gw);
+    return gw;
+}
+
+static void ignore_closed(void *arg)
+{
+    (void)arg;
+}
+
+struct cm_gateway *cm_gateway_new(const struct cm_host *host, struct cm_config *config,
+                                  struct cm_store *store, struct cm_problems *problems)
+{
+    struct cm_map nothing_listed = {0};
+    struct snapshot *s = snapshot_new(config, &nothing_listed, problems);
+    struct cm_err err = {0};
+    struct cm_gateway *gw;
+
+    if (!s)
+        return NULL;
+    gw = gateway_make(host, s, store);
+    if (creds_load(gw, &err) < 0 || keys_load(gw, &err) < 0) {
+        cm_problem_add(problems, CM_S("store"), "%s", err.msg);
+        cm_gateway_close(gw, ignore_closed, NULL);
+        return NULL;
+    }
+    configure(gw);
     return gw;
 }
 
@@ -103,8 +214,7 @@ int cm_gateway_reload(struct cm_gateway *gw, struct cm_config *config, struct cm
     if (!s)
         return -1;
     gateway_swap(gw, s);
-    pool_configure(gw);
-    lists_refresh(gw);
+    configure(gw);
     return 0;
 }
 
@@ -156,11 +266,53 @@ void cm_gateway_close(struct cm_gateway *gw, void (*on_closed)(void *arg), void 
     gw->on_closed_arg = arg;
     gw->attempts_out++; /* ours: nobody closes under our feet */
     cm_gateway_cut(gw);
-    lists_stop(gw);
+    errands_stop(gw);
+    cm_deadline_clear(gw->host->loop, &gw->lists_due);
+    cm_deadline_clear(gw->host->loop, &gw->pool_due);
+    cm_deadline_clear(gw->host->loop, &gw->true_up);
     gateway_attempt_over(gw);
 }
 
 struct cm_metrics *cm_gateway_metrics(struct cm_gateway *gw)
 {
     return gw->metrics;
+}
+
+struct cm_pool *cm_gateway_pool(struct cm_gateway *gw)
+{
+    /* Whatever the caller does to it, the pool is asked soon what has become due. */
+    if (!gw->closing)
+        cm_deadline_set(gw->host->loop, &gw->pool_due, cm_loop_now_ms(gw->host->loop));
+    return gw->pool;
+}
+
+struct cm_keys *cm_gateway_keys(struct cm_gateway *gw)
+{
+    return gw->keys;
+}
+
+struct cm_store *cm_gateway_store(struct cm_gateway *gw)
+{
+    return gw->store;
+}
+
+const struct cm_config *cm_gateway_config(const struct cm_gateway *gw)
+{
+    return gw->now->config;
+}
+
+const struct cm_models *cm_gateway_models(const struct cm_gateway *gw)
+{
+    return gw->now->models;
+}
+
+void cm_gateway_stats(const struct cm_gateway *gw, struct cm_gateway_stats *out)
+{
+    *out = (struct cm_gateway_stats){.attempts = gw->attempts_out,
+                                     .streams = report_streams_open(gw),
+                                     .requests = gw->requests_seen,
+                                     .started_ms = gw->started_ms,
+                                     .draining = gw->draining};
+    for (const struct cm_list *l = gw->exchanges.next; l != &gw->exchanges; l = l->next)
+        out->exchanges++;
 }

@@ -7,15 +7,10 @@
 #include "chatmux/base/map.h"
 #include "chatmux/base/rand.h"
 #include "chatmux/gateway/gateway.h"
-#include "chatmux/pool/pool.h"
 #include "chatmux/surface/surface.h"
+#include "chatmux/usage/price.h"
 
 /* ---- snapshot.c: an immutable, counted view of the configuration, ready to serve ---- */
-
-struct client_key {
-    unsigned char digest[CM_SHA256_SIZE];
-    struct cm_str name; /* what logs call it: "key#1" */
-};
 
 struct snapshot {
     unsigned refs;
@@ -25,8 +20,7 @@ struct snapshot {
     struct cm_offer *offers;       /* same order */
     size_t n_instances;
     struct cm_models *models;
-    struct client_key *keys;
-    struct cm_map keys_by_digest;
+    struct cm_prices *prices;
     bool loopback_only; /* every listener is on this machine */
 };
 
@@ -50,13 +44,24 @@ struct figures; /* report.c */
 struct cm_gateway {
     const struct cm_host *host;
     struct cm_pool *pool;
+    struct cm_keys *keys;
+    struct cm_store *store; /* not owned; NULL = nothing survives a restart */
     struct snapshot *now; /* a reference */
     struct cm_map listed; /* provider name -> struct listed */
     struct cm_metrics *metrics;
     struct figures *figures;
     struct cm_list exchanges;     /* struct exchange */
-    struct cm_list errands;       /* lists.c: runs outside of answers */
+    struct cm_list kept;          /* creds.c: stored credentials */
+    uint64_t unstored_ids;        /* creds.c: given so far */
+    struct cm_list errands;       /* errand.c: runs outside of answers */
     struct cm_deadline lists_due; /* lists.c */
+    struct cm_deadline pool_due;  /* the pool wants to be told the time */
+    struct cm_deadline true_up;   /* the ledger is asked what keys have spent */
+    const struct cm_web_route *web_routes; /* web.c: borrowed */
+    size_t n_web_routes;
+    void *web_arg;
+    uint64_t requests_seen;
+    int64_t started_ms;           /* Unix */
     size_t attempts_out;          /* runs that hold a lease, those that tidy up included */
     struct address_limiter requests, bad_keys; /* per client address */
     struct cm_rng rng;                         /* jitter */
@@ -71,10 +76,33 @@ void gateway_swap(struct cm_gateway *gw, struct snapshot *s);
 /* One run less holds the gateway open. */
 void gateway_attempt_over(struct cm_gateway *gw);
 
+/* The pool has changed: asks it when it next wants to be told the time. */
+void gateway_pool_moved(struct cm_gateway *gw);
+
+/* ---- creds.c: credentials of file and API, and their durable form ---- */
+
+int creds_load(struct cm_gateway *gw, struct cm_err *err); /* at the start */
+void creds_sync(struct cm_gateway *gw);                    /* after every load of the configuration */
+void creds_free(struct cm_gateway *gw);
+void creds_mask(struct cm_gateway *gw, struct cm_err *err); /* in the words of an upstream */
+void creds_on_state(void *arg, const struct cm_cred_info *cred);
+void creds_count(struct cm_gateway *gw, uint64_t id, bool failed, int64_t tokens_in, int64_t tokens_out);
+/* A refreshed token: on the disk before it is used. */
+void creds_store_token(struct cm_gateway *gw, uint64_t id, struct cm_str token, int64_t expires_ms);
+
+/* ---- errand.c: what an account needs outside of an answer ---- */
+
+void errand_refresh(void *arg, const struct cm_cred_info *cred); /* asked for by the pool */
+void errand_probe(void *arg, const struct cm_cred_info *cred);
+void errand_models(struct cm_gateway *gw, const struct cm_instance *in);
+bool errand_under_way(struct cm_gateway *gw, struct cm_str provider); /* a models errand */
+void errands_stop(struct cm_gateway *gw);
+
 /* ---- route.c: the URL table ---- */
 
 enum access {
     ACCESS_KEY,  /* a client key, where there are any */
+    ACCESS_ADMIN,
     ACCESS_PAGE, /* no key, but no foreign web page through an open gateway either */
     ACCESS_ALL
 };
@@ -99,12 +127,13 @@ enum route_found route_find(struct cm_arena *arena, struct cm_str prefix, struct
 /* ---- auth.c: who is it ---- */
 
 /* No client needs a key. */
-bool auth_is_open(const struct snapshot *s);
+bool auth_is_open(const struct cm_gateway *gw);
 /* Requests an open gateway refuses: those of foreign web pages, and those that name another machine. CM_ERR_FORBIDDEN. */
 int auth_check_open(const struct snapshot *s, const struct cm_req *req, struct cm_err *err);
-/* Name of the client key, "open" where none is needed. CM_ERR_UNAUTHORIZED, CM_ERR_FORBIDDEN. */
-int auth_check(const struct snapshot *s, struct cm_req *req, struct cm_str *key_name,
-               struct cm_err *err);
+/* The client's key; *key NULL: none is needed. CM_ERR_UNAUTHORIZED, CM_ERR_FORBIDDEN. */
+int auth_check(struct cm_gateway *gw, struct cm_req *req, struct cm_key **key, struct cm_err *err);
+/* The admin secret. CM_ERR_UNAUTHORIZED; CM_ERR_NOT_FOUND where there is none. */
+int auth_check_admin(const struct snapshot *s, const struct cm_req *req, struct cm_err *err);
 
 /* ---- exchange.c: one client request from first byte to last ---- */
 
@@ -139,6 +168,13 @@ struct exchange {
     struct cm_arena arena;
     struct cm_str id;           /* request id */
     struct cm_str key;          /* name of the client key, "" = not known yet */
+    struct cm_key *client_key;  /* held; NULL = none is needed, or not known yet */
+    struct cm_reservation reservation;
+    struct cm_pool_wait *waiting; /* in line for a credential */
+    struct cm_buf tries;        /* JSON: every attempt so far, for the request log */
+    struct cm_str served_by;    /* label of the latest credential; in the arena */
+    uint64_t served_by_id;
+    struct cm_web *web;         /* a route of a layer above; NULL = one of ours */
     const struct route *route;  /* NULL: none matches */
     struct cm_str method, path; /* for the log: without the query */
     struct cm_str address;      /* the client's, behind trusted proxies */
@@ -155,6 +191,8 @@ struct exchange {
     unsigned attempts;         /* so far */
     unsigned rotated; /* of them, those that count against retry.credentials and the retries */
     unsigned retries; /* back-off retries of this target */
+    uint64_t affinity; /* the conversation; 0 = none */
+    bool begins;       /* its first turn */
     struct cm_tried
         *tried; /* credentials, for this target; in the arena, NULL before the first failure */
     struct cm_err *last,
@@ -169,6 +207,7 @@ struct exchange {
     struct cm_buf hold;      /* what may not be sent yet */
     struct cm_answer answer; /* not a stream, translate lane */
     struct cm_usage usage;
+    int64_t cost_micro_usd;
     bool relay; /* the lane of the current attempt */
     bool head_sent, committed, ended;
     bool abandoned;           /* the client has left, the upstream is drained */
@@ -188,6 +227,8 @@ void exchange_fail(struct exchange *ex, const struct cm_err *err);
 /* The whole answer at once; the exchange is over. */
 void exchange_answer(struct exchange *ex, int status, struct cm_str content_type,
                      struct cm_str body);
+/* The admin secret, with the limits per address, for routes that refuse in words of their own. */
+int exchange_check_admin(struct exchange *ex, struct cm_err *err);
 /* POST /v1/chat/completions */
 void serve_chat(struct exchange *ex, struct cm_str rest);
 
@@ -198,10 +239,14 @@ void exchange_attempt_ended(struct exchange *ex, const struct cm_err *err);
 
 /* ---- attempt.c: one try with one credential ---- */
 
-/* Leases a credential for the exchange's current target and runs it. -1: nobody can serve (err). */
-int attempt_begin(struct exchange *ex, struct cm_err *err);
-/* Ends it and gives the lease back with its verdict (NULL = no blame), now or when the platform has been tidied up. The exchange forgets it. */
-void attempt_end(struct attempt *a, const struct cm_err *verdict);
+/* What the exchange wants of the pool for its current target. -1: this target cannot answer it (err). */
+int attempt_ask(struct exchange *ex, struct cm_pool_ask *ask, struct cm_err *err);
+/* Runs the current target with this lease, which it takes over. */
+void attempt_begin(struct exchange *ex, struct cm_lease *lease);
+/* Ends it and gives the lease back, now or when the platform has been tidied up. The exchange forgets it. `verdict` NULL: it served well. blame: the
+ * credential is judged by it. cancelled: the client left. */
+void attempt_end(struct attempt *a, const struct cm_err *verdict, bool blame, bool cancelled);
+struct cm_str attempt_label(const struct attempt *a);
 uint64_t attempt_credential(const struct attempt *a); /* its id */
 void attempt_pause(struct attempt *a, bool paused);
 
@@ -227,13 +272,32 @@ void figures_free(struct figures *f);
 void report_attempt(struct cm_gateway *gw, struct cm_str provider, const struct cm_err *err);
 void report_exchange(struct exchange *ex, enum outcome outcome, const struct cm_err *err);
 void report_streams(struct cm_gateway *gw, int change);
+size_t report_streams_open(const struct cm_gateway *gw);
 void report_disconnect(struct cm_gateway *gw, enum phase phase);
 
 /* ---- lists.c: what models upstreams have ---- */
 
 void lists_refresh(struct cm_gateway *gw);
-void lists_stop(struct cm_gateway *gw);
+/* An errand has ended: `found` (taken over) when it went well, NULL when it failed. */
+void lists_found(struct cm_gateway *gw, const struct cm_instance *in, struct listed *found);
+struct listed *listed_new(struct cm_str provider);
+void listed_add(struct listed *l, const struct cm_model_row *row);
+void listed_free(struct listed *l);
 void listed_free_all(struct cm_map *listed);
+
+/* ---- web.c: routes of the layers above ---- */
+
+/* NULL: none matches. ROUTE_METHOD as in route_find(). */
+enum route_found web_find(struct exchange *ex, struct cm_str *allow);
+enum access web_access(const struct exchange *ex);
+void web_serve(struct exchange *ex);
+void web_body(struct exchange *ex);  /* the body has come */
+void web_gone(struct exchange *ex);  /* the exchange ends; the handler may still have the request */
+
+/* ---- affinity.c: which conversation is it ---- */
+
+/* *begins: its first turn. */
+uint64_t affinity_of(const struct exchange *ex, bool *begins);
 
 /* ---- pages.c: everything that is no chat ---- */
 

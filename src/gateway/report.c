@@ -5,6 +5,7 @@
 #include "chatmux/base/log.h"
 #include "chatmux/base/mem.h"
 #include "chatmux/base/version.h"
+#include <stdio.h>
 #include <stdlib.h>
 #include <unistd.h>
 
@@ -18,7 +19,7 @@ static const double seconds_short[] = {0.00005, 0.0001, 0.0002, 0.0005, 0.001, 0
 struct figures {
     struct cm_gateway *gw;
     struct cm_metric_family *requests, *request_seconds, *ttft_seconds, *overhead_seconds,
-        *attempts, *credentials, *tokens, *disconnects, *streams_open, *loop_lag, *rss, *build;
+        *attempts, *credentials, *tokens, *disconnects, *streams_open, *loop_lag, *rss, *build, *cost, *drift, *dropped, *queue;
     long streams;
 };
 
@@ -49,10 +50,13 @@ static void on_render(void *arg)
     set_gauge(f->streams_open, (double)f->streams);
     set_gauge(f->loop_lag, (double)cm_loop_lag_us(f->gw->host->loop) / 1e6);
     set_gauge(f->rss, rss_bytes());
+    set_gauge(f->drift, (double)cm_keys_drift(f->gw->keys) / 1e6);
+    set_gauge(f->dropped, f->gw->store ? (double)cm_store_dropped(f->gw->store) : 0);
     for (size_t i = 0; i < s->n_instances; i++) {
         struct cm_pool_counts counts;
 
         cm_pool_count(f->gw->pool, s->instances[i].name, &counts);
+        cm_metric_set(cm_metric_with(f->queue, &s->instances[i].name), (double)counts.waiting);
         for (int state = 0; state < CM_CRED_STATES_N; state++) {
             struct cm_str labels[] = {s->instances[i].name,
                                       cm_str_of(cm_cred_state_name((enum cm_cred_state)state))};
@@ -70,6 +74,7 @@ struct figures *figures_new(struct cm_gateway *gw)
     static const char *const by_class[] = {"provider", "class", NULL};
     static const char *const by_state[] = {"provider", "state", NULL};
     static const char *const by_type[] = {"provider", "model", "type", NULL};
+    static const char *const by_provider[] = {"provider", NULL};
     static const char *const by_phase[] = {"phase", NULL};
     static const char *const by_version[] = {"version", NULL};
     struct cm_metrics *m = gw->metrics;
@@ -103,6 +108,10 @@ struct figures *figures_new(struct cm_gateway *gw)
                           "Clients that left before their answer had ended.", by_phase, NULL, 0);
     f->streams_open = cm_metrics_family(m, CM_GAUGE, "chatmux_streams_open",
                                         "Streams that have begun and not ended.", none, NULL, 0);
+    f->cost = cm_metrics_family(m, CM_COUNTER, "chatmux_cost_usd_total", "What answers cost by the price table.", by_model, NULL, 0);
+    f->drift = cm_metrics_family(m, CM_GAUGE, "chatmux_budget_drift_usd", "Difference between the budgets' counters and the ledger when it was last asked.", none, NULL, 0);
+    f->dropped = cm_metrics_family(m, CM_GAUGE, "chatmux_log_rows_dropped_total", "Rows of the request log that could not be written.", none, NULL, 0);
+    f->queue = cm_metrics_family(m, CM_GAUGE, "chatmux_queue_depth", "Requests that wait in line for a credential.", by_provider, NULL, 0);
     f->loop_lag =
         cm_metrics_family(m, CM_GAUGE, "chatmux_loop_lag_seconds",
                           "Worst delay of the event loop since the last scrape.", none, NULL, 0);
@@ -117,6 +126,11 @@ struct figures *figures_new(struct cm_gateway *gw)
 void figures_free(struct figures *f)
 {
     free(f);
+}
+
+size_t report_streams_open(const struct cm_gateway *gw)
+{
+    return (size_t)gw->figures->streams;
 }
 
 void report_streams(struct cm_gateway *gw, int change)
@@ -201,6 +215,66 @@ static void access_line(const struct exchange *ex, struct cm_str provider, struc
         cm_log_access(fields, CM_COUNT(fields));
 }
 
+static const char *surface_name(const struct exchange *ex)
+{
+    static const char *const names[] = {
+#define X(name, text) text,
+        CM_DIALECTS(X)
+#undef X
+    };
+
+    return names[ex->surface->dialect];
+}
+
+static const char *usage_source(enum cm_usage_source source)
+{
+    static const char *const names[] = {"none", "upstream", "estimated", "partial"};
+
+    return names[source];
+}
+
+/* The request log and the ledger: every exchange that reached an upstream. */
+static void log_row(const struct exchange *ex, struct cm_str provider, struct cm_str model, enum outcome outcome,
+                    const struct cm_err *err, uint64_t total_us)
+{
+    const struct cm_usage *u = &ex->usage;
+    struct cm_buf detail = {0};
+    struct cm_request_row row = {
+        .at_ms = cm_unix_ms(),
+        .id = ex->id,
+        .key_id = ex->client_key ? cm_key_row(ex->client_key)->id : 0,
+        .key = ex->key,
+        .surface = cm_str_of(surface_name(ex)),
+        .model = model,
+        .provider = provider,
+        .credential = ex->served_by,
+        .cred_id = ex->served_by_id,
+        .status = ex->status,
+        .attempts = ex->attempts,
+        .duration_ms = (int64_t)total_us / 1000,
+        .ttft_ms = ex->first_us ? (int64_t)(ex->first_us - ex->began_us) / 1000 : -1,
+        .bytes_in = (int64_t)ex->bytes_in,
+        .bytes_out = (int64_t)ex->bytes_out,
+        .outcome = cm_str_of(outcome_name(outcome)),
+        .error = err ? cm_str_of(cm_err_info(err->cls)->name) : CM_STR_NONE,
+        .why = err ? cm_str_of(err->msg) : CM_STR_NONE,
+        .in_uncached = u->in_uncached,
+        .in_cache_read = u->in_cache_read,
+        .in_cache_write = u->in_cache_write,
+        .out_text = u->out_text,
+        .out_reasoning = u->out_reasoning,
+        .usage_source = cm_str_of(usage_source(u->source)),
+        .cost_micro_usd = ex->cost_micro_usd,
+    };
+
+    cm_buf_append(&detail, CM_S("{\"attempts\":["));
+    cm_buf_append(&detail, cm_buf_str(&ex->tries));
+    cm_buf_append(&detail, CM_S("]}"));
+    row.detail = cm_buf_str(&detail);
+    cm_store_log(ex->gw->store, &row);
+    cm_buf_clear(&detail);
+}
+
 void report_exchange(struct exchange *ex, enum outcome outcome, const struct cm_err *err)
 {
     struct figures *f = ex->gw->figures;
@@ -212,12 +286,7 @@ void report_exchange(struct exchange *ex, enum outcome outcome, const struct cm_
     struct cm_str model = tried ? ex->targets[ex->target].model : CM_STR_NONE;
 
     if (tried) {
-        static const char *const surfaces[] = {
-#define X(name, text) text,
-            CM_DIALECTS(X)
-#undef X
-        };
-        struct cm_str labels[] = {cm_str_of(surfaces[ex->surface->dialect]), provider, model,
+        struct cm_str labels[] = {cm_str_of(surface_name(ex)), provider, model,
                                   cm_str_of(outcome_name(outcome))};
 
         cm_metric_add(cm_metric_with(f->requests, labels), 1);
@@ -226,7 +295,11 @@ void report_exchange(struct exchange *ex, enum outcome outcome, const struct cm_
         if (ex->first_us)
             cm_metric_observe(cm_metric_with(f->ttft_seconds, &labels[1]),
                               (double)(ex->first_us - ex->began_us) / 1e6);
+        if (ex->cost_micro_usd > 0)
+            cm_metric_add(cm_metric_with(f->cost, &labels[1]), (double)ex->cost_micro_usd / 1e6);
         count_tokens(f, provider, model, &ex->usage);
     }
+    if (tried && ex->gw->store)
+        log_row(ex, provider, model, outcome, err, total_us);
     access_line(ex, provider, model, outcome, err, total_us, overhead_us);
 }

@@ -43,8 +43,42 @@ void respond_cors(struct respond *r, const struct cm_config *config, const struc
     }
 }
 
+/* "1s", "6m0s", "250ms": durations as OpenAI writes them. */
+static struct cm_str duration(struct exchange *ex, int64_t ms)
+{
+    if (ms < 1000)
+        return cm_arena_printf(&ex->arena, "%lldms", (long long)ms);
+    if (ms < 60000)
+        return cm_arena_printf(&ex->arena, "%llds", (long long)(ms + 999) / 1000);
+    return cm_arena_printf(&ex->arena, "%lldm%llds", (long long)ms / 60000, (long long)(ms % 60000) / 1000);
+}
+
+static void add_limit(struct respond *r, struct exchange *ex, const char *what, int64_t limit, int64_t remaining, int64_t reset_ms)
+{
+    if (limit < 0)
+        return;
+    respond_add(r, cm_arena_printf(&ex->arena, "x-ratelimit-limit-%s", what), cm_arena_printf(&ex->arena, "%lld", (long long)limit));
+    respond_add(r, cm_arena_printf(&ex->arena, "x-ratelimit-remaining-%s", what), cm_arena_printf(&ex->arena, "%lld", (long long)remaining));
+    respond_add(r, cm_arena_printf(&ex->arena, "x-ratelimit-reset-%s", what), duration(ex, reset_ms));
+}
+
+/* A key with limits of its own is told those, not the operator's at the upstream. */
+static bool add_key_limits(struct respond *r, struct exchange *ex)
+{
+    struct cm_key_limits l;
+
+    if (!ex->client_key)
+        return false;
+    cm_key_limits(ex->client_key, &l);
+    add_limit(r, ex, "requests", l.limit_requests, l.remaining_requests, l.reset_requests_ms);
+    add_limit(r, ex, "tokens", l.limit_tokens, l.remaining_tokens, l.reset_tokens_ms);
+    return l.limit_requests >= 0 || l.limit_tokens >= 0;
+}
+
 void respond_begin(struct respond *r, struct exchange *ex)
 {
+    bool own_limits;
+
     r->n = 0;
     respond_add(r, CM_S("x-request-id"), ex->id);
     if (ex->attempts > 0) {
@@ -53,8 +87,10 @@ void respond_begin(struct respond *r, struct exchange *ex)
         respond_add(r, CM_S("x-chatmux-model"), ex->targets[ex->target].model);
         respond_add(r, CM_S("x-chatmux-attempts"), cm_arena_printf(&ex->arena, "%u", ex->attempts));
     }
+    own_limits = add_key_limits(r, ex);
     for (size_t i = 0; i < ex->n_passed && r->n < RESPOND_HEADERS_MAX - 12; i++)
-        respond_add(r, ex->passed[i].name, ex->passed[i].value);
+        if (!own_limits || !cm_str_starts_nocase(ex->passed[i].name, CM_S("x-ratelimit-")))
+            respond_add(r, ex->passed[i].name, ex->passed[i].value);
     if (ex->req)
         respond_cors(r, ex->snap->config, ex->req, false);
 }
@@ -68,7 +104,7 @@ void respond_error(struct exchange *ex, const struct cm_err *err, bool spent)
     respond_add(&r, CM_S("content-type"), CM_S("application/json"));
     if (err->retry_after_s > 0)
         respond_add(&r, CM_S("retry-after"), cm_arena_printf(&ex->arena, "%d", err->retry_after_s));
-    if (spent && (err->retry_after_s <= 0 || err->retry_after_s > RETRY_SOON_S))
+    if ((spent || err->cls == CM_ERR_CLIENT_LIMIT) && (err->retry_after_s <= 0 || err->retry_after_s > RETRY_SOON_S))
         respond_add(&r, CM_S("x-should-retry"), CM_S("false"));
     if (err->cls == CM_ERR_UNAUTHORIZED)
         respond_add(&r, CM_S("www-authenticate"), CM_S("Bearer"));

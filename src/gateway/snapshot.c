@@ -1,24 +1,10 @@
-/* Snapshot: a configuration with its instances, models and keys, ready to serve; immutable and counted. */
+/* Snapshot: a configuration with its instances, models and prices, ready to serve; immutable and counted. */
 #include "gateway_int.h"
 
 #include "chatmux/base/log.h"
 #include "chatmux/base/mem.h"
 #include "chatmux/provider/list.h"
 #include <stdlib.h>
-
-static void add_keys(struct snapshot *s)
-{
-    const struct cm_strs *keys = &s->config->auth.keys;
-
-    s->keys = CM_ARENA_ARRAY(&s->arena, struct client_key, keys->n);
-    for (size_t i = 0; i < keys->n; i++) {
-        struct client_key *k = &s->keys[i];
-
-        cm_sha256(keys->v[i], k->digest);
-        k->name = cm_arena_printf(&s->arena, "key#%zu", i + 1);
-        cm_map_put(&s->keys_by_digest, cm_str((const char *)k->digest, sizeof(k->digest)), k);
-    }
-}
 
 static bool is_loopback(struct cm_str address)
 {
@@ -76,7 +62,7 @@ struct snapshot *snapshot_new(struct cm_config *config, const struct cm_map *lis
     if (problems->n == before)
         s->models =
             cm_models_new(s->offers, s->n_instances, config->models, config->n_models, problems);
-    add_keys(s);
+    s->prices = cm_prices_of(config);
     s->loopback_only = true;
     for (size_t i = 0; i < config->server.listen.n; i++)
         s->loopback_only &= is_loopback(config->server.listen.v[i]);
@@ -98,7 +84,7 @@ void snapshot_unref(struct snapshot *s)
     if (!s || --s->refs > 0)
         return;
     cm_models_free(s->models);
-    cm_map_clear(&s->keys_by_digest);
+    cm_prices_free(s->prices);
     cm_arena_clear(&s->arena);
     cm_config_unref(s->config);
     free(s);

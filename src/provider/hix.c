@@ -10,6 +10,7 @@
  * Wire facts: HIX protocol notes, sections 1 to 7. */
 #include "chatmux/base/enc.h"
 #include "chatmux/base/mem.h"
+#include "chatmux/base/secret.h"
 #include "chatmux/base/utf8.h"
 #include "chatmux/codec/json.h"
 #include "chatmux/codec/sse.h"
@@ -203,10 +204,13 @@ static int hix_normalize(struct cm_arena *arena, struct cm_str given, struct cm_
     int failed;
 
     given = cm_str_trim(given);
+    cm_buf_reserve(&cookie, sizeof(SESSION_COOKIE) + given.n); /* once: what moves leaves a copy behind */
     if (cm_str_starts_nocase(given, CM_S("Cookie:")))
         given = cm_str_trim(cm_str_from(given, sizeof("Cookie:") - 1));
-    if (given.n == 0)
+    if (given.n == 0) {
+        cm_buf_clear(&cookie);
         return cm_fail(err, CM_ERR_BAD_REQUEST, "paste the value of the cookie " SESSION_COOKIE);
+    }
     /* NextAuth splits long cookies into NAME.0, NAME.1 … */
     if (!cm_str_has(given, CM_S(SESSION_COOKIE "=")) &&
         !cm_str_has(given, CM_S(SESSION_COOKIE ".")))
@@ -216,7 +220,8 @@ static int hix_normalize(struct cm_arena *arena, struct cm_str given, struct cm_
         cm_fail(err, CM_ERR_BAD_REQUEST,
                 "the cookie has a broken %% sequence or a control character");
     else
-        *out = cm_arena_str(arena, cm_buf_str(&cookie));
+        *out = cm_secret_in(arena, cm_buf_str(&cookie));
+    cm_wipe(cookie.p, cookie.n);
     cm_buf_clear(&cookie);
     return failed ? -1 : 0;
 }

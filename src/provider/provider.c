@@ -92,6 +92,8 @@ static int check_value(const struct cm_option *o, struct cm_str value, struct cm
     case CM_CONF_DURATION:
     case CM_CONF_SIZE:
         return read_number(o, value, &number, err);
+    case CM_CONF_USD:
+        return cm_conf_usd(value, &number, err);
     case CM_CONF_BOOL:
         return cm_conf_bool(value, &truth, err);
     case CM_CONF_ENUM:

@@ -792,6 +792,18 @@ void cm_run_model(struct cm_run *run, const struct cm_model_row *row)
         run->setup.on_model(run->arg, row);
 }
 
+void cm_run_token(struct cm_run *run, struct cm_str token, int64_t expires_unix_ms)
+{
+    if (!run->closed && run->setup.on_token)
+        run->setup.on_token(run->arg, token, expires_unix_ms);
+}
+
+void cm_run_quota(struct cm_run *run, struct cm_str json)
+{
+    if (!run->closed && run->setup.on_quota)
+        run->setup.on_quota(run->arg, json);
+}
+
 void cm_run_odd(struct cm_run *run, const char *what, struct cm_str piece)
 {
     /* The piece may echo what the account owns: only its length goes to the log. */

@@ -41,8 +41,9 @@ static struct answer ask(const char *config_text, const char *peer, const char *
     struct snapshot *s = snapshot_of(config_text);
     struct cm_header headers[8];
     struct cm_req req = {.peer = cm_str_of(peer), .query = cm_str_of(query), .headers = headers};
+    struct cm_gateway gw = {.now = s, .keys = cm_keys_new(&cm_clock_system)};
     struct answer a = {.status = 0};
-    struct cm_str key = CM_STR_NONE;
+    struct cm_key *key = NULL;
     const char *name;
     va_list ap;
 
@@ -51,9 +52,11 @@ static struct answer ask(const char *config_text, const char *peer, const char *
         headers[req.n_headers++] =
             (struct cm_header){cm_str_of(name), cm_str_of(va_arg(ap, const char *))};
     va_end(ap);
-    if (auth_check(s, &req, &key, &a.err) < 0)
+    cm_keys_configure(gw.keys, s->config->auth.keys.v, s->config->auth.keys.n);
+    if (auth_check(&gw, &req, &key, &a.err) < 0)
         a.status = cm_err_status(&a.err);
-    cm_str_copy(a.key, sizeof(a.key), key);
+    cm_str_copy(a.key, sizeof(a.key), key ? cm_key_row(key)->name : CM_S("open"));
+    cm_keys_free(gw.keys);
     cm_arena_clear(&req.arena);
     snapshot_unref(s);
     return a;
@@ -173,10 +176,41 @@ START_TEST(open_to_the_world_is_the_operators_word)
     refused(ask(world, "192.0.2.1", "", "Host", "gateway.example:8080", "Origin",
                 "https://evil.example", NULL),
             403);
-    /* open wins over keys: whoever has one may still send it */
+    /* open wins over keys; who sends a known one is known by it */
     passes(ask("[auth]\nopen = yes\nkeys = sk-one\n" DEMO, HERE, "", HOST, "Authorization",
                "Bearer sk-one", NULL),
+           "key#1");
+    passes(ask("[auth]\nopen = yes\nkeys = sk-one\n" DEMO, HERE, "", HOST, "Authorization",
+               "Bearer sk-other", NULL),
            "open");
+}
+END_TEST
+
+static int ask_admin(const char *config_text, const char *authorization)
+{
+    struct snapshot *s = snapshot_of(config_text);
+    struct cm_header header = {CM_S("Authorization"), cm_str_of(authorization)};
+    struct cm_req req = {.headers = &header, .n_headers = authorization ? 1 : 0};
+    struct cm_err err = {0};
+    int status = auth_check_admin(s, &req, &err) < 0 ? cm_err_status(&err) : 0;
+
+    ck_assert(!strstr(err.msg, "s3cret"));
+    snapshot_unref(s);
+    return status;
+}
+
+START_TEST(the_admin_secret)
+{
+    static const char *const on = "[auth]\nadmin_secret = s3cret-of-mine\n" DEMO;
+
+    ck_assert_int_eq(ask_admin(on, "Bearer s3cret-of-mine"), 0);
+    ck_assert_int_eq(ask_admin(on, "s3cret-of-mine"), 0);
+    ck_assert_int_eq(ask_admin(on, "Bearer s3cret-of-min"), 401);
+    ck_assert_int_eq(ask_admin(on, "Bearer s3cret-of-mine2"), 401);
+    ck_assert_int_eq(ask_admin(on, ""), 401);
+    ck_assert_int_eq(ask_admin(on, NULL), 401);
+    ck_assert_int_eq(ask_admin(DEMO, "Bearer "), 404); /* no secret: no admin API, whatever is sent */
+    ck_assert_int_eq(ask_admin(DEMO, NULL), 404);
 }
 END_TEST
 
@@ -194,6 +228,7 @@ Suite *suite_auth(void)
     tcase_add_test(t, an_open_gateway_serves_its_own_machine);
     tcase_add_test(t, an_open_gateway_serves_no_foreign_page);
     tcase_add_test(t, open_to_the_world_is_the_operators_word);
+    tcase_add_test(t, the_admin_secret);
     suite_add_tcase(s, t);
     return s;
 }

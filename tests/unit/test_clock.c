@@ -1,5 +1,6 @@
 /* Time. */
 #include "chatmux/base/clock.h"
+#include "chatmux/base/mem.h"
 #include "unit.h"
 
 #include <stdio.h>
@@ -55,6 +56,69 @@ START_TEST(clocks_go_on)
 }
 END_TEST
 
+START_TEST(times_are_read_in_every_spelling_of_rfc_3339)
+{
+    static const struct {
+        const char *text, *utc;
+    } good[] = {
+        {"2026-01-31T08:15:00Z", "2026-01-31T08:15:00.000Z"},
+        {"2026-01-31t08:15:00z", "2026-01-31T08:15:00.000Z"},
+        {"2026-01-31 08:15:00Z", "2026-01-31T08:15:00.000Z"},
+        {"2026-01-31T08:15:00.1Z", "2026-01-31T08:15:00.100Z"},
+        {"2026-01-31T08:15:00.123456789Z", "2026-01-31T08:15:00.123Z"},
+        {"2026-01-31T08:15:00+02:00", "2026-01-31T06:15:00.000Z"},
+        {"2026-01-31T08:15:00-05:30", "2026-01-31T13:45:00.000Z"},
+        {"2024-02-29", "2024-02-29T00:00:00.000Z"},
+        {"2000-12-31T23:59:59Z", "2000-12-31T23:59:59.000Z"},
+        {"1970-01-01T00:00:01Z", "1970-01-01T00:00:01.000Z"},
+        {"1969-12-31T23:59:59Z", "1969-12-31T23:59:59.000Z"},
+    };
+
+    for (size_t i = 0; i < CM_COUNT(good); i++) {
+        char text[CM_RFC3339_CAP];
+        int64_t ms = -1;
+
+        ck_assert_msg(cm_rfc3339_parse(cm_str_of(good[i].text), &ms), "%s", good[i].text);
+        cm_rfc3339(ms, text);
+        ck_assert_str_eq(text, good[i].utc);
+    }
+}
+END_TEST
+
+START_TEST(what_is_no_time_is_refused)
+{
+    static const char *const bad[] = {"",
+                                      "now",
+                                      "2026",
+                                      "2026-1-31",
+                                      "2026-02-30",
+                                      "2023-02-29",
+                                      "1900-02-29",
+                                      "2026-13-01",
+                                      "2026-00-10",
+                                      "2026-01-00",
+                                      "2026-01-31T",
+                                      "2026-01-31T08:15",
+                                      "2026-01-31T08:15:00",
+                                      "2026-01-31T24:00:00Z",
+                                      "2026-01-31T08:60:00Z",
+                                      "2026-01-31T08:15:61Z",
+                                      "2026-01-31T08:15:00.Z",
+                                      "2026-01-31T08:15:00+2:00",
+                                      "2026-01-31T08:15:00+24:00",
+                                      "2026-01-31T08:15:00Zx",
+                                      "+026-01-31",
+                                      "1769847300"};
+
+    for (size_t i = 0; i < CM_COUNT(bad); i++) {
+        int64_t ms = 7;
+
+        ck_assert_msg(!cm_rfc3339_parse(cm_str_of(bad[i]), &ms), "%s", bad[i]);
+        ck_assert_int_eq(ms, 7);
+    }
+}
+END_TEST
+
 Suite *suite_clock(void)
 {
     Suite *s = suite_create("clock");
@@ -62,6 +126,8 @@ Suite *suite_clock(void)
 
     tcase_add_test(t, writes_instants);
     tcase_add_test(t, agrees_with_the_c_library_on_every_day);
+    tcase_add_test(t, times_are_read_in_every_spelling_of_rfc_3339);
+    tcase_add_test(t, what_is_no_time_is_refused);
     tcase_add_test(t, clocks_go_on);
     suite_add_tcase(s, t);
     return s;

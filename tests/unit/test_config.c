@@ -105,6 +105,9 @@ START_TEST(defaults_are_those_of_the_contract)
     ck_assert_int_eq(c->auth.ip_bad_auth_per_minute, 30);
     ck_str(c->store.url, "sqlite:chatmux.db");
     ck_str(c->store.state_dir, "./data");
+    ck_assert(c->store.request_log);
+    ck_assert_int_eq(c->store.keep_days, 30);
+    ck_assert_uint_eq(c->n_prices, 0);
     ck_assert_int_eq(c->log.level, 2);
     ck_assert(!c->log.json && c->log.access);
     ck_assert_int_eq(c->upstream.total_timeout_ms, 3600000);
@@ -688,6 +691,7 @@ START_TEST(what_was_printed_reads_the_same)
            "header.X = \"q\"\nx.one = a, b\nx.two =\n  a, b\nx.three = ${N:-a,b}\nx.four =\n"
            "x.five = a, b\n  \"c, d\"\nx.six = $$${x}\nx.seven = \"\"\"a, b\"\nx.token = t\n"
            "[model m]\ntargets =\n  demo/a\n  demo/b weight=2\nhedge_after = auto\n"
+           "[price m]\ninput = 0.30\ncache_read = 0.000010\n[price n*]\noutput = 1000000\n"
            "[auth]\nkeys = secret-key-of-a-client, secret-key-with-a-$${\nadmin_secret = short\n");
     print(&first);
     before = c;
@@ -721,6 +725,77 @@ START_TEST(diff_names_what_changed)
            "server.listen (after a restart)|upstream.connect_timeout|provider.gone|model.gone|"
            "provider.new|provider.a.idle_timeout|provider.a.credentials|provider.a.header.H|"
            "provider.a.x.o|provider.a.x.p|provider.a.x.q|model.m.targets");
+    ck_assert_uint_eq(restart, 1);
+    cm_config_unref(before);
+}
+END_TEST
+
+START_TEST(prices_are_read_exactly)
+{
+    struct cm_buf out = {0};
+
+    sets[0] = "price.gpt-4.1.input=1.5";
+    accept(DEMO "[price gpt-4o*]\ninput = 2.50\noutput = 10\ncache_read = 0.000001\n"
+                "reasoning = 1000000\nimage = 0.0400\n"
+                "[price gpt-4.1]\noutput = 0.1\n[price openai/x]\ninput = 0\n");
+    ck_assert_uint_eq(c->n_prices, 3);
+    ck_str(c->prices[0].name, "gpt-4o*");
+    ck_str(c->prices[0].where, "f.ini:3");
+    ck_assert_int_eq(c->prices[0].input, 2500000);
+    ck_assert_int_eq(c->prices[0].output, 10000000);
+    ck_assert_int_eq(c->prices[0].cache_read, 1);
+    ck_assert_int_eq(c->prices[0].cache_write, -1);
+    ck_assert_int_eq(c->prices[0].reasoning, CM_CONF_USD_MAX);
+    ck_assert_int_eq(c->prices[0].image, 40000);
+    ck_assert_int_eq(c->prices[1].input, 1500000);
+    ck_assert_int_eq(c->prices[1].output, 100000);
+    ck_assert_int_eq(c->prices[1].reasoning, -1);
+    ck_assert_int_eq(c->prices[2].input, 0);
+    print(&out);
+    ck_assert(printed(&out, "\n[price gpt-4o*]\n"));
+    ck_assert(printed(&out, "\ninput = 2.5\n") && printed(&out, "\noutput = 10\n"));
+    ck_assert(printed(&out, "\ncache_read = 0.000001\n") && printed(&out, "\ncache_write =\n"));
+    ck_assert(printed(&out, "\nimage = 0.04\n"));
+    cm_buf_clear(&out);
+}
+END_TEST
+
+START_TEST(prices_that_are_none)
+{
+    static const char *const wrong[] = {
+        "-1",      "1,5",   "1.", ".5",  "$1", "1e3",  "1.0000001", "0x10",      "1 0",
+        "1000001", "1.2.3", "+1", "nan", "",   "1.-5", "1. 5",      "1.000001x", "1000000.000001"};
+
+    for (size_t i = 0; i < CM_COUNT(wrong); i++) {
+        struct cm_buf text = {0};
+
+        cm_buf_printf(&text, "%s[price m]\ninput = %s\n", DEMO, wrong[i]);
+        refuse(cm_buf_z(&text), "f.ini:4", "price.m.input: must be USD from 0 to 1000000");
+        cm_buf_clear(&text);
+    }
+    refuse(DEMO "[price a*b]\ninput = 1\n", "f.ini:3",
+           "[price a*b]: a * can only stand at the end");
+    refuse(DEMO "[price m]\n", "f.ini:3", "[price m] has no price");
+    refuse(DEMO "[price]\ninput = 1\n", "f.ini:3", "[price NAME] needs a name");
+    refuse(DEMO "[price m]\ninput = 1\ninptu = 1\n", "f.ini:5", "is it input?");
+    refuse(DEMO "[prices m]\ninput = 1\n", "f.ini:3", "is it [price]?");
+    sets[0] = "price.n.input=1";
+    refuse(DEMO "[price m]\ninput = 1\n", "--set price.n.input", "no price of this name");
+}
+END_TEST
+
+START_TEST(prices_and_retention_change_with_a_reload)
+{
+    struct cm_config *before;
+    size_t restart;
+
+    accept(DEMO "[price m]\ninput = 1\n[price gone]\ninput = 1\n");
+    before = cm_config_ref(c);
+    accept(DEMO "[price new]\ninput = 1\n[price m]\ninput = 1.000000\nreasoning = 2\n"
+                "[store]\nkeep_days = 0\nrequest_log = no\n");
+    ck_str(joined(cm_config_diff(&arena, before, c, &restart)),
+           "store.request_log|store.keep_days (after a restart)|price.gone|price.new|"
+           "price.m.reasoning");
     ck_assert_uint_eq(restart, 1);
     cm_config_unref(before);
 }
@@ -773,7 +848,8 @@ START_TEST(the_example_has_every_key_with_its_default)
     diff = cm_config_diff(&arena, defaults, c, &restart);
     for (size_t i = 0; i < diff.n; i++)
         ck_assert_msg(cm_str_starts(diff.v[i], CM_S("provider.")) ||
-                          cm_str_starts(diff.v[i], CM_S("model.")),
+                          cm_str_starts(diff.v[i], CM_S("model.")) ||
+                          cm_str_eq(diff.v[i], CM_S("price.my-model")),
                       "%s is not the default in the example", diff.v[i].p);
 
     cm_ini_parse(&arena, "example", cm_buf_str(&text), no_environment, NULL, &entries, &n,
@@ -827,6 +903,9 @@ Suite *suite_config(void)
     tcase_add_test(t, print_shows_values_and_origins);
     tcase_add_test(t, what_was_printed_reads_the_same);
     tcase_add_test(t, diff_names_what_changed);
+    tcase_add_test(t, prices_are_read_exactly);
+    tcase_add_test(t, prices_that_are_none);
+    tcase_add_test(t, prices_and_retention_change_with_a_reload);
     tcase_add_test(t, the_last_reference_frees);
     tcase_add_test(t, the_example_has_every_key_with_its_default);
     return s;

@@ -21,5 +21,8 @@ int64_t cm_unix_ms(void);
 /* RFC 3339 in UTC with milliseconds: "2026-01-31T08:15:00.123Z", 24 bytes and a NUL. */
 #define CM_RFC3339_CAP 25
 void cm_rfc3339(int64_t unix_ms, char out[CM_RFC3339_CAP]);
+/* With or without a fraction (milliseconds are kept), with Z or an offset; also a date alone
+ * (midnight UTC). False and *unix_ms untouched for anything else. */
+bool cm_rfc3339_parse(struct cm_str text, int64_t *unix_ms);
 
 #endif

@@ -55,6 +55,14 @@ struct cm_model_conf {
     int64_t hedge_after_ms; /* 0 = off, -1 = auto */
 };
 
+struct cm_price_conf {         /* [price MODEL]; micro-USD per million tokens */
+    struct cm_str name, where; /* name: of a model, or "prefix*" */
+    int64_t input, output;
+    int64_t cache_read, cache_write; /* -1 = as input */
+    int64_t reasoning;               /* -1 = as output */
+    int64_t image;                   /* micro-USD each */
+};
+
 enum cm_reasoning {
     CM_REASONING_FIELD,
     CM_REASONING_THINK,
@@ -87,6 +95,8 @@ struct cm_config {
         struct cm_str url;       /* "sqlite:…" */
         struct cm_str state_dir; /* resolved: the setting, else $STATE_DIRECTORY, else ./data */
         struct cm_str master_key, master_key_file; /* master_key is secret; at most one is set */
+        bool request_log;
+        int64_t keep_days; /* of the request log; 0 = for ever */
     } store;
     struct {
         int level;  /* enum cm_log_level */
@@ -106,6 +116,8 @@ struct cm_config {
     size_t n_providers;
     struct cm_model_conf *models;
     size_t n_models;
+    struct cm_price_conf *prices;
+    size_t n_prices;
 
     struct cm_str file;    /* as given; "" = built-in defaults, no file at all */
     bool builtin_demo;     /* no file exists: the one provider is "demo" */
@@ -123,15 +135,17 @@ enum cm_conf_type {
     CM_CONF_BOOL,     /* bool */
     CM_CONF_DURATION, /* int64_t, ms */
     CM_CONF_SIZE,     /* int64_t, bytes */
-    CM_CONF_ENUM      /* int, the position in `choices` */
+    CM_CONF_ENUM,     /* int, the position in `choices` */
+    CM_CONF_USD       /* int64_t, micro-USD; 0 to CM_CONF_USD_MAX */
 };
 struct cm_conf_key {
-    const char *section, *key; /* section "server" …, "provider", "model" */
+    const char *section, *key; /* section "server" …, "provider", "model", "price" */
     enum cm_conf_type type;
-    size_t offset;    /* into cm_config, cm_provider_conf or cm_model_conf */
+    size_t offset;    /* into cm_config, cm_provider_conf, cm_model_conf or cm_price_conf */
     const char *def;  /* as one would write it */
     int64_t min, max; /* numbers, durations in ms, sizes in bytes */
-    /* enum: "text|json"; duration: the word that stands for -1 ("" = an empty value does) or NULL */
+    /* enum: "text|json"; duration, USD: the word that stands for -1 ("" = an empty value does) or
+     * NULL */
     const char *choices;
     bool reloadable, secret;
     const char *help; /* one line */
@@ -176,8 +190,8 @@ void cm_config_unref(struct cm_config *c); /* NULL is fine; wipes secrets when t
 void cm_config_print(const struct cm_config *c, struct cm_buf *out);
 
 /* Names of what differs between the two: "section.key", "provider.NAME", "provider.NAME.key",
- * "model.NAME.key"; *restart counts those that take effect only after a restart (" (after a restart)"
- * follows their name). All lives in the arena. */
+ * "model.NAME.key", "price.NAME.key"; *restart counts those that take effect only after a restart
+ * (" (after a restart)" follows their name). All lives in the arena. */
 struct cm_strs cm_config_diff(struct cm_arena *arena, const struct cm_config *a,
                               const struct cm_config *b, size_t *restart);
 
@@ -188,6 +202,9 @@ int cm_conf_duration(struct cm_str s, int64_t *out_ms, struct cm_err *err);
 /* "64k" "32m" "2g" "100" */
 int cm_conf_size(struct cm_str s, int64_t *out, struct cm_err *err);
 int cm_conf_bool(struct cm_str s, bool *out, struct cm_err *err);
+/* "2.50": digits, and at most 6 of them behind a point; exact. */
+#define CM_CONF_USD_MAX INT64_C(1000000000000)
+int cm_conf_usd(struct cm_str s, int64_t *out_micro, struct cm_err *err);
 int cm_conf_int(struct cm_str s, int64_t min, int64_t max, int64_t *out, struct cm_err *err);
 
 /* One item of server.listen. Slices point into s. */

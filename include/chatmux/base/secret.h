@@ -5,6 +5,7 @@
 #ifndef CHATMUX_BASE_SECRET_H
 #define CHATMUX_BASE_SECRET_H
 
+#include "chatmux/base/arena.h"
 #include "chatmux/base/str.h"
 
 /* Zeroed, aligned for any type; never NULL. */
@@ -18,6 +19,9 @@ static inline void cm_secret_drop(struct cm_str s) /* of cm_secret_dup(), or CM_
 {
     cm_secret_free((void *)(uintptr_t)s.p);
 }
+
+/* A copy that goes, wiped, with the arena. */
+struct cm_str cm_secret_in(struct cm_arena *arena, struct cm_str s);
 
 /* The variables of the environment, which may hold secrets too, go into no core dump either. */
 void cm_secret_hide_environment(void);

@@ -67,6 +67,7 @@ struct cm_option {
 struct cm_cred {
     uint64_t id;          /* 0 = none is needed, or the caller's own */
     struct cm_str secret; /* never logged; valid as long as the lease */
+    struct cm_str token;  /* what refresh or login made of the secret; "" = none */
     struct cm_str label;  /* what logs call it: "openai#2" */
     struct cm_str
         isolation; /* connections are shared within it only; "" = shared by all of official APIs */

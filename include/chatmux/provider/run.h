@@ -47,7 +47,10 @@ struct cm_run_setup {
     const struct cm_target *target; /* which model, which modifiers; NULL outside of an answer */
     struct cm_cred cred;
     struct cm_str id;                                            /* request id, for the log */
-    void (*on_model)(void *arg, const struct cm_model_row *row); /* models_list only; same arg */
+    /* What errands bring home; same arg; slices are valid until the return. */
+    void (*on_model)(void *arg, const struct cm_model_row *row);
+    void (*on_token)(void *arg, struct cm_str token, int64_t expires_unix_ms);
+    void (*on_quota)(void *arg, struct cm_str json);
 };
 
 /* Chat and target are borrowed until cm_run_close(); instance, credential and their strings until the credential is released (see there). The first
@@ -113,6 +116,10 @@ void cm_run_reasoning(struct cm_run *run, struct cm_str text);
 void cm_run_usage(struct cm_run *run, const struct cm_usage *usage);
 void cm_run_finish(struct cm_run *run, enum cm_finish finish);
 void cm_run_model(struct cm_run *run, const struct cm_model_row *row); /* models_list */
+/* refresh, login: what later runs get as cred.token; expires 0 = not known. Once, before DONE. */
+void cm_run_token(struct cm_run *run, struct cm_str token, int64_t expires_unix_ms);
+/* probe: figures for the operator, a JSON object. */
+void cm_run_quota(struct cm_run *run, struct cm_str json);
 /* Something of the platform's was not understood: logged with the state, secrets masked, and counted. Not an error by itself. */
 void cm_run_odd(struct cm_run *run, const char *what, struct cm_str piece);
 

@@ -1,0 +1,328 @@
+/* The shapes of bodies and answers: one table that the parser of bodies and /openapi.json read. */
+#include "admin_int.h"
+
+#include "chatmux/base/mem.h"
+
+#define LABEL_MAX 200
+#define SECRET_MAX 65536
+#define MAX_INT INT64_C(1000000000)
+
+#define CRED_STATES "ok|cooling|half_open|refreshing|exhausted|needs_login|verify|disabled"
+#define PERIODS "day|week|month|total"
+
+/* name, type, help, then what else is to be said of it */
+#define FIELD(name_, type_, help_, ...)                                                            \
+    {.name = name_, .type = SHAPE_##type_, .help = help_, __VA_ARGS__}
+/* What answers are mostly made of: members that are always there; N: also as null. */
+#define STR(name_, help_) FIELD(name_, STR, help_, .required = true)
+#define INT(name_, help_) FIELD(name_, INT, help_, .required = true)
+#define BOOL(name_, help_) FIELD(name_, BOOL, help_, .required = true)
+#define USD(name_, help_) FIELD(name_, USD, help_, .required = true)
+#define STR_N(name_, help_) FIELD(name_, STR, help_, .required = true, .nullable = true)
+#define INT_N(name_, help_) FIELD(name_, INT, help_, .required = true, .nullable = true)
+#define TIME_N(name_, help_) FIELD(name_, TIME, help_, .required = true, .nullable = true)
+
+static const struct field credential[] = {
+    STR("id", "decimal digits"),
+    STR("provider", "name of its [provider …] section"),
+    STR("label", "what logs and lists call it"),
+    STR("hint", "last four characters of the secret; empty when it is shorter than 12"),
+    FIELD("source", WORD, "config: it stands in the configuration file and is changed there",
+          .required = true, .words = "config|api"),
+    BOOL("enabled", "no: switched off by hand"),
+    FIELD("state", WORD, "", .required = true, .words = CRED_STATES),
+    STR_N("reason", "why it is in that state"),
+    TIME_N("until", "when the state ends by itself"),
+    INT("inflight", "requests on it now"),
+    INT("max_inflight", "at most so many at once; 0 = the provider's setting"),
+    INT("weight", "share of the requests among the fit ones"),
+    STR_N("proxy", "null = the provider's; its password is not shown"),
+    FIELD("quota", ANY, "what the platform told of credit and quota", .required = true,
+          .nullable = true),
+    INT("requests", "attempts so far"),
+    INT("failures", "of them failed"),
+    INT("tokens_in", ""),
+    INT("tokens_out", ""),
+    TIME_N("last_used", ""),
+    TIME_N("created", ""),
+};
+
+#define CREDENTIAL_SETTINGS                                                                        \
+    FIELD("label", STR, "null = the provider's name and a number", .nullable = true,               \
+          .max = LABEL_MAX),                                                                       \
+        FIELD("weight", INT, "", .min = 1, .max = 1000),                                           \
+        FIELD("proxy", STR, "http://, https:// or socks5h://; null = the provider's",              \
+              .nullable = true, .max = 2000),                                                      \
+        FIELD("max_inflight", INT, "null or 0 = the provider's setting", .nullable = true,         \
+              .min = 0, .max = 100000),                                                            \
+        FIELD("enabled", BOOL, "")
+
+static const struct field credential_new[] = {
+    STR("provider", "name of a [provider …] section"),
+    FIELD("secret", STR, "API key, cookie or token; it is never shown again", .required = true,
+          .max = SECRET_MAX),
+    CREDENTIAL_SETTINGS,
+};
+static const struct field credential_change[] = {
+    FIELD("secret", STR, "a new one resets the state", .max = SECRET_MAX),
+    CREDENTIAL_SETTINGS,
+};
+
+static const struct field check[] = {
+    BOOL("ok", ""),
+    FIELD("state", WORD, "", .required = true, .words = CRED_STATES),
+    STR("message", "what the platform said"),
+    INT("ms", "how long it took"),
+};
+
+static const struct field deleted[] = {STR("id", ""), BOOL("deleted", "")};
+
+static const struct field key[] = {
+    STR_N("id", "null: it stands in the configuration file"),
+    STR("name", ""),
+    STR("hint", "last four characters"),
+    FIELD("source", WORD, "", .required = true, .words = "config|api"),
+    BOOL("enabled", ""),
+    FIELD("models", STRS, "names it may ask for, \"gpt-4o*\" by their beginning; null = all",
+          .required = true, .nullable = true),
+    INT_N("rpm", "requests in any 60 s; null = no limit"),
+    INT_N("tpm", "tokens in any 60 s; null = no limit"),
+    INT_N("max_parallel", "requests at once; null = no limit"),
+    FIELD("budget_usd", USD, "dollars in a period; null = no limit", .required = true,
+          .nullable = true),
+    FIELD("budget_period", WORD, "UTC", .required = true, .words = PERIODS),
+    TIME_N("expires", "null = never"),
+    USD("spent_usd", "in the running period"),
+    USD("reserved_usd", "estimates of requests in flight"),
+    INT("inflight", "requests in flight"),
+    TIME_N("created", ""),
+    FIELD("key", STR, "the key itself; only in the answer that made it"),
+};
+
+#define KEY_SETTINGS                                                                               \
+    FIELD("models", STRS, "names it may ask for, \"gpt-4o*\" by their beginning; null = all",      \
+          .nullable = true),                                                                       \
+        FIELD("rpm", INT, "requests in any 60 s; null or 0 = no limit", .nullable = true,          \
+              .max = MAX_INT),                                                                     \
+        FIELD("tpm", INT, "tokens in any 60 s; null or 0 = no limit", .nullable = true,            \
+              .max = MAX_INT),                                                                     \
+        FIELD("max_parallel", INT, "requests at once; null or 0 = no limit", .nullable = true,     \
+              .max = MAX_INT),                                                                     \
+        FIELD("budget_usd", USD, "dollars in a period; null or 0 = no limit", .nullable = true),   \
+        FIELD("budget_period", WORD, "UTC; total unless told", .words = PERIODS),                  \
+        FIELD("expires", TIME, "null = never", .nullable = true), FIELD("enabled", BOOL, ""),      \
+        FIELD("key", STR, "take this one instead of a random one", .max = 500)
+
+static const struct field key_new[] = {
+    FIELD("name", STR, "what logs, lists and figures call it", .required = true, .max = LABEL_MAX),
+    KEY_SETTINGS,
+};
+static const struct field key_change[] = {
+    FIELD("name", STR, "", .max = LABEL_MAX),
+    KEY_SETTINGS,
+};
+
+static const struct field counts[] = {
+    INT("total", ""),       INT("ok", ""),         INT("cooling", ""),
+    INT("half_open", ""),   INT("refreshing", ""), INT("exhausted", ""),
+    INT("needs_login", ""), INT("verify", ""),     INT("disabled", ""),
+};
+static const struct field provider[] = {
+    STR("name", ""),
+    STR("type", "of its adapter"),
+    STR("base_url", ""),
+    INT("priority", ""),
+    INT("weight", ""),
+    FIELD("credentials", ONE, "how many are in which state", .required = true, .words = "Counts"),
+    INT("inflight", "requests on them now"),
+    INT("waiting", "requests that wait for one"),
+    FIELD("models", STRS, "names it serves", .required = true),
+    BOOL("any_model", "takes names that are in no list"),
+};
+
+static const struct field target[] = {
+    STR("provider", ""),
+    STR("model", "the provider's name of it"),
+    INT("priority", "lower first"),
+    INT("weight", ""),
+};
+static const struct field model[] = {
+    STR("id", "what clients write"),
+    STR("owned_by", ""),
+    FIELD("strategy", WORD, "of a [model …] section; null = none of that name", .required = true,
+          .nullable = true, .words = "priority|weighted|least_busy|fastest"),
+    INT_N("context_tokens", "null = not known"),
+    INT_N("max_output_tokens", "null = not known"),
+    FIELD("targets", MANY, "who serves it, in order", .required = true, .words = "Target"),
+};
+
+static const struct field usage[] = {
+    STR("group", "the key, model, provider, credential, hour or day"),
+    STR_N("id", "of the key or credential"),
+    INT("requests", ""),
+    INT("input_uncached", "tokens, like the next four"),
+    INT("input_cache_read", ""),
+    INT("input_cache_write", ""),
+    INT("output_text", ""),
+    INT("output_reasoning", ""),
+    INT("images", ""),
+    USD("cost_usd", ""),
+};
+
+static const struct field request_row[] = {
+    STR("id", "x-request-id"),
+    TIME_N("at", "when it ended"),
+    STR("key", ""),
+    STR_N("key_id", ""),
+    STR("surface", "dialect of the client"),
+    STR("model", ""),
+    STR("provider", ""),
+    STR("credential", "label of the one that answered"),
+    STR_N("credential_id", ""),
+    INT("status", "of the answer"),
+    STR("outcome", "ok, error, cut or client_gone"),
+    STR_N("error", "its class"),
+    STR_N("why", "in words"),
+    INT("duration_ms", ""),
+    INT_N("ttft_ms", "until the first word; null = none came"),
+    INT("bytes_in", ""),
+    INT("bytes_out", ""),
+    INT("input_uncached", "tokens, like the next four"),
+    INT("input_cache_read", ""),
+    INT("input_cache_write", ""),
+    INT("output_text", ""),
+    INT("output_reasoning", ""),
+    INT("images", ""),
+    STR("usage_source", "upstream, estimated, partial or none"),
+    USD("cost_usd", ""),
+    INT("attempt_count", ""),
+    FIELD("attempts", MANY,
+          "each try with its credential, class and times, and who was passed over",
+          .required = true, .words = "Attempt"),
+};
+
+static const struct field stats[] = {
+    TIME_N("started", ""),
+    INT("uptime_s", ""),
+    BOOL("draining", "no new requests are taken"),
+    INT("requests", "since the start"),
+    FIELD("requests_per_s", NUMBER, "over the last rate_window_s", .required = true),
+    INT("rate_window_s", "since an earlier look, at most a minute ago; else since the start"),
+    INT("exchanges", "open now"),
+    INT("streams", "open now"),
+    INT("attempts", "open now"),
+    INT("loop_lag_us", "the longest that one turn of the loop took since the last look"),
+    INT("rss_bytes", "resident memory"),
+    INT("keys", "client keys"),
+    FIELD("credentials", ONE, "", .required = true, .words = "Counts"),
+    INT("waiting", "requests that wait for a credential"),
+    STR_N("store_trouble", "null = fine"),
+    INT("dropped_rows", "of the request log, because the disk could not follow"),
+};
+
+static const struct field changed[] = {
+    FIELD("changed", STRS, "names of the settings that differ", .required = true),
+};
+static const struct field rekey[] = {
+    FIELD(
+        "key", STR,
+        "64 hex digits, or any text of 16 bytes or more; left out: a random one, where the key file is the gateway's own",
+        .max = 4096),
+};
+static const struct field rekeyed[] = {
+    STR("key_source", "where the master key is read from"),
+    BOOL(
+        "configured",
+        "it stands in the configuration or a systemd credential: change it there before the next start"),
+};
+static const struct field backup[] = {
+    FIELD("path", STR, "absolute, on the gateway's machine; must not exist yet", .required = true,
+          .max = 4096),
+};
+static const struct field backed_up[] = {STR("path", ""), INT("bytes", "")};
+
+static const struct field seed_answer[] = {
+    INT("code", "0 = fine"),
+    STR("message", ""),
+};
+static const struct field seed_key[] = {
+    FIELD("id", STR, "of an update"),
+    FIELD("apiKey", STR, "an update with the listed hint keeps the key", .max = 500),
+    FIELD("remark", STR, "", .max = LABEL_MAX),
+};
+static const struct field seed_cookie[] = {
+    FIELD("id", STR, "of an update"),
+    FIELD("cookie", STR, "an update with the listed hint keeps the cookie", .max = SECRET_MAX),
+    FIELD("remark", STR, "", .max = LABEL_MAX),
+};
+
+static const struct field chat_request[] = {
+    STR("model", "one of GET /v1/models"),
+    FIELD("messages", MANY, "", .required = true, .words = "Object"),
+    FIELD("stream", BOOL, "answer with server-sent events"),
+};
+static const struct field listed_model[] = {
+    STR("id", ""),
+    STR("object", "\"model\""),
+    INT("created", ""),
+    STR("owned_by", ""),
+};
+static const struct field model_list[] = {
+    STR("object", "\"list\""),
+    FIELD("data", MANY, "", .required = true, .words = "ListedModel"),
+};
+
+static const struct field error_body[] = {
+    STR("message", "what is wrong and what to do"),
+    STR("type", ""),
+    STR_N("param", "the member or parameter at fault"),
+    STR_N("code", ""),
+};
+static const struct field error[] = {
+    FIELD("error", ONE, "", .required = true, .words = "ErrorBody"),
+};
+
+#define SHAPE(name_, fields_) {.name = name_, .fields = fields_, .n = CM_COUNT(fields_)}
+#define OPEN_SHAPE(name_, fields_)                                                                 \
+    {.name = name_, .fields = fields_, .n = CM_COUNT(fields_), .open = true}
+const struct shape shapes[] = {
+    SHAPE("Credential", credential),
+    SHAPE("CredentialNew", credential_new),
+    SHAPE("CredentialChange", credential_change),
+    SHAPE("Check", check),
+    SHAPE("Deleted", deleted),
+    SHAPE("Key", key),
+    SHAPE("KeyNew", key_new),
+    SHAPE("KeyChange", key_change),
+    SHAPE("Counts", counts),
+    SHAPE("Provider", provider),
+    SHAPE("Target", target),
+    SHAPE("Model", model),
+    SHAPE("Usage", usage),
+    SHAPE("Request", request_row),
+    {.name = "Attempt", .open = true},
+    SHAPE("Stats", stats),
+    SHAPE("Changed", changed),
+    SHAPE("Rekey", rekey),
+    SHAPE("Rekeyed", rekeyed),
+    SHAPE("Backup", backup),
+    SHAPE("BackedUp", backed_up),
+    OPEN_SHAPE("SeedAnswer", seed_answer),
+    OPEN_SHAPE("SeedKey", seed_key),
+    OPEN_SHAPE("SeedCookie", seed_cookie),
+    OPEN_SHAPE("ChatRequest", chat_request),
+    OPEN_SHAPE("ListedModel", listed_model),
+    OPEN_SHAPE("ModelList", model_list),
+    {.name = "Object", .open = true},
+    SHAPE("Error", error),
+    SHAPE("ErrorBody", error_body),
+};
+const size_t shapes_n = CM_COUNT(shapes);
+
+const struct shape *shape_find(const char *name)
+{
+    for (size_t i = 0; i < shapes_n; i++)
+        if (strcmp(shapes[i].name, name) == 0)
+            return &shapes[i];
+    return NULL;
+}
