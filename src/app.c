@@ -115,7 +115,8 @@ static void on_store_closed(void *arg)
     struct app *app = arg;
 
     app->store = NULL;
-    cm_signals_close(app->signals); /* until now another signal must not end what is being written */
+    cm_signals_close(
+        app->signals); /* until now another signal must not end what is being written */
     cm_httpc_close(app->httpc);
     cm_jobs_close(app->jobs);
     app->httpc = NULL;

@@ -1,4 +1,4 @@
-/* Blocks of powers of two out of mapped chunks; those that are free are zero and hang on a list of their size. */
+/* Blocks of a few sizes out of mapped chunks; those that are free are zero and hang on a list of their size. */
 #include "chatmux/base/secret.h"
 
 #include "chatmux/base/mem.h"
@@ -22,8 +22,10 @@
 #endif
 
 #define CHUNK_BYTES ((size_t)256 << 10) /* addresses; the kernel fills in what is written to */
-#define CLASS_MIN_BITS 6                /* 64 bytes … */
-#define CLASSES 11                      /* … to 64 KiB; what is larger is mapped by itself */
+/* Sizes of blocks: 64, 80, 96, 112, 128, 160, … 64 KiB; what is larger is mapped by itself. */
+#define CLASS_MIN_BITS 6
+#define CLASS_MAX_BITS 16
+#define CLASSES ((CLASS_MAX_BITS - CLASS_MIN_BITS) * 4 + 1)
 
 /* Stands before every block. */
 struct head {
@@ -50,16 +52,23 @@ static void *map(size_t bytes)
 /* CLASSES: mapped by itself. */
 static unsigned class_of(size_t bytes)
 {
-    unsigned class = 0;
+    unsigned bits, quarter;
 
-    while (class < CLASSES && (size_t)1 << (CLASS_MIN_BITS + class) < bytes)
-        class ++;
-    return class;
+    if (bytes <= (size_t)1 << CLASS_MIN_BITS)
+        return 0;
+    bits = (unsigned)(63 - __builtin_clzll(bytes - 1));
+    quarter = (unsigned)((bytes - 1 - ((size_t)1 << bits)) >> (bits - 2));
+    return bits < CLASS_MAX_BITS ? (bits - CLASS_MIN_BITS) * 4 + quarter + 1 : CLASSES;
+}
+
+static size_t class_bytes(unsigned class)
+{
+    return (size_t)(4 + class % 4) << (CLASS_MIN_BITS - 2 + class / 4);
 }
 
 static struct head *take(unsigned class)
 {
-    size_t bytes = (size_t)1 << (CLASS_MIN_BITS + class);
+    size_t bytes = class_bytes(class);
     struct head *h;
 
     pthread_mutex_lock(&store.lock);

@@ -5,11 +5,14 @@
 
 /* Headers by which clients name a session, the explicit one first. */
 static const struct cm_str session_headers[] = {
-    CM_S_INIT("x-chatmux-session"), CM_S_INIT("x-claude-code-session-id"), CM_S_INIT("session_id"),          CM_S_INIT("conversation_id"),
-    CM_S_INIT("x-session-affinity"), CM_S_INIT("x-session-id"),            CM_S_INIT("x-openwebui-chat-id"),
+    CM_S_INIT("x-chatmux-session"),   CM_S_INIT("x-claude-code-session-id"),
+    CM_S_INIT("session_id"),          CM_S_INIT("conversation_id"),
+    CM_S_INIT("x-session-affinity"),  CM_S_INIT("x-session-id"),
+    CM_S_INIT("x-openwebui-chat-id"),
 };
 /* Members of a body that do the same. */
-static const struct cm_str session_members[] = {CM_S_INIT("prompt_cache_key"), CM_S_INIT("conversation_id"), CM_S_INIT("conversation")};
+static const struct cm_str session_members[] = {
+    CM_S_INIT("prompt_cache_key"), CM_S_INIT("conversation_id"), CM_S_INIT("conversation")};
 
 /* One key's conversations are not another's. */
 static uint64_t scoped(const struct exchange *ex, const char *kind, struct cm_str value)

@@ -115,11 +115,14 @@ void attempt_begin(struct exchange *ex, struct cm_lease *lease)
 }
 
 /* One attempt as the request log tells it. */
-static void note_try(struct exchange *ex, const struct attempt *a, const struct cm_err *verdict, bool cancelled)
+static void note_try(struct exchange *ex, const struct attempt *a, const struct cm_err *verdict,
+                     bool cancelled)
 {
     struct cm_buf *out = &ex->tries;
     struct cm_run_info info;
-    struct cm_str class = cancelled ? CM_S("client_gone") : verdict ? cm_str_of(cm_err_info(verdict->cls)->name) : CM_S("ok");
+    struct cm_str class = cancelled ? CM_S("client_gone")
+                          : verdict ? cm_str_of(cm_err_info(verdict->cls)->name)
+                                    : CM_S("ok");
 
     cm_run_info(a->run, &info);
     cm_buf_append(out, out->n ? CM_S(",{\"provider\":") : CM_S("{\"provider\":"));

@@ -141,10 +141,15 @@ int auth_check_admin(const struct snapshot *s, const struct cm_req *req, struct 
     unsigned char a[CM_SHA256_SIZE], b[CM_SHA256_SIZE];
 
     if (secret.n == 0)
-        return cm_fail(err, CM_ERR_NOT_FOUND, "the admin API is off: set auth.admin_secret to switch it on");
-    cm_sha256(given, a); /* equal lengths, so that the comparison tells nothing about the secret's */
+        return cm_fail(err, CM_ERR_NOT_FOUND,
+                       "the admin API is off: set auth.admin_secret to switch it on");
+    cm_sha256(given,
+              a); /* equal lengths, so that the comparison tells nothing about the secret's */
     cm_sha256(secret, b);
     if (!cm_secret_eq(cm_str((const char *)a, sizeof(a)), cm_str((const char *)b, sizeof(b))))
-        return cm_fail(err, CM_ERR_UNAUTHORIZED, given.n ? "wrong admin secret" : "the admin secret is needed: send it as \"Authorization: Bearer …\"");
+        return cm_fail(err, CM_ERR_UNAUTHORIZED,
+                       given.n
+                           ? "wrong admin secret"
+                           : "the admin secret is needed: send it as \"Authorization: Bearer …\"");
     return 0;
 }

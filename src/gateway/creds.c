@@ -14,17 +14,17 @@
 #define SECRET_MIN 8 /* bytes: a shorter one could be any word */
 
 struct kept {
-    struct cm_list link;     /* in gw->kept */
-    struct cm_cred_row row;  /* texts are owned, secrets wiped */
-    bool seen;               /* stands in the configuration that is being applied */
+    struct cm_list link;    /* in gw->kept */
+    struct cm_cred_row row; /* texts are owned, secrets wiped */
+    bool seen;              /* stands in the configuration that is being applied */
 };
 
 /* ---- rows ---- */
 
 static struct cm_str *texts_of(struct cm_cred_row *row, size_t i)
 {
-    struct cm_str *const all[] = {&row->provider, &row->label, &row->secret, &row->token, &row->proxy,
-                                  &row->state,    &row->reason, &row->quota};
+    struct cm_str *const all[] = {&row->provider, &row->label, &row->secret, &row->token,
+                                  &row->proxy,    &row->state, &row->reason, &row->quota};
 
     return i < CM_COUNT(all) ? all[i] : NULL;
 }
@@ -45,14 +45,16 @@ static void row_clear(struct cm_cred_row *row)
 static struct kept *kept_find(struct cm_gateway *gw, uint64_t id)
 {
     CM_LIST_EACH(&gw->kept, link)
-        if (CM_LIST_ITEM(link, struct kept, link)->row.id == id)
-            return CM_LIST_ITEM(link, struct kept, link);
+    if (CM_LIST_ITEM(link, struct kept, link)->row.id == id)
+        return CM_LIST_ITEM(link, struct kept, link);
     return NULL;
 }
 
-static struct kept *kept_find_secret(struct cm_gateway *gw, struct cm_str provider, struct cm_str secret)
+static struct kept *kept_find_secret(struct cm_gateway *gw, struct cm_str provider,
+                                     struct cm_str secret)
 {
-    CM_LIST_EACH(&gw->kept, link) {
+    CM_LIST_EACH(&gw->kept, link)
+    {
         struct kept *k = CM_LIST_ITEM(link, struct kept, link);
 
         if (cm_str_eq(k->row.provider, provider) && cm_secret_eq(k->row.secret, secret))
@@ -87,7 +89,7 @@ static void kept_drop(struct kept *k)
 void creds_free(struct cm_gateway *gw)
 {
     CM_LIST_EACH(&gw->kept, link)
-        kept_drop(CM_LIST_ITEM(link, struct kept, link));
+    kept_drop(CM_LIST_ITEM(link, struct kept, link));
 }
 
 /* ---- into the pool ---- */
@@ -208,12 +210,13 @@ static void providers_to_pool(struct cm_gateway *gw)
         const struct cm_instance *in = &s->instances[i];
         const struct cm_upstream_conf *up = &in->conf->upstream;
 
-        p[i] = (struct cm_pool_provider){.name = in->name,
-                                         .isolated = in->adapter->isolated,
-                                         .max_inflight = up->max_inflight > 0 ? up->max_inflight : in->adapter->max_inflight,
-                                         .cooldown_ms = up->cooldown_ms >= 0 ? up->cooldown_ms : in->adapter->cooldown_ms,
-                                         .can_refresh = in->adapter->refresh.step != NULL,
-                                         .can_probe = in->adapter->probe.step != NULL};
+        p[i] = (struct cm_pool_provider){
+            .name = in->name,
+            .isolated = in->adapter->isolated,
+            .max_inflight = up->max_inflight > 0 ? up->max_inflight : in->adapter->max_inflight,
+            .cooldown_ms = up->cooldown_ms >= 0 ? up->cooldown_ms : in->adapter->cooldown_ms,
+            .can_refresh = in->adapter->refresh.step != NULL,
+            .can_probe = in->adapter->probe.step != NULL};
     }
     cm_pool_providers(gw->pool, p, s->n_instances);
     free(p);
@@ -235,12 +238,13 @@ const struct cm_instance *cm_gateway_instance(const struct cm_gateway *gw, struc
 void creds_sync(struct cm_gateway *gw)
 {
     CM_LIST_EACH(&gw->kept, link)
-        CM_LIST_ITEM(link, struct kept, link)->seen = false;
+    CM_LIST_ITEM(link, struct kept, link)->seen = false;
     providers_to_pool(gw);
     for (size_t i = 0; i < gw->now->n_instances; i++)
         for (size_t n = 0; n < gw->now->instances[i].n_secrets; n++)
             configured(gw, &gw->now->instances[i], gw->now->instances[i].secrets[n]);
-    CM_LIST_EACH(&gw->kept, link) {
+    CM_LIST_EACH(&gw->kept, link)
+    {
         struct kept *k = CM_LIST_ITEM(link, struct kept, link);
 
         if (!k->row.from_config && instance_of(gw, k->row.provider)) {
@@ -290,11 +294,14 @@ void creds_mask(struct cm_gateway *gw, struct cm_err *err)
 {
     struct cm_str msg = cm_str_of(err->msg);
 
-    CM_LIST_EACH(&gw->kept, link) {
+    CM_LIST_EACH(&gw->kept, link)
+    {
         const struct kept *k = CM_LIST_ITEM(link, struct kept, link);
 
         if (k->row.secret.n >= SECRET_MIN && cm_str_has(msg, k->row.secret)) {
-            cm_fail(err, err->cls, CM_PRI " answered with a text that quotes a credential: it is not shown", CM_ARG(k->row.provider));
+            cm_fail(err, err->cls,
+                    CM_PRI " answered with a text that quotes a credential: it is not shown",
+                    CM_ARG(k->row.provider));
             return;
         }
     }
@@ -307,10 +314,12 @@ void creds_on_state(void *arg, const struct cm_cred_info *cred)
     struct cm_gateway *gw = arg;
 
     if (gw->store && cred->id < UNSTORED_ID)
-        cm_store_state(gw->store, cred->id, cm_str_of(cm_cred_state_name(cred->state)), cred->reason, cred->until_ms, cred->quota);
+        cm_store_state(gw->store, cred->id, cm_str_of(cm_cred_state_name(cred->state)),
+                       cred->reason, cred->until_ms, cred->quota);
 }
 
-void creds_count(struct cm_gateway *gw, uint64_t id, bool failed, int64_t tokens_in, int64_t tokens_out)
+void creds_count(struct cm_gateway *gw, uint64_t id, bool failed, int64_t tokens_in,
+                 int64_t tokens_out)
 {
     struct cm_cred_count count = {.id = id,
                                   .requests = 1,
@@ -339,7 +348,8 @@ static void on_token_kept(void *arg, const struct cm_err *err)
     struct cm_gateway *gw = f->gw;
 
     if (err)
-        cm_error("store", "a refreshed token of credential %llu is not on the disk: %s", (unsigned long long)f->id, err->msg);
+        cm_error("store", "a refreshed token of credential %llu is not on the disk: %s",
+                 (unsigned long long)f->id, err->msg);
     if (!gw->closing) {
         cm_pool_refreshed(gw->pool, f->id, cm_buf_str(&f->token), f->expires_ms, NULL);
         gateway_pool_moved(gw);
@@ -375,10 +385,11 @@ void creds_store_token(struct cm_gateway *gw, uint64_t id, struct cm_str token, 
 
 /* One change on its way to the disk. */
 struct edit {
-    struct cm_task told;            /* without a store, or refused: the answer comes on a later turn all the same */
+    struct cm_task
+        told; /* without a store, or refused: the answer comes on a later turn all the same */
     struct cm_gateway *gw;
-    struct cm_cred_row row;         /* owned; as it will be */
-    struct cm_key_row key;          /* its texts are in the arena */
+    struct cm_cred_row row; /* owned; as it will be */
+    struct cm_key_row key;  /* its texts are in the arena */
     struct cm_arena arena;
     enum cm_change_kind kind;
     uint64_t id;
@@ -442,7 +453,8 @@ static void on_durable(void *arg, const struct cm_err *err)
     edit_tell(e);
 }
 
-static struct edit *edit_new(struct cm_gateway *gw, enum cm_change_kind kind, uint64_t id, cm_gateway_done_fn *done, void *arg)
+static struct edit *edit_new(struct cm_gateway *gw, enum cm_change_kind kind, uint64_t id,
+                             cm_gateway_done_fn *done, void *arg)
 {
     struct edit *e = CM_NEW(struct edit);
 
@@ -466,26 +478,33 @@ static void edit_commit(struct edit *e)
         cm_task_post(e->gw->host->loop, &e->told);
 }
 
-static int edit_check(struct cm_gateway *gw, const struct cm_cred_edit *edit, const struct kept *k, struct cm_arena *arena, struct cm_str *secret, struct cm_err *err)
+static int edit_check(struct cm_gateway *gw, const struct cm_cred_edit *edit, const struct kept *k,
+                      struct cm_arena *arena, struct cm_str *secret, struct cm_err *err)
 {
     struct cm_str provider = k ? k->row.provider : edit->provider;
     const struct cm_instance *in = instance_of(gw, provider);
     const struct kept *twin;
 
     if (edit->id != 0 && (!k || k->row.gone))
-        return cm_fail(err, CM_ERR_NOT_FOUND, "there is no credential %llu", (unsigned long long)edit->id);
+        return cm_fail(err, CM_ERR_NOT_FOUND, "there is no credential %llu",
+                       (unsigned long long)edit->id);
     if (!in)
-        return cm_fail_param(err, CM_ERR_BAD_REQUEST, "provider", "no provider \"" CM_PRI "\" is configured", CM_ARG(provider));
+        return cm_fail_param(err, CM_ERR_BAD_REQUEST, "provider",
+                             "no provider \"" CM_PRI "\" is configured", CM_ARG(provider));
     if (!(edit->has & CM_EDIT_SECRET)) {
         if (!k)
-            return cm_fail_param(err, CM_ERR_BAD_REQUEST, "secret", "a new credential needs its secret");
+            return cm_fail_param(err, CM_ERR_BAD_REQUEST, "secret",
+                                 "a new credential needs its secret");
         *secret = k->row.secret;
         return 0;
     }
     if (k && k->row.from_config)
-        return cm_fail_param(err, CM_ERR_BAD_REQUEST, "secret", "this credential stands in the configuration file: change its line there");
+        return cm_fail_param(
+            err, CM_ERR_BAD_REQUEST, "secret",
+            "this credential stands in the configuration file: change its line there");
     *secret = edit->secret;
-    if (edit->secret.n == 0 || (in->adapter->normalize && in->adapter->normalize(arena, edit->secret, secret, err) < 0)) {
+    if (edit->secret.n == 0 ||
+        (in->adapter->normalize && in->adapter->normalize(arena, edit->secret, secret, err) < 0)) {
         if (edit->secret.n == 0)
             cm_fail(err, CM_ERR_BAD_REQUEST, "the secret is empty");
         cm_str_copy(err->param, sizeof(err->param), CM_S("secret"));
@@ -493,15 +512,19 @@ static int edit_check(struct cm_gateway *gw, const struct cm_cred_edit *edit, co
     }
     twin = kept_find_secret(gw, provider, *secret);
     if (twin && twin != k && !twin->row.gone)
-        return cm_fail_param(err, CM_ERR_BAD_REQUEST, "secret", "this secret is there already, as credential %llu", (unsigned long long)twin->row.id);
+        return cm_fail_param(err, CM_ERR_BAD_REQUEST, "secret",
+                             "this secret is there already, as credential %llu",
+                             (unsigned long long)twin->row.id);
     return 0;
 }
 
-void cm_gateway_edit_cred(struct cm_gateway *gw, const struct cm_cred_edit *edit, cm_gateway_done_fn *done, void *arg)
+void cm_gateway_edit_cred(struct cm_gateway *gw, const struct cm_cred_edit *edit,
+                          cm_gateway_done_fn *done, void *arg)
 {
     struct kept *k = edit->id ? kept_find(gw, edit->id) : NULL;
     struct edit *e = edit_new(gw, CM_CHANGE_PUT_CRED, edit->id, done, arg);
-    struct cm_cred_row row = {.enabled = true, .weight = 1, .state = CM_S("ok"), .created_ms = cm_unix_ms()};
+    struct cm_cred_row row = {
+        .enabled = true, .weight = 1, .state = CM_S("ok"), .created_ms = cm_unix_ms()};
     struct cm_str secret = CM_STR_NONE;
 
     if (edit_check(gw, edit, k, &e->arena, &secret, &e->err) == 0) {
@@ -541,13 +564,16 @@ void cm_gateway_delete_cred(struct cm_gateway *gw, uint64_t id, cm_gateway_done_
     if (!k || k->row.gone)
         cm_fail(&e->err, CM_ERR_NOT_FOUND, "there is no credential %llu", (unsigned long long)id);
     else if (k->row.from_config)
-        cm_fail(&e->err, CM_ERR_BAD_REQUEST, "this credential stands in the configuration file: remove its line there, or disable it here");
+        cm_fail(
+            &e->err, CM_ERR_BAD_REQUEST,
+            "this credential stands in the configuration file: remove its line there, or disable it here");
     edit_commit(e);
 }
 
 /* ---- client keys ---- */
 
-void cm_gateway_put_key(struct cm_gateway *gw, const struct cm_key_row *row, cm_gateway_done_fn *done, void *arg)
+void cm_gateway_put_key(struct cm_gateway *gw, const struct cm_key_row *row,
+                        cm_gateway_done_fn *done, void *arg)
 {
     struct edit *e = edit_new(gw, CM_CHANGE_PUT_KEY, row->id, done, arg);
 

@@ -8,7 +8,8 @@
 #include "chatmux/base/mem.h"
 #include <stdlib.h>
 
-#define ERRAND_KINDS(X) X(MODELS, "models") X(REFRESH, "refresh") X(PROBE, "probe") X(CHECK, "check")
+#define ERRAND_KINDS(X)                                                                            \
+    X(MODELS, "models") X(REFRESH, "refresh") X(PROBE, "probe") X(CHECK, "check")
 enum errand_kind {
 #define X(name, text) ERRAND_##name,
     ERRAND_KINDS(X)
@@ -16,20 +17,20 @@ enum errand_kind {
 };
 
 struct errand {
-    struct cm_list link;           /* in gw->errands */
+    struct cm_list link; /* in gw->errands */
     enum errand_kind kind;
     struct cm_gateway *gw;
-    struct snapshot *snap;         /* a reference */
+    struct snapshot *snap; /* a reference */
     const struct cm_instance *in;
-    struct cm_lease *lease;        /* MODELS; else NULL */
-    struct cm_run *run;            /* NULL once it has been closed */
+    struct cm_lease *lease; /* MODELS; else NULL */
+    struct cm_run *run;     /* NULL once it has been closed */
     uint64_t cred_id;
     struct cm_buf secret, token, proxy, label, isolation; /* copies of the credential's; wiped */
-    struct listed *found;          /* MODELS: owned until it is handed over */
+    struct listed *found; /* MODELS: owned until it is handed over */
     struct cm_buf new_token, quota;
-    int64_t expires_ms;            /* Unix */
+    int64_t expires_ms; /* Unix */
     uint64_t began_ms;
-    struct cm_err verdict;         /* cls NONE = well */
+    struct cm_err verdict;          /* cls NONE = well */
     cm_gateway_checked_fn *checked; /* CHECK */
     void *checked_arg;
 };
@@ -149,7 +150,8 @@ static void on_end(void *arg, const struct cm_err *err)
     if (err) {
         e->verdict = *err;
         creds_mask(e->gw, &e->verdict);
-        cm_info("errand", "%s of %s failed: %s", kind_name(e->kind), e->label.n ? cm_buf_z(&e->label) : "-", e->verdict.msg);
+        cm_info("errand", "%s of %s failed: %s", kind_name(e->kind),
+                e->label.n ? cm_buf_z(&e->label) : "-", e->verdict.msg);
     }
     if (!e->gw->closing)
         tell(e, err ? &e->verdict : NULL);
@@ -159,7 +161,8 @@ static void on_end(void *arg, const struct cm_err *err)
 
 static const struct cm_run_cb errand_cb = {.on_event = on_event, .on_end = on_end};
 
-static struct errand *errand_new(struct cm_gateway *gw, enum errand_kind kind, const struct cm_instance *in)
+static struct errand *errand_new(struct cm_gateway *gw, enum errand_kind kind,
+                                 const struct cm_instance *in)
 {
     struct errand *e = CM_NEW(struct errand);
 
@@ -229,11 +232,13 @@ void errand_probe(void *arg, const struct cm_cred_info *cred)
 void cm_gateway_check_cred(struct cm_gateway *gw, uint64_t id, cm_gateway_checked_fn *fn, void *arg)
 {
     struct cm_cred_info cred;
-    const struct cm_instance *in = cm_pool_get(gw->pool, id, &cred) ? cm_gateway_instance(gw, cred.provider) : NULL;
+    const struct cm_instance *in =
+        cm_pool_get(gw->pool, id, &cred) ? cm_gateway_instance(gw, cred.provider) : NULL;
     struct errand *e;
 
     if (!in || !in->adapter->probe.step) {
-        fn(arg, false, in ? "this platform has no check that costs nothing" : "there is no such credential", 0);
+        fn(arg, false,
+           in ? "this platform has no check that costs nothing" : "there is no such credential", 0);
         return;
     }
     e = errand_new(gw, ERRAND_CHECK, in);
@@ -245,7 +250,8 @@ void cm_gateway_check_cred(struct cm_gateway *gw, uint64_t id, cm_gateway_checke
 
 bool errand_under_way(struct cm_gateway *gw, struct cm_str provider)
 {
-    CM_LIST_EACH(&gw->errands, link) {
+    CM_LIST_EACH(&gw->errands, link)
+    {
         struct errand *e = CM_LIST_ITEM(link, struct errand, link);
 
         if (e->kind == ERRAND_MODELS && cm_str_eq(e->in->name, provider))
@@ -278,7 +284,8 @@ void errand_models(struct cm_gateway *gw, const struct cm_instance *in)
 
 void errands_stop(struct cm_gateway *gw)
 {
-    CM_LIST_EACH(&gw->errands, link) {
+    CM_LIST_EACH(&gw->errands, link)
+    {
         struct errand *e = CM_LIST_ITEM(link, struct errand, link);
         struct cm_run *run = e->run;
 

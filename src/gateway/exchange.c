@@ -100,7 +100,8 @@ static void settle_reservation(struct exchange *ex)
     if (!price)
         price = cm_price_find(ex->snap->prices, ex->chat->model);
     ex->cost_micro_usd = cm_price_cost(price, &ex->usage, 0);
-    cm_key_settle(&ex->reservation, cm_usage_in(&ex->usage) + cm_usage_out(&ex->usage), ex->cost_micro_usd);
+    cm_key_settle(&ex->reservation, cm_usage_in(&ex->usage) + cm_usage_out(&ex->usage),
+                  ex->cost_micro_usd);
 }
 
 /* Exactly once per exchange. The request, if there still is one, has got its answer. */
@@ -127,7 +128,8 @@ static void exchange_end(struct exchange *ex, enum outcome outcome, const struct
         exchange_free(ex);
 }
 
-static void end_attempt(struct exchange *ex, const struct cm_err *verdict, bool blame, bool cancelled)
+static void end_attempt(struct exchange *ex, const struct cm_err *verdict, bool blame,
+                        bool cancelled)
 {
     struct attempt *a = ex->attempt;
 
@@ -484,7 +486,8 @@ static bool stand_in_line(struct exchange *ex)
     left_ms = ex->snap->config->retry.max_wait_ms - (int64_t)(now_ms - ex->wait_began_ms);
     if (left_ms <= 0 || attempt_ask(ex, &ask, &err) < 0)
         return false;
-    ask.tried = NULL; /* what was limited may be tried again when its time has come; what has not changed, the pool refuses */
+    ask.tried =
+        NULL; /* what was limited may be tried again when its time has come; what has not changed, the pool refuses */
     ex->waiting = cm_pool_wait(ex->gw->pool, &ask, left_ms, on_turn, ex, &err);
     gateway_pool_moved(ex->gw);
     return ex->waiting != NULL;
@@ -543,7 +546,8 @@ static void try_next(struct exchange *ex)
     struct cm_lease *lease = NULL;
     struct cm_err err = {0};
 
-    if (ex->rotated < (unsigned)ex->snap->config->retry.credentials + ex->retries && attempt_ask(ex, &ask, &err) == 0)
+    if (ex->rotated < (unsigned)ex->snap->config->retry.credentials + ex->retries &&
+        attempt_ask(ex, &ask, &err) == 0)
         lease = cm_pool_lease(ex->gw->pool, &ask, &err);
     if (lease)
         take_lease(ex, lease);
@@ -661,14 +665,19 @@ static int reserve(struct exchange *ex, struct cm_err *err)
     if (!ex->client_key)
         return 0;
     if (!cm_key_allows(ex->client_key, chat->model)) {
-        cm_fail_param(err, CM_ERR_FORBIDDEN, "model", "this API key may not use the model \"" CM_PRI "\"", CM_ARG(cm_str_head(chat->model, 100)));
+        cm_fail_param(err, CM_ERR_FORBIDDEN, "model",
+                      "this API key may not use the model \"" CM_PRI "\"",
+                      CM_ARG(cm_str_head(chat->model, 100)));
         cm_str_copy(err->code, sizeof(err->code), CM_S("model_not_allowed"));
         return -1;
     }
     if (out < 0)
-        out = first->row && first->row->max_output_tokens > 0 ? first->row->max_output_tokens : OUTPUT_TOKENS_DEFAULT;
+        out = first->row && first->row->max_output_tokens > 0 ? first->row->max_output_tokens
+                                                              : OUTPUT_TOKENS_DEFAULT;
     out *= chat->n;
-    return cm_key_reserve(ex->client_key, in + out, cm_price_estimate(cm_price_find(ex->snap->prices, first->model), in, out), &ex->reservation, err);
+    return cm_key_reserve(ex->client_key, in + out,
+                          cm_price_estimate(cm_price_find(ex->snap->prices, first->model), in, out),
+                          &ex->reservation, err);
 }
 
 static void parsed(struct exchange *ex)
@@ -759,8 +768,7 @@ static void on_gone(void *arg, struct cm_req *req, const struct cm_err *why)
 {
     struct exchange *ex = arg;
     bool drain =
-        ex->attempt &&
-        target_instance(ex)->conf->upstream.on_disconnect == CM_DISCONNECT_DRAIN;
+        ex->attempt && target_instance(ex)->conf->upstream.on_disconnect == CM_DISCONNECT_DRAIN;
 
     ex->bytes_in = req->bytes_in;
     ex->req = NULL;

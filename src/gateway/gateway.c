@@ -75,7 +75,8 @@ static void on_true_up(void *arg)
         gw->attempts_out++;
         cm_store_spent(gw->store, q->since_ms, on_spent, q);
     }
-    cm_deadline_set(gw->host->loop, &gw->true_up, cm_loop_now_ms(gw->host->loop) + TRUE_UP_EVERY_MS);
+    cm_deadline_set(gw->host->loop, &gw->true_up,
+                    cm_loop_now_ms(gw->host->loop) + TRUE_UP_EVERY_MS);
 }
 
 static int keys_load(struct cm_gateway *gw, struct cm_err *err)
@@ -101,7 +102,8 @@ static int keys_load(struct cm_gateway *gw, struct cm_err *err)
     }
     cm_arena_clear(&arena);
     if (!failed)
-        cm_deadline_set(gw->host->loop, &gw->true_up, cm_loop_now_ms(gw->host->loop) + TRUE_UP_EVERY_MS);
+        cm_deadline_set(gw->host->loop, &gw->true_up,
+                        cm_loop_now_ms(gw->host->loop) + TRUE_UP_EVERY_MS);
     return failed;
 }
 
@@ -154,10 +156,12 @@ static void on_gone(void *task_arg)
     on_closed(arg);
 }
 
-static struct cm_gateway *gateway_make(const struct cm_host *host, struct snapshot *s, struct cm_store *store)
+static struct cm_gateway *gateway_make(const struct cm_host *host, struct snapshot *s,
+                                       struct cm_store *store)
 {
     struct cm_gateway *gw = CM_NEW(struct cm_gateway);
-    struct cm_pool_host pool_host = {.on_state = creds_on_state, .refresh = errand_refresh, .probe = errand_probe, .arg = gw};
+    struct cm_pool_host pool_host = {
+        .on_state = creds_on_state, .refresh = errand_refresh, .probe = errand_probe, .arg = gw};
     uint64_t seed;
 
     cm_rand_bytes(&seed, sizeof(seed));

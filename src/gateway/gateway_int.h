@@ -46,23 +46,23 @@ struct cm_gateway {
     struct cm_pool *pool;
     struct cm_keys *keys;
     struct cm_store *store; /* not owned; NULL = nothing survives a restart */
-    struct snapshot *now; /* a reference */
-    struct cm_map listed; /* provider name -> struct listed */
+    struct snapshot *now;   /* a reference */
+    struct cm_map listed;   /* provider name -> struct listed */
     struct cm_metrics *metrics;
     struct figures *figures;
-    struct cm_list exchanges;     /* struct exchange */
-    struct cm_list kept;          /* creds.c: stored credentials */
-    uint64_t unstored_ids;        /* creds.c: given so far */
-    struct cm_list errands;       /* errand.c: runs outside of answers */
-    struct cm_deadline lists_due; /* lists.c */
-    struct cm_deadline pool_due;  /* the pool wants to be told the time */
-    struct cm_deadline true_up;   /* the ledger is asked what keys have spent */
+    struct cm_list exchanges;              /* struct exchange */
+    struct cm_list kept;                   /* creds.c: stored credentials */
+    uint64_t unstored_ids;                 /* creds.c: given so far */
+    struct cm_list errands;                /* errand.c: runs outside of answers */
+    struct cm_deadline lists_due;          /* lists.c */
+    struct cm_deadline pool_due;           /* the pool wants to be told the time */
+    struct cm_deadline true_up;            /* the ledger is asked what keys have spent */
     const struct cm_web_route *web_routes; /* web.c: borrowed */
     size_t n_web_routes;
     void *web_arg;
     uint64_t requests_seen;
-    int64_t started_ms;           /* Unix */
-    size_t attempts_out;          /* runs that hold a lease, those that tidy up included */
+    int64_t started_ms;  /* Unix */
+    size_t attempts_out; /* runs that hold a lease, those that tidy up included */
     struct address_limiter requests, bad_keys; /* per client address */
     struct cm_rng rng;                         /* jitter */
     bool draining, closing;
@@ -82,11 +82,12 @@ void gateway_pool_moved(struct cm_gateway *gw);
 /* ---- creds.c: credentials of file and API, and their durable form ---- */
 
 int creds_load(struct cm_gateway *gw, struct cm_err *err); /* at the start */
-void creds_sync(struct cm_gateway *gw);                    /* after every load of the configuration */
+void creds_sync(struct cm_gateway *gw); /* after every load of the configuration */
 void creds_free(struct cm_gateway *gw);
 void creds_mask(struct cm_gateway *gw, struct cm_err *err); /* in the words of an upstream */
 void creds_on_state(void *arg, const struct cm_cred_info *cred);
-void creds_count(struct cm_gateway *gw, uint64_t id, bool failed, int64_t tokens_in, int64_t tokens_out);
+void creds_count(struct cm_gateway *gw, uint64_t id, bool failed, int64_t tokens_in,
+                 int64_t tokens_out);
 /* A refreshed token: on the disk before it is used. */
 void creds_store_token(struct cm_gateway *gw, uint64_t id, struct cm_str token, int64_t expires_ms);
 
@@ -101,7 +102,7 @@ void errands_stop(struct cm_gateway *gw);
 /* ---- route.c: the URL table ---- */
 
 enum access {
-    ACCESS_KEY,  /* a client key, where there are any */
+    ACCESS_KEY, /* a client key, where there are any */
     ACCESS_ADMIN,
     ACCESS_PAGE, /* no key, but no foreign web page through an open gateway either */
     ACCESS_ALL
@@ -166,13 +167,13 @@ struct exchange {
     struct cm_req *req;    /* NULL once the client has left or the response has ended */
     struct cm_list link;   /* in gw->exchanges */
     struct cm_arena arena;
-    struct cm_str id;           /* request id */
-    struct cm_str key;          /* name of the client key, "" = not known yet */
-    struct cm_key *client_key;  /* held; NULL = none is needed, or not known yet */
+    struct cm_str id;          /* request id */
+    struct cm_str key;         /* name of the client key, "" = not known yet */
+    struct cm_key *client_key; /* held; NULL = none is needed, or not known yet */
     struct cm_reservation reservation;
     struct cm_pool_wait *waiting; /* in line for a credential */
-    struct cm_buf tries;        /* JSON: every attempt so far, for the request log */
-    struct cm_str served_by;    /* label of the latest credential; in the arena */
+    struct cm_buf tries;          /* JSON: every attempt so far, for the request log */
+    struct cm_str served_by;      /* label of the latest credential; in the arena */
     uint64_t served_by_id;
     struct cm_web *web;         /* a route of a layer above; NULL = one of ours */
     const struct route *route;  /* NULL: none matches */
@@ -189,8 +190,8 @@ struct exchange {
     size_t n_targets, target;  /* target: the one tried now */
     struct attempt *attempt;   /* the one in flight */
     unsigned attempts;         /* so far */
-    unsigned rotated; /* of them, those that count against retry.credentials and the retries */
-    unsigned retries; /* back-off retries of this target */
+    unsigned rotated;  /* of them, those that count against retry.credentials and the retries */
+    unsigned retries;  /* back-off retries of this target */
     uint64_t affinity; /* the conversation; 0 = none */
     bool begins;       /* its first turn */
     struct cm_tried
@@ -291,8 +292,8 @@ void listed_free_all(struct cm_map *listed);
 enum route_found web_find(struct exchange *ex, struct cm_str *allow);
 enum access web_access(const struct exchange *ex);
 void web_serve(struct exchange *ex);
-void web_body(struct exchange *ex);  /* the body has come */
-void web_gone(struct exchange *ex);  /* the exchange ends; the handler may still have the request */
+void web_body(struct exchange *ex); /* the body has come */
+void web_gone(struct exchange *ex); /* the exchange ends; the handler may still have the request */
 
 /* ---- affinity.c: which conversation is it ---- */
 

@@ -95,7 +95,8 @@ void lists_found(struct cm_gateway *gw, const struct cm_instance *in, struct lis
     if (found)
         adopt(gw, found);
     else if (!cm_map_get(&gw->listed, in->name))
-        cm_info("models", CM_PRI ": its models cannot be listed now, so any name is tried", CM_ARG(in->name));
+        cm_info("models", CM_PRI ": its models cannot be listed now, so any name is tried",
+                CM_ARG(in->name));
 }
 
 void lists_refresh(struct cm_gateway *gw)

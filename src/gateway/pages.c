@@ -56,7 +56,8 @@ void serve_readyz(struct exchange *ex, struct cm_str rest)
     if (ex->gw->draining)
         exchange_answer(ex, 503, text_type, CM_S("draining\n"));
     else if (trouble) /* serving all the same: only the memory of it suffers */
-        exchange_answer(ex, 200, text_type, cm_arena_printf(&ex->arena, "ready, degraded: %s\n", trouble));
+        exchange_answer(ex, 200, text_type,
+                        cm_arena_printf(&ex->arena, "ready, degraded: %s\n", trouble));
     else
         exchange_answer(ex, 200, text_type, CM_S("ready\n"));
 }

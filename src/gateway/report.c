@@ -19,7 +19,8 @@ static const double seconds_short[] = {0.00005, 0.0001, 0.0002, 0.0005, 0.001, 0
 struct figures {
     struct cm_gateway *gw;
     struct cm_metric_family *requests, *request_seconds, *ttft_seconds, *overhead_seconds,
-        *attempts, *credentials, *tokens, *disconnects, *streams_open, *loop_lag, *rss, *build, *cost, *drift, *dropped, *queue;
+        *attempts, *credentials, *tokens, *disconnects, *streams_open, *loop_lag, *rss, *build,
+        *cost, *drift, *dropped, *queue;
     long streams;
 };
 
@@ -108,10 +109,18 @@ struct figures *figures_new(struct cm_gateway *gw)
                           "Clients that left before their answer had ended.", by_phase, NULL, 0);
     f->streams_open = cm_metrics_family(m, CM_GAUGE, "chatmux_streams_open",
                                         "Streams that have begun and not ended.", none, NULL, 0);
-    f->cost = cm_metrics_family(m, CM_COUNTER, "chatmux_cost_usd_total", "What answers cost by the price table.", by_model, NULL, 0);
-    f->drift = cm_metrics_family(m, CM_GAUGE, "chatmux_budget_drift_usd", "Difference between the budgets' counters and the ledger when it was last asked.", none, NULL, 0);
-    f->dropped = cm_metrics_family(m, CM_GAUGE, "chatmux_log_rows_dropped_total", "Rows of the request log that could not be written.", none, NULL, 0);
-    f->queue = cm_metrics_family(m, CM_GAUGE, "chatmux_queue_depth", "Requests that wait in line for a credential.", by_provider, NULL, 0);
+    f->cost = cm_metrics_family(m, CM_COUNTER, "chatmux_cost_usd_total",
+                                "What answers cost by the price table.", by_model, NULL, 0);
+    f->drift = cm_metrics_family(
+        m, CM_GAUGE, "chatmux_budget_drift_usd",
+        "Difference between the budgets' counters and the ledger when it was last asked.", none,
+        NULL, 0);
+    f->dropped =
+        cm_metrics_family(m, CM_GAUGE, "chatmux_log_rows_dropped_total",
+                          "Rows of the request log that could not be written.", none, NULL, 0);
+    f->queue =
+        cm_metrics_family(m, CM_GAUGE, "chatmux_queue_depth",
+                          "Requests that wait in line for a credential.", by_provider, NULL, 0);
     f->loop_lag =
         cm_metrics_family(m, CM_GAUGE, "chatmux_loop_lag_seconds",
                           "Worst delay of the event loop since the last scrape.", none, NULL, 0);
@@ -234,8 +243,8 @@ static const char *usage_source(enum cm_usage_source source)
 }
 
 /* The request log and the ledger: every exchange that reached an upstream. */
-static void log_row(const struct exchange *ex, struct cm_str provider, struct cm_str model, enum outcome outcome,
-                    const struct cm_err *err, uint64_t total_us)
+static void log_row(const struct exchange *ex, struct cm_str provider, struct cm_str model,
+                    enum outcome outcome, const struct cm_err *err, uint64_t total_us)
 {
     const struct cm_usage *u = &ex->usage;
     struct cm_buf detail = {0};

@@ -50,16 +50,21 @@ static struct cm_str duration(struct exchange *ex, int64_t ms)
         return cm_arena_printf(&ex->arena, "%lldms", (long long)ms);
     if (ms < 60000)
         return cm_arena_printf(&ex->arena, "%llds", (long long)(ms + 999) / 1000);
-    return cm_arena_printf(&ex->arena, "%lldm%llds", (long long)ms / 60000, (long long)(ms % 60000) / 1000);
+    return cm_arena_printf(&ex->arena, "%lldm%llds", (long long)ms / 60000,
+                           (long long)(ms % 60000) / 1000);
 }
 
-static void add_limit(struct respond *r, struct exchange *ex, const char *what, int64_t limit, int64_t remaining, int64_t reset_ms)
+static void add_limit(struct respond *r, struct exchange *ex, const char *what, int64_t limit,
+                      int64_t remaining, int64_t reset_ms)
 {
     if (limit < 0)
         return;
-    respond_add(r, cm_arena_printf(&ex->arena, "x-ratelimit-limit-%s", what), cm_arena_printf(&ex->arena, "%lld", (long long)limit));
-    respond_add(r, cm_arena_printf(&ex->arena, "x-ratelimit-remaining-%s", what), cm_arena_printf(&ex->arena, "%lld", (long long)remaining));
-    respond_add(r, cm_arena_printf(&ex->arena, "x-ratelimit-reset-%s", what), duration(ex, reset_ms));
+    respond_add(r, cm_arena_printf(&ex->arena, "x-ratelimit-limit-%s", what),
+                cm_arena_printf(&ex->arena, "%lld", (long long)limit));
+    respond_add(r, cm_arena_printf(&ex->arena, "x-ratelimit-remaining-%s", what),
+                cm_arena_printf(&ex->arena, "%lld", (long long)remaining));
+    respond_add(r, cm_arena_printf(&ex->arena, "x-ratelimit-reset-%s", what),
+                duration(ex, reset_ms));
 }
 
 /* A key with limits of its own is told those, not the operator's at the upstream. */
@@ -104,7 +109,8 @@ void respond_error(struct exchange *ex, const struct cm_err *err, bool spent)
     respond_add(&r, CM_S("content-type"), CM_S("application/json"));
     if (err->retry_after_s > 0)
         respond_add(&r, CM_S("retry-after"), cm_arena_printf(&ex->arena, "%d", err->retry_after_s));
-    if ((spent || err->cls == CM_ERR_CLIENT_LIMIT) && (err->retry_after_s <= 0 || err->retry_after_s > RETRY_SOON_S))
+    if ((spent || err->cls == CM_ERR_CLIENT_LIMIT) &&
+        (err->retry_after_s <= 0 || err->retry_after_s > RETRY_SOON_S))
         respond_add(&r, CM_S("x-should-retry"), CM_S("false"));
     if (err->cls == CM_ERR_UNAUTHORIZED)
         respond_add(&r, CM_S("www-authenticate"), CM_S("Bearer"));

@@ -11,16 +11,16 @@
 #define SEGMENTS_MAX 4
 
 struct cm_web {
-    struct exchange *ex;             /* NULL once it has ended */
+    struct exchange *ex; /* NULL once it has ended */
     const struct cm_web_route *route;
     void *arg;
-    struct cm_arena arena;           /* holds what follows */
+    struct cm_arena arena; /* holds what follows */
     struct cm_str method, path, query, body, address;
     const struct cm_header *headers;
     size_t n_headers;
     struct cm_str segments[SEGMENTS_MAX];
     size_t n_segments;
-    bool handed;                     /* the handler has it */
+    bool handed; /* the handler has it */
 };
 
 static struct cm_str decoded(struct cm_arena *arena, struct cm_str text, bool plus)
@@ -35,7 +35,8 @@ static struct cm_str decoded(struct cm_arena *arena, struct cm_str text, bool pl
 }
 
 /* Segment by segment; "*" takes one, a final "*" the rest. `path` without its leading slash. */
-static bool matches(struct cm_arena *arena, struct cm_str pattern, struct cm_str path, struct cm_str *segments, size_t *n)
+static bool matches(struct cm_arena *arena, struct cm_str pattern, struct cm_str path,
+                    struct cm_str *segments, size_t *n)
 {
     *n = 0;
     cm_str_cut(&pattern, '/');
@@ -89,7 +90,8 @@ enum route_found web_find(struct exchange *ex, struct cm_str *allow)
         if (!matches(&ex->arena, cm_str_of(r->path), path, segments, &n))
             continue;
         if (!lists_method(r->methods, ex->method)) {
-            *allow = cm_arena_printf(&ex->arena, CM_PRI "%s%s", CM_ARG(*allow), allow->n ? ", " : "", r->methods);
+            *allow = cm_arena_printf(&ex->arena, CM_PRI "%s%s", CM_ARG(*allow),
+                                     allow->n ? ", " : "", r->methods);
             found = ROUTE_METHOD;
             continue;
         }
@@ -125,8 +127,10 @@ void web_serve(struct exchange *ex)
     for (size_t i = 0; i < req->n_headers; i++) {
         const struct cm_header *h = &req->headers[i];
 
-        if (!cm_str_eq_nocase(h->name, CM_S("authorization"))) /* checked before; no copy of it stays */
-            headers[web->n_headers++] = (struct cm_header){cm_arena_str(&web->arena, h->name), cm_arena_str(&web->arena, h->value)};
+        if (!cm_str_eq_nocase(h->name,
+                              CM_S("authorization"))) /* checked before; no copy of it stays */
+            headers[web->n_headers++] = (struct cm_header){cm_arena_str(&web->arena, h->name),
+                                                           cm_arena_str(&web->arena, h->value)};
     }
     web->headers = headers;
     web->method = cm_arena_str(&web->arena, ex->method);

@@ -3,8 +3,8 @@
 
 #include "chatmux/base/log.h"
 
-#include <stdio.h>
 #include "chatmux/base/secret.h"
+#include <stdio.h>
 #include <stdlib.h>
 
 #define WEIGHT_MAX 1000

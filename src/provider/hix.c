@@ -204,7 +204,8 @@ static int hix_normalize(struct cm_arena *arena, struct cm_str given, struct cm_
     int failed;
 
     given = cm_str_trim(given);
-    cm_buf_reserve(&cookie, sizeof(SESSION_COOKIE) + given.n); /* once: what moves leaves a copy behind */
+    /* once: what moves leaves a copy behind */
+    cm_buf_reserve(&cookie, sizeof(SESSION_COOKIE) + given.n);
     if (cm_str_starts_nocase(given, CM_S("Cookie:")))
         given = cm_str_trim(cm_str_from(given, sizeof("Cookie:") - 1));
     if (given.n == 0) {

@@ -2,7 +2,9 @@
  * Names ending in .hang.test take SLOW_RESOLVER_MS (6000) and then answer 127.0.0.1, those ending in .fake.test answer 127.0.0.1 at
  * once, those ending in .none.test do not exist; every other name goes to the real resolver. Each lookup appends the name to
  * $SLOW_RESOLVER_LOG. */
+#ifndef _GNU_SOURCE
 #define _GNU_SOURCE
+#endif
 #include <dlfcn.h>
 #include <fcntl.h>
 #include <netdb.h>

@@ -499,8 +499,11 @@ struct cm_str fake_fixture(struct fake *f, const char *name)
     size_t n;
 
     ck_assert_msg(file != NULL, "cannot open %s: run from the top of the tree", path.p);
-    while ((n = fread(piece, 1, sizeof(piece), file)) > 0)
+    do {
+        n = fread(piece, 1, sizeof(piece), file);
         cm_buf_append(&text, cm_str(piece, n));
+    } while (n == sizeof(piece));
+    ck_assert_msg(!ferror(file), "cannot read %s", path.p);
     fclose(file);
     kept = cm_arena_str(&f->arena, cm_buf_str(&text));
     cm_buf_clear(&text);

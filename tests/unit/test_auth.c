@@ -209,7 +209,8 @@ START_TEST(the_admin_secret)
     ck_assert_int_eq(ask_admin(on, "Bearer s3cret-of-mine2"), 401);
     ck_assert_int_eq(ask_admin(on, ""), 401);
     ck_assert_int_eq(ask_admin(on, NULL), 401);
-    ck_assert_int_eq(ask_admin(DEMO, "Bearer "), 404); /* no secret: no admin API, whatever is sent */
+    ck_assert_int_eq(ask_admin(DEMO, "Bearer "),
+                     404); /* no secret: no admin API, whatever is sent */
     ck_assert_int_eq(ask_admin(DEMO, NULL), 404);
 }
 END_TEST

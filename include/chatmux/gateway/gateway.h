@@ -20,7 +20,8 @@ struct cm_gateway *cm_gateway_new(const struct cm_host *host, struct cm_config *
                                   struct cm_store *store, struct cm_problems *problems);
 
 /* Serves from now on with another configuration; requests in flight keep theirs. -1: problems, and nothing has changed. */
-int cm_gateway_reload(struct cm_gateway *gw, struct cm_config *config, struct cm_problems *problems);
+int cm_gateway_reload(struct cm_gateway *gw, struct cm_config *config,
+                      struct cm_problems *problems);
 
 /* What the HTTP server calls; valid as long as the gateway. */
 struct cm_httpd_handler cm_gateway_handler(struct cm_gateway *gw);
@@ -76,25 +77,32 @@ struct cm_cred_edit { /* what is set by `has`; the rest stays as it is */
 };
 /* CM_ERR_BAD_REQUEST with param: unknown provider, a secret that cannot be one, one that is there already, a configured
  * credential's secret or provider (those stand in the file). CM_ERR_NOT_FOUND. */
-void cm_gateway_edit_cred(struct cm_gateway *gw, const struct cm_cred_edit *edit, cm_gateway_done_fn *done, void *arg);
-void cm_gateway_delete_cred(struct cm_gateway *gw, uint64_t id, cm_gateway_done_fn *done, void *arg);
+void cm_gateway_edit_cred(struct cm_gateway *gw, const struct cm_cred_edit *edit,
+                          cm_gateway_done_fn *done, void *arg);
+void cm_gateway_delete_cred(struct cm_gateway *gw, uint64_t id, cm_gateway_done_fn *done,
+                            void *arg);
 
 /* Asks the platform now, whatever the state; ok resets the state. */
 typedef void cm_gateway_checked_fn(void *arg, bool ok, const char *message, int64_t ms);
-void cm_gateway_check_cred(struct cm_gateway *gw, uint64_t id, cm_gateway_checked_fn *fn, void *arg);
+void cm_gateway_check_cred(struct cm_gateway *gw, uint64_t id, cm_gateway_checked_fn *fn,
+                           void *arg);
 
 /* row->id 0 = a new one. */
-void cm_gateway_put_key(struct cm_gateway *gw, const struct cm_key_row *row, cm_gateway_done_fn *done, void *arg);
+void cm_gateway_put_key(struct cm_gateway *gw, const struct cm_key_row *row,
+                        cm_gateway_done_fn *done, void *arg);
 void cm_gateway_delete_key(struct cm_gateway *gw, uint64_t id, cm_gateway_done_fn *done, void *arg);
 
 /* ---- routes of the layers above ---- */
 
-struct cm_web; /* one request of such a route; the handler's until it is answered, also after the client has left */
+struct
+    cm_web; /* one request of such a route; the handler's until it is answered, also after the client has left */
 struct cm_web_route {
     const char *methods; /* "GET POST" */
-    const char *path;    /* "/admin/api/keys"; a segment "*" matches one segment, a final "*" the rest */
-    bool admin;          /* the admin secret is needed: checked before `serve`; without one in the configuration the route is 404 */
-    bool body;           /* the body is read first (up to 1 MiB) */
+    const char
+        *path; /* "/admin/api/keys"; a segment "*" matches one segment, a final "*" the rest */
+    bool
+        admin; /* the admin secret is needed: checked before `serve`; without one in the configuration the route is 404 */
+    bool body; /* the body is read first (up to 1 MiB) */
     void (*serve)(void *arg, struct cm_web *web);
 };
 /* Table and arg are borrowed for the gateway's life. Served below the route prefix too, never with /v1 in front. */
@@ -111,7 +119,7 @@ struct cm_str cm_web_address(const struct cm_web *web); /* the client's, for the
 /* The same check as for `admin` routes, for those that refuse in words of their own: -1 and CM_ERR_UNAUTHORIZED, CM_ERR_CLIENT_LIMIT (too many wrong
  * ones from this address) or CM_ERR_NOT_FOUND (no secret is configured). */
 int cm_web_check_admin(struct cm_web *web, struct cm_err *err);
-struct cm_arena *cm_web_arena(struct cm_web *web);      /* lives until the answer */
+struct cm_arena *cm_web_arena(struct cm_web *web); /* lives until the answer */
 /* Exactly one of the two; web is gone afterwards. cm_web_fail(): in the OpenAI dialect. */
 void cm_web_answer(struct cm_web *web, int status, struct cm_str content_type, struct cm_str body);
 void cm_web_fail(struct cm_web *web, const struct cm_err *err);

@@ -46,7 +46,7 @@ struct cm_run_setup {
     const struct cm_chat *chat;     /* NULL outside of an answer */
     const struct cm_target *target; /* which model, which modifiers; NULL outside of an answer */
     struct cm_cred cred;
-    struct cm_str id;                                            /* request id, for the log */
+    struct cm_str id; /* request id, for the log */
     /* What errands bring home; same arg; slices are valid until the return. */
     void (*on_model)(void *arg, const struct cm_model_row *row);
     void (*on_token)(void *arg, struct cm_str token, int64_t expires_unix_ms);
