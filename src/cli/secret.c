@@ -42,14 +42,14 @@ static int read_unseen(const char *prompt, struct cm_buf *out)
     struct termios seen, unseen;
     int rc;
 
-    fprintf(stderr, "%s: ", prompt);
-    fflush(stderr);
     tcgetattr(STDIN_FILENO, &seen);
     unseen = seen;
     unseen.c_lflag &= ~(tcflag_t)ECHO;
     for (size_t i = 0; i < CM_COUNT(signals); i++)
         sigaction(signals[i], &note, &before[i]);
-    tcsetattr(STDIN_FILENO, TCSAFLUSH, &unseen);
+    tcsetattr(STDIN_FILENO, TCSAFLUSH, &unseen); /* drops what was typed before the prompt */
+    fprintf(stderr, "%s: ", prompt);
+    fflush(stderr);
     rc = read_all(out, true);
     tcsetattr(STDIN_FILENO, TCSAFLUSH, &seen);
     for (size_t i = 0; i < CM_COUNT(signals); i++)

@@ -4,7 +4,8 @@ import { existsSync } from 'node:fs';
 import { setTimeout as sleep } from 'node:timers/promises';
 import { play, providerFor, startFakeOpenai } from '../lib/fake_openai.mjs';
 import { say, sessionToken, startFakeHix } from '../lib/fake_hix.mjs';
-import { chat, CLIENT_KEY, request, scenario, startGateway, toIni, until } from '../lib/gateway.mjs';
+import { startHttpProxy } from '../lib/fake_proxy.mjs';
+import { chat, CLIENT_KEY, request, scenario, startGateway, until } from '../lib/gateway.mjs';
 
 const SECRET = 'adm-secret-0815-4711';
 const AUTH = { auth: { keys: [CLIENT_KEY], admin_secret: SECRET } };
@@ -50,7 +51,7 @@ scenario('a credential is added, used, changed, disabled, reset and removed', as
     assert.equal(used.requests, 1);
     assert.deepEqual([used.tokens_in, used.tokens_out], [11, 7]);
     assert.match(used.last_used, TIME);
-    assert.deepEqual((await ok(gw, 'GET', '/credentials')).data, [used]);
+    assert.deepEqual((await ok(gw, 'GET', '/credentials')).data.map((c) => [c.id, c.requests]), [[id, 1]]);
 
     const changed = await ok(gw, 'PATCH', `/credentials/${id}`, { label: 'yours', weight: 7, enabled: false });
     assert.deepEqual([changed.label, changed.weight, changed.enabled, changed.state, changed.max_inflight], ['yours', 7, false, 'disabled', 3]);
@@ -94,6 +95,26 @@ scenario('a check asks the platform and tells what it said', async (t) => {
     assert.ok(told.message.length > 0 && Number.isInteger(told.ms));
     assert.equal((await ok(gw, 'GET', `/credentials/${bad.id}`)).state, 'disabled');
     assert.equal(fake.requests.length, 0, 'a check costs no answer');
+});
+
+scenario('a proxy’s password is kept when its shown form is sent back', async (t) => {
+    const proxy = await startHttpProxy(t);
+    const fake = await startFakeOpenai(t, { keys: ['sk-up-behind-a-proxy'] });
+    const gw = await startGateway(t, { config: { ...AUTH, 'provider up': providerFor(fake, { credentials: null }) } });
+    const url = (password) => `http://me:${password}@127.0.0.1:${proxy.port}`;
+    const basic = (password) => `Basic ${Buffer.from(`me:${password}`).toString('base64')}`;
+    const made = await ok(gw, 'POST', '/credentials', { provider: 'up', secret: 'sk-up-behind-a-proxy', proxy: url('one') }, 201);
+    assert.equal(made.proxy, url('***'));
+    await ok(gw, 'PATCH', `/credentials/${made.id}`, { proxy: made.proxy, label: 'same' });
+    assert.equal((await ask(gw)).status, 200);
+    assert.equal(proxy.authorizations.at(-1), basic('one'));
+    await ok(gw, 'PATCH', `/credentials/${made.id}`, { proxy: url('two') });
+    assert.equal((await ask(gw)).status, 200);
+    assert.equal(proxy.authorizations.at(-1), basic('two'));
+    assert.equal((await ok(gw, 'PATCH', `/credentials/${made.id}`, { proxy: null })).proxy, null);
+    const seen = proxy.seen.length;
+    assert.equal((await ask(gw)).status, 200);
+    assert.equal(proxy.seen.length, seen);
 });
 
 scenario('what stands in the file is marked so and changed there', async (t) => {

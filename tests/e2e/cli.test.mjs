@@ -3,7 +3,7 @@ import assert from 'node:assert/strict';
 import { spawn, spawnSync } from 'node:child_process';
 import { statSync, writeFileSync } from 'node:fs';
 import { providerFor, startFakeOpenai } from '../lib/fake_openai.mjs';
-import { binary, chat, cleanEnv, CLIENT_KEY, freePort, makeDir, request, sanitized, scenario, startGateway, toIni, until } from '../lib/gateway.mjs';
+import { atEnd, binary, chat, cleanEnv, CLIENT_KEY, freePort, makeDir, request, sanitized, scenario, startGateway, toIni, until } from '../lib/gateway.mjs';
 
 const SECRET = 'adm-secret-0815-4711';
 const AUTH = { auth: { keys: [CLIENT_KEY], admin_secret: SECRET } };
@@ -72,6 +72,14 @@ scenario('credentials from the command line', async (t) => {
     assert.match(missing.stderr, /no credential (")?99/, 'the second is tried all the same');
 });
 
+scenario('a list of more than one page', async (t) => {
+    const credentials = Array.from({ length: 1003 }, (_, i) => `sk-configured-${i}`);
+    const { good } = await start(t, { 'provider up': { ...UP['provider up'], credentials } });
+    assert.equal(table(await good('cred list')).length, 1003);
+    assert.equal(new Set(JSON.parse(await good('cred list --json')).data.map((c) => c.id)).size, 1003);
+    assert.match(await good('cred disable up#1003'), /^credential \d+ is disabled\n$/);
+});
+
 scenario('a label that two credentials share asks for the ID', async (t) => {
     const { good, run } = await start(t);
     for (const n of [1, 2]) await good('cred add up --label same', { input: `sk-secret-number-${n}` });
@@ -111,6 +119,7 @@ scenario('a secret that is typed is not seen', { skip: script.error ? 'script(1)
     const { gw, good } = await start(t);
     const child = spawn('script', ['-qec', `${binary} cred add up --label typed -c ${gw.file}`, '/dev/null'], { cwd: gw.dir, env: cleanEnv(gw.dir) });
     let out = '';
+    atEnd(t, () => child.kill('SIGKILL'));
     child.stdout.setEncoding('utf8').on('data', (text) => (out += text));
     const closed = new Promise((done) => child.once('close', done));
     await until(() => /Secret.*: /.test(out), 'the prompt');
