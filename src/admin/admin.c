@@ -199,6 +199,18 @@ static char *pattern_of(const char *path)
     return pattern;
 }
 
+/* Everything but questions and errands, which may take their time. */
+static bool changes_rows(const struct op *op)
+{
+    static const struct cm_str errands[] = {CM_S_INIT("/check"), CM_S_INIT("/rekey"),
+                                            CM_S_INIT("/backup"), CM_S_INIT("/reload")};
+
+    for (size_t i = 0; i < CM_COUNT(errands); i++)
+        if (cm_str_ends(cm_str_of(op->path), errands[i]))
+            return false;
+    return strcmp(op->method, "GET") != 0;
+}
+
 struct cm_admin *cm_admin_new(struct cm_gateway *gw, cm_admin_reload_fn *reload, void *arg)
 {
     struct cm_admin *admin = CM_NEW(struct cm_admin);
@@ -212,6 +224,7 @@ struct cm_admin *cm_admin_new(struct cm_gateway *gw, cm_admin_reload_fn *reload,
                                                  .path = pattern_of(admin_ops[i].path),
                                                  .admin = admin_ops[i].access == OP_ADMIN,
                                                  .body = strcmp(admin_ops[i].method, "GET") != 0,
+                                                 .exclusive = changes_rows(&admin_ops[i]),
                                                  .serve = admin_ops[i].serve};
     cm_ui_docs(&admin->docs);
     cm_gateway_mount(gw, admin->routes, admin_ops_n, admin);

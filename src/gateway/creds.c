@@ -17,6 +17,8 @@ struct kept {
     struct cm_list link;    /* in gw->kept */
     struct cm_cred_row row; /* texts are owned, secrets wiped */
     bool seen;              /* stands in the configuration that is being applied */
+    unsigned char
+        digest[CM_SHA256_SIZE]; /* of provider and secret: its key in gw->kept_by_secret */
 };
 
 /* ---- rows ---- */
@@ -42,25 +44,46 @@ static void row_clear(struct cm_cred_row *row)
         cm_secret_drop(*texts_of(row, i));
 }
 
+static struct cm_str bytes_of(const void *p, size_t n)
+{
+    return cm_str((const char *)p, n);
+}
+
 static struct kept *kept_find(struct cm_gateway *gw, uint64_t id)
 {
-    CM_LIST_EACH(&gw->kept, link)
-    if (CM_LIST_ITEM(link, struct kept, link)->row.id == id)
-        return CM_LIST_ITEM(link, struct kept, link);
-    return NULL;
+    return cm_map_get(&gw->kept_by_id, bytes_of(&id, sizeof(id)));
+}
+
+static void digest_of(struct cm_str provider, struct cm_str secret,
+                      unsigned char out[CM_SHA256_SIZE])
+{
+    struct cm_buf text = {0};
+
+    cm_buf_reserve(&text, provider.n + 1 + secret.n);
+    cm_buf_append(&text, provider);
+    cm_buf_put(&text, '\n');
+    cm_buf_append(&text, secret);
+    cm_sha256(cm_buf_str(&text), out);
+    cm_wipe(text.p, text.n);
+    cm_buf_clear(&text);
 }
 
 static struct kept *kept_find_secret(struct cm_gateway *gw, struct cm_str provider,
                                      struct cm_str secret)
 {
-    CM_LIST_EACH(&gw->kept, link)
-    {
-        struct kept *k = CM_LIST_ITEM(link, struct kept, link);
+    unsigned char digest[CM_SHA256_SIZE];
 
-        if (cm_str_eq(k->row.provider, provider) && cm_secret_eq(k->row.secret, secret))
-            return k;
-    }
-    return NULL;
+    digest_of(provider, secret, digest);
+    return cm_map_get(&gw->kept_by_secret, bytes_of(digest, sizeof(digest)));
+}
+
+static void unindex(struct cm_gateway *gw, struct kept *k)
+{
+    struct cm_str digest = bytes_of(k->digest, sizeof(k->digest));
+
+    cm_map_del(&gw->kept_by_id, bytes_of(&k->row.id, sizeof(k->row.id)));
+    if (cm_map_get(&gw->kept_by_secret, digest) == k)
+        cm_map_del(&gw->kept_by_secret, digest);
 }
 
 static struct kept *kept_put(struct cm_gateway *gw, const struct cm_cred_row *row)
@@ -73,14 +96,19 @@ static struct kept *kept_put(struct cm_gateway *gw, const struct cm_cred_row *ro
         k = CM_NEW(struct kept);
         cm_list_push(&gw->kept, &k->link);
     } else {
+        unindex(gw, k);
         row_clear(&k->row);
     }
     k->row = copy;
+    digest_of(k->row.provider, k->row.secret, k->digest);
+    cm_map_put(&gw->kept_by_id, bytes_of(&k->row.id, sizeof(k->row.id)), k);
+    cm_map_put(&gw->kept_by_secret, bytes_of(k->digest, sizeof(k->digest)), k);
     return k;
 }
 
-static void kept_drop(struct kept *k)
+static void kept_drop(struct cm_gateway *gw, struct kept *k)
 {
+    unindex(gw, k);
     cm_list_remove(&k->link);
     row_clear(&k->row);
     free(k);
@@ -89,7 +117,9 @@ static void kept_drop(struct kept *k)
 void creds_free(struct cm_gateway *gw)
 {
     CM_LIST_EACH(&gw->kept, link)
-    kept_drop(CM_LIST_ITEM(link, struct kept, link));
+    kept_drop(gw, CM_LIST_ITEM(link, struct kept, link));
+    cm_map_clear(&gw->kept_by_id);
+    cm_map_clear(&gw->kept_by_secret);
 }
 
 /* ---- into the pool ---- */
@@ -417,10 +447,12 @@ static void edit_apply(struct edit *e)
     case CM_CHANGE_DEL_CRED:
         cm_pool_remove(gw->pool, e->id);
         if (k)
-            kept_drop(k);
+            kept_drop(gw, k);
         break;
     case CM_CHANGE_PUT_KEY:
         cm_keys_put(gw->keys, &e->key);
+        if (gw->store) /* another budget or period: the ledger knows what it has seen of it */
+            cm_deadline_set(gw->host->loop, &gw->true_up, cm_loop_now_ms(gw->host->loop));
         break;
     case CM_CHANGE_DEL_KEY:
         cm_keys_delete(gw->keys, e->id);

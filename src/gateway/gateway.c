@@ -143,6 +143,7 @@ static void on_gone(void *task_arg)
     void (*on_closed)(void *arg) = gw->on_closed;
     void *arg = gw->on_closed_arg;
 
+    cm_task_cancel(&gw->web_next);
     address_limiter_clear(&gw->requests);
     address_limiter_clear(&gw->bad_keys);
     cm_pool_free(gw->pool);
@@ -179,6 +180,8 @@ static struct cm_gateway *gateway_make(const struct cm_host *host, struct snapsh
     cm_list_init(&gw->exchanges);
     cm_list_init(&gw->errands);
     cm_list_init(&gw->kept);
+    cm_list_init(&gw->web_queue);
+    cm_task_init(&gw->web_next, web_next, gw);
     cm_deadline_init(&gw->lists_due, on_lists_due, gw);
     cm_deadline_init(&gw->pool_due, on_pool_due, gw);
     cm_deadline_init(&gw->true_up, on_true_up, gw);

@@ -50,8 +50,9 @@ struct cm_gateway {
     struct cm_map listed;   /* provider name -> struct listed */
     struct cm_metrics *metrics;
     struct figures *figures;
-    struct cm_list exchanges;              /* struct exchange */
-    struct cm_list kept;                   /* creds.c: stored credentials */
+    struct cm_list exchanges; /* struct exchange */
+    struct cm_list kept;      /* creds.c: stored credentials */
+    struct cm_map kept_by_id, kept_by_secret;
     uint64_t unstored_ids;                 /* creds.c: given so far */
     struct cm_list errands;                /* errand.c: runs outside of answers */
     struct cm_deadline lists_due;          /* lists.c */
@@ -60,6 +61,9 @@ struct cm_gateway {
     const struct cm_web_route *web_routes; /* web.c: borrowed */
     size_t n_web_routes;
     void *web_arg;
+    struct cm_web *web_turn;  /* the exclusive one that is being served */
+    struct cm_list web_queue; /* those that wait for their turn */
+    struct cm_task web_next;
     uint64_t requests_seen;
     int64_t started_ms;  /* Unix */
     size_t attempts_out; /* runs that hold a lease, those that tidy up included */
@@ -292,6 +296,7 @@ void listed_free_all(struct cm_map *listed);
 enum route_found web_find(struct exchange *ex, struct cm_str *allow);
 enum access web_access(const struct exchange *ex);
 void web_serve(struct exchange *ex);
+void web_next(void *arg);           /* the gateway's task */
 void web_body(struct exchange *ex); /* the body has come */
 void web_gone(struct exchange *ex); /* the exchange ends; the handler may still have the request */
 

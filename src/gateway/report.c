@@ -274,6 +274,7 @@ static void log_row(const struct exchange *ex, struct cm_str provider, struct cm
         .out_reasoning = u->out_reasoning,
         .usage_source = cm_str_of(usage_source(u->source)),
         .cost_micro_usd = ex->cost_micro_usd,
+        .ledger_only = !ex->snap->config->store.request_log,
     };
 
     cm_buf_append(&detail, CM_S("{\"attempts\":["));

@@ -11,6 +11,8 @@
 #define SEGMENTS_MAX 4
 
 struct cm_web {
+    struct cm_gateway *gw;
+    struct cm_list link; /* in gw->web_queue while it waits for its turn */
     struct exchange *ex; /* NULL once it has ended */
     const struct cm_web_route *route;
     void *arg;
@@ -96,7 +98,9 @@ enum route_found web_find(struct exchange *ex, struct cm_str *allow)
             continue;
         }
         ex->web = CM_NEW(struct cm_web);
+        ex->web->gw = gw;
         ex->web->ex = ex;
+        cm_list_init(&ex->web->link);
         ex->web->route = r;
         ex->web->arg = gw->web_arg;
         ex->web->n_segments = n;
@@ -112,10 +116,32 @@ enum access web_access(const struct exchange *ex)
     return ex->web->route->admin ? ACCESS_ADMIN : ACCESS_ALL;
 }
 
-static void hand_over(struct cm_web *web)
+static void serve(struct cm_web *web)
 {
     web->handed = true;
     web->route->serve(web->arg, web);
+}
+
+static void hand_over(struct cm_web *web)
+{
+    if (web->route->exclusive && web->gw->web_turn) {
+        cm_list_push(&web->gw->web_queue, &web->link);
+        return;
+    }
+    if (web->route->exclusive)
+        web->gw->web_turn = web;
+    serve(web);
+}
+
+void web_next(void *arg)
+{
+    struct cm_gateway *gw = arg;
+    struct cm_list *link = gw->web_turn ? NULL : cm_list_pop(&gw->web_queue);
+
+    if (link) {
+        gw->web_turn = CM_LIST_ITEM(link, struct cm_web, link);
+        serve(gw->web_turn);
+    }
 }
 
 void web_serve(struct exchange *ex)
@@ -151,6 +177,13 @@ void web_body(struct exchange *ex)
 
 static void web_free(struct cm_web *web)
 {
+    struct cm_gateway *gw = web->gw;
+
+    cm_list_remove(&web->link);
+    if (gw->web_turn == web) {
+        gw->web_turn = NULL;
+        cm_task_post(gw->host->loop, &gw->web_next);
+    }
     cm_arena_clear(&web->arena);
     free(web);
 }

@@ -247,15 +247,20 @@ size_t cm_group_log(struct cm_store_group *g, const struct cm_request_row *given
         .images = row->images,
         .cost_micro_usd = row->cost_micro_usd,
     };
+    size_t bytes = row->ledger_only ? 0 : e->bytes;
 
-    cm_list_push(&day->entries, &e->link);
-    day->n_entries++;
-    day->bytes += e->bytes;
+    if (!row->ledger_only) {
+        cm_list_push(&day->entries, &e->link);
+        day->n_entries++;
+        day->bytes += bytes;
+    }
     add_sum(day, hour, CM_DIM_KEY, row->key_id, row->key, &add);
     add_sum(day, hour, CM_DIM_MODEL, 0, row->model, &add);
     add_sum(day, hour, CM_DIM_PROVIDER, 0, row->provider, &add);
     add_sum(day, hour, CM_DIM_CREDENTIAL, row->cred_id, row->credential, &add);
-    return e->bytes;
+    if (row->ledger_only)
+        free(e);
+    return bytes;
 }
 
 size_t cm_group_drop_oldest(struct cm_store_group *g)

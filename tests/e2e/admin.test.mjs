@@ -132,6 +132,20 @@ scenario('what stands in the file is marked so and changed there', async (t) => 
     assert.equal((await ok(gw, 'GET', `/credentials/${one.id}`)).enabled, false);
 });
 
+scenario('changes that come together do not undo each other, and kill -9 loses none that was acknowledged', async (t) => {
+    const fake = await startFakeOpenai(t, { keys: ['sk-up-1'] });
+    const gw = await startGateway(t, { config: { auth: { admin_secret: SECRET }, 'provider up': providerFor(fake) } });
+    const { id } = await ok(gw, 'POST', '/credentials', { provider: 'up', secret: 'sk-up-together-1' }, 201);
+    const parts = [{ label: 'second account' }, { weight: 7 }, { max_inflight: 3 }, { proxy: 'http://127.0.0.1:9' }];
+    await Promise.all(parts.map((part) => ok(gw, 'PATCH', `/credentials/${id}`, part)));
+    const twins = await Promise.all(Array.from({ length: 4 }, () => admin(gw, 'POST', '/credentials', { provider: 'up', secret: 'sk-up-twin-of-four' })));
+    assert.deepEqual(twins.map((a) => a.status).sort(), [201, 400, 400, 400]);
+    await gw.restart({ how: 'SIGKILL' });
+    const kept = await ok(gw, 'GET', `/credentials/${id}`);
+    assert.deepEqual([kept.label, kept.weight, kept.max_inflight], ['second account', 7, 3]);
+    assert.ok(kept.proxy);
+});
+
 scenario('pages of credentials', async (t) => {
     const gw = await startGateway(t, { config: { ...AUTH, 'provider up': { type: 'openai', base_url: 'http://127.0.0.1:1/v1', models: ['m1'] } } });
     for (let i = 0; i < 5; i++) await ok(gw, 'POST', '/credentials', { provider: 'up', secret: `sk-secret-number-${i}` }, 201);

@@ -364,6 +364,25 @@ START_TEST(the_ledger_is_the_sum_of_the_rows)
 }
 END_TEST
 
+START_TEST(without_a_request_log_the_ledger_counts_all_the_same)
+{
+    struct cm_request_row row;
+    struct cm_usage_row *rows;
+    size_t n;
+
+    fix_open(&f);
+    row = fix_row(f.now_ms, "req");
+    row.ledger_only = true;
+    row.cost_micro_usd = 7;
+    cm_store_log(f.store, &row);
+    rows = fix_usage(&f, "key", 0, 0, &n);
+    ck_assert_int_eq(sum_of(rows, n).requests, 1);
+    ck_assert_int_eq(sum_of(rows, n).cost_micro_usd, 7);
+    fix_requests(&f, &(struct cm_request_query){.limit = 10}, &n, NULL);
+    ck_assert_uint_eq(n, 0);
+}
+END_TEST
+
 START_TEST(what_keys_have_spent)
 {
     struct cm_spent *spent;
@@ -727,6 +746,7 @@ Suite *suite_store_log(void)
     tcase_add_test(t, cursors_of_others_are_refused);
     tcase_add_test(t, no_query_reads_or_sorts_more_than_it_shows);
     tcase_add_test(t, the_ledger_is_the_sum_of_the_rows);
+    tcase_add_test(t, without_a_request_log_the_ledger_counts_all_the_same);
     tcase_add_test(t, what_keys_have_spent);
     tcase_add_test(t, spending_is_exact_while_groups_are_written);
     tcase_add_test(t, names_without_end_do_not_fill_the_memory);

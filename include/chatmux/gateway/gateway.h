@@ -103,6 +103,9 @@ struct cm_web_route {
     bool
         admin; /* the admin secret is needed: checked before `serve`; without one in the configuration the route is 404 */
     bool body; /* the body is read first (up to 1 MiB) */
+    /* Reads, changes and answers later: only one of these at a time, in the order they came, so that two changes of one
+     * row cannot undo each other. */
+    bool exclusive;
     void (*serve)(void *arg, struct cm_web *web);
 };
 /* Table and arg are borrowed for the gateway's life. Served below the route prefix too, never with /v1 in front. */

@@ -62,8 +62,9 @@ struct cm_request_row {
     int64_t in_uncached, in_cache_read, in_cache_write, out_text, out_reasoning, images;
     struct cm_str usage_source; /* "upstream" "estimated" "partial" "none" */
     int64_t cost_micro_usd;
-    struct cm_str
-        detail; /* JSON: every attempt with its credential, class, times; who was not chosen and why; above 64 KiB left out */
+    /* JSON: every attempt with its credential, class and times; above 64 KiB left out */
+    struct cm_str detail;
+    bool ledger_only; /* counts in the ledger, and is no row of the request log */
 };
 
 /* ---- life ---- */
