@@ -377,6 +377,10 @@ int app_run(struct cm_config *config, const struct cm_conf_source *source)
     if (!config->server.core_dumps)
         cm_secret_forbid_cores();
     raise_descriptor_limit();
+    if (getenv("CHATMUX_COMPAT"))
+        cm_warn(
+            "app",
+            "CHATMUX_COMPAT is set, but no other system's environment is understood yet: it has no effect");
     cm_info("app", "chatmux " CM_VERSION " starts with " CM_PRI,
             CM_ARG(config->file.n ? config->file : CM_S("built-in defaults")));
     status = app_open(&app);

@@ -107,8 +107,29 @@ static int keys_load(struct cm_gateway *gw, struct cm_err *err)
     return failed;
 }
 
+/* Settings that are read and have no effect in this release: said, so that nobody relies on them. */
+static void warn_of_unbuilt(const struct cm_config *config)
+{
+    for (size_t i = 0; i < config->n_models; i++) {
+        const struct cm_model_conf *m = &config->models[i];
+
+        if (m->strategy == CM_ROUTE_LEAST_BUSY || m->strategy == CM_ROUTE_FASTEST)
+            cm_warn(
+                "config",
+                CM_PRI
+                ": model." CM_PRI
+                ".strategy: least_busy and fastest are not built yet; targets take turns by weight",
+                CM_ARG(m->where), CM_ARG(m->name));
+        if (m->hedge_after_ms != 0)
+            cm_warn("config",
+                    CM_PRI ": model." CM_PRI ".hedge_after: not built yet, it has no effect",
+                    CM_ARG(m->where), CM_ARG(m->name));
+    }
+}
+
 static void configure(struct cm_gateway *gw)
 {
+    warn_of_unbuilt(gw->now->config);
     cm_keys_configure(gw->keys, gw->now->config->auth.keys.v, gw->now->config->auth.keys.n);
     creds_sync(gw);
     gateway_pool_moved(gw);
