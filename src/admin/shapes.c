@@ -196,9 +196,12 @@ static const struct field request_row[] = {
     STR("usage_source", "upstream, estimated, partial or none"),
     USD("cost_usd", ""),
     INT("attempt_count", ""),
-    FIELD("attempts", MANY,
-          "each try with its credential, class and times, and who was passed over",
-          .required = true, .words = "Attempt"),
+    FIELD("attempts", MANY, "each try with its credential, class and times", .required = true,
+          .words = "Attempt"),
+    FIELD("others", MANY,
+          "credentials that could not be chosen, with state and reason; of exchanges with several "
+          "attempts or a failure",
+          .required = true, .words = "PassedOver"),
 };
 
 static const struct field stats[] = {
@@ -301,6 +304,7 @@ const struct shape shapes[] = {
     SHAPE("Usage", usage),
     SHAPE("Request", request_row),
     {.name = "Attempt", .open = true},
+    {.name = "PassedOver", .open = true},
     SHAPE("Stats", stats),
     SHAPE("Changed", changed),
     SHAPE("Rekey", rekey),

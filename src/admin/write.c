@@ -236,12 +236,13 @@ void usage_write(struct cm_buf *out, const struct cm_usage_row *row)
     out_end(&o);
 }
 
-/* The gateway keeps what it knows of the attempts as JSON: an array, or an object with such a member. Too much of it is not kept at all. */
-static struct cm_str attempts_of(struct cm_str detail)
+/* The gateway keeps what it knows of the attempts as a JSON object of lists. Too much of it is not kept at all. */
+static struct cm_str list_of(struct cm_str detail, struct cm_str member)
 {
-    if (cm_str_starts(detail, CM_S("{")))
-        detail = cm_json_member(detail, CM_S("attempts"));
-    return cm_str_starts(detail, CM_S("[")) ? detail : CM_S("[]");
+    struct cm_str list =
+        cm_str_starts(detail, CM_S("{")) ? cm_json_member(detail, member) : CM_STR_NONE;
+
+    return cm_str_starts(list, CM_S("[")) ? list : CM_S("[]");
 }
 
 void request_write(struct cm_buf *out, const struct cm_request_row *row)
@@ -275,6 +276,7 @@ void request_write(struct cm_buf *out, const struct cm_request_row *row)
     out_str(&o, "usage_source", row->usage_source);
     out_usd(&o, "cost_usd", row->cost_micro_usd);
     out_int(&o, "attempt_count", row->attempts);
-    out_json(&o, "attempts", attempts_of(row->detail));
+    out_json(&o, "attempts", list_of(row->detail, CM_S("attempts")));
+    out_json(&o, "others", list_of(row->detail, CM_S("others")));
     out_end(&o);
 }

@@ -5,6 +5,7 @@
 #include "chatmux/base/log.h"
 #include "chatmux/base/mem.h"
 #include "chatmux/base/version.h"
+#include "chatmux/codec/json.h"
 #include <stdio.h>
 #include <stdlib.h>
 #include <unistd.h>
@@ -242,6 +243,44 @@ static const char *usage_source(enum cm_usage_source source)
     return names[source];
 }
 
+/* Why others were not chosen: told of exchanges that needed more than one attempt or failed, and of pools a person can read. */
+#define OTHERS_POOL_MAX 200u
+#define OTHERS_MAX 32u
+
+struct others {
+    struct cm_buf *out;
+    size_t n;
+};
+
+static void note_other(void *arg, const struct cm_cred_info *cred)
+{
+    struct others *o = arg;
+
+    if (cred->state == CM_CRED_STATE_OK || o->n == OTHERS_MAX)
+        return;
+    cm_buf_append(o->out, o->n++ ? CM_S(",{\"credential\":") : CM_S("{\"credential\":"));
+    cm_json_put_str(o->out, cred->label);
+    cm_buf_append(o->out, CM_S(",\"state\":"));
+    cm_json_put_z(o->out, cm_cred_state_name(cred->state));
+    cm_buf_append(o->out, CM_S(",\"reason\":"));
+    cm_json_put_str(o->out, cred->reason);
+    cm_buf_put(o->out, '}');
+}
+
+static void put_others(const struct exchange *ex, struct cm_str provider, enum outcome outcome,
+                       struct cm_buf *out)
+{
+    struct others o = {.out = out};
+    struct cm_pool_counts counts;
+
+    cm_pool_count(ex->gw->pool, provider, &counts);
+    if ((ex->attempts == 1 && outcome == OUTCOME_OK) || counts.total > OTHERS_POOL_MAX)
+        return;
+    cm_buf_append(out, CM_S(",\"others\":["));
+    cm_pool_each(ex->gw->pool, provider, note_other, &o);
+    cm_buf_put(out, ']');
+}
+
 /* The request log and the ledger: every exchange that reached an upstream. */
 static void log_row(const struct exchange *ex, struct cm_str provider, struct cm_str model,
                     enum outcome outcome, const struct cm_err *err, uint64_t total_us)
@@ -279,7 +318,9 @@ static void log_row(const struct exchange *ex, struct cm_str provider, struct cm
 
     cm_buf_append(&detail, CM_S("{\"attempts\":["));
     cm_buf_append(&detail, cm_buf_str(&ex->tries));
-    cm_buf_append(&detail, CM_S("]}"));
+    cm_buf_put(&detail, ']');
+    put_others(ex, provider, outcome, &detail);
+    cm_buf_put(&detail, '}');
     row.detail = cm_buf_str(&detail);
     cm_store_log(ex->gw->store, &row);
     cm_buf_clear(&detail);

@@ -420,6 +420,7 @@ scenario('usage and the log of requests', async (t) => {
     const twice = ofTeam.find((r) => r.attempt_count === 2);
     assert.ok(twice, 'one request met the refused credential first');
     assert.equal(twice.attempts.length, 2);
+    assert.deepEqual(twice.others.map((o) => [o.state, o.reason]), [['disabled', 'invalid_credential']]);
     assert.ok(JSON.stringify(twice.attempts[0]).includes('invalid_credential'), JSON.stringify(twice.attempts));
     assert.deepEqual([twice.input_uncached, twice.output_text, twice.cost_usd, twice.usage_source], [11, 7, 0.007011, 'upstream']);
     assert.deepEqual(await ok(gw, 'GET', `/requests/${twice.id}`), twice);

@@ -55,6 +55,20 @@ scenario('too many wrong keys from one address', async (t) => {
     assert.deepEqual(statuses, [401, 401, 401, 401, 401, 429, 429, 429]);
 });
 
+scenario('an address behind a trusted proxy has limits of its own; anybody else cannot claim one', async (t) => {
+    const from = async (gw, address) => {
+        const raw = await connect(t, gw);
+        raw.send(rawRequest('GET', '/v1/models', { headers: [`X-Forwarded-For: ${address}`] }));
+        return (await raw.response()).status;
+    };
+    const behind = await startGateway(t, { config: { ...DEMO, server: { trusted_proxies: '127.0.0.0/8' }, auth: { ip_requests_per_minute: 2 } } });
+    for (const client of ['192.0.2.1', '192.0.2.2']) assert.deepEqual([await from(behind, client), await from(behind, client), await from(behind, client)], [200, 200, 429], client);
+    assert.equal(await from(behind, '203.0.113.9, 192.0.2.1'), 429, 'what the client wrote in front of the proxy counts for nothing');
+
+    const bare = await startGateway(t, { config: { ...DEMO, auth: { ip_requests_per_minute: 2 } } });
+    assert.deepEqual([await from(bare, '192.0.2.1'), await from(bare, '192.0.2.2'), await from(bare, '192.0.2.3')], [200, 200, 429]);
+});
+
 scenario('routes with and without /v1, doubled slashes, doubled /v1, under a prefix', async (t) => {
     const gw = await startGateway(t, { config: { ...DEMO, server: { route_prefix: 'hf' } } });
     for (const path of ['/v1/chat/completions', '/chat/completions', '//v1/chat/completions', '/v1//chat/completions', '/v1/v1/chat/completions', '/hf/v1/chat/completions', '/hf/chat/completions', '//hf//v1/chat/completions']) {
