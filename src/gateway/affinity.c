@@ -58,8 +58,12 @@ uint64_t affinity_of(const struct exchange *ex, bool *begins)
             return scoped(ex, "header", value);
     }
     for (size_t i = 0; i < CM_COUNT(session_members); i++) {
-        struct cm_str value = cm_json_member(ex->chat->raw, session_members[i]);
+        struct cm_str value = CM_STR_NONE;
 
+        if (cm_str_has(
+                ex->chat->raw,
+                session_members[i])) /* most bodies have none: cheaper to look than to walk */
+            value = cm_json_member(ex->chat->raw, session_members[i]);
         if (cm_str_starts(value, CM_S("\"")) && value.n > 2)
             return scoped(ex, "member", value);
     }

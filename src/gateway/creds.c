@@ -567,6 +567,16 @@ void cm_gateway_edit_cred(struct cm_gateway *gw, const struct cm_cred_edit *edit
         else if (twin)
             row = twin->row; /* its line has gone from the file: its history goes on */
         with_figures(gw, &row);
+        if (k &&
+            !cm_str_eq(
+                secret,
+                k->row
+                    .secret)) { /* another account: nothing that was held against the old one counts */
+            row.enabled |= cm_str_eq(row.reason, CM_S("damaged_secret"));
+            row.state = CM_S("ok");
+            row.reason = row.token = row.quota = CM_STR_NONE;
+            row.until_ms = 0;
+        }
         row.id = k ? edit->id : twin ? twin->row.id : new_id(gw);
         row.provider = k ? row.provider : edit->provider;
         row.from_config = k ? row.from_config : false;

@@ -79,7 +79,16 @@ static bool is_alpha(char c)
     return (c >= 'a' && c <= 'z') || (c >= 'A' && c <= 'Z');
 }
 
-/* A plain name with an optional port, as nearly every URL has it. False: ask libcurl, whose reading is the one that counts. */
+/* Four numbers as everybody writes them; in other notations numbers are addresses, too, and libcurl's business. */
+static bool is_dotted_quad(struct cm_str s)
+{
+    char z[INET_ADDRSTRLEN];
+    struct in_addr ip;
+
+    return cm_str_copy(z, sizeof(z), s) == s.n && inet_pton(AF_INET, z, &ip) == 1;
+}
+
+/* A plain name or IPv4 address with an optional port, as nearly every URL has it. False: ask libcurl, whose reading is the one that counts. */
 static bool parse_plain(struct hc_endpoint *ep, struct cm_str rest)
 {
     size_t n = 0, label = 0;
@@ -90,8 +99,9 @@ static bool parse_plain(struct hc_endpoint *ep, struct cm_str rest)
             label = n + 1;
         n++;
     }
-    if (n == 0 || n > 253 || label >= n || !is_alpha(rest.p[label]))
-        return false; /* numbers in other notations are addresses, too */
+    if (n == 0 || n > 253 || label >= n ||
+        (!is_alpha(rest.p[label]) && !is_dotted_quad(cm_str(rest.p, n))))
+        return false;
     ep->host = cm_str(rest.p, n);
     if (n < rest.n && rest.p[n] == ':') {
         size_t end = ++n;
