@@ -61,14 +61,9 @@ static void on_end(void *arg, const struct cm_err *err)
 static const struct cm_run_cb run_cb = {
     .on_event = on_event, .on_batch = on_batch, .on_end = on_end};
 
-static const struct cm_instance *instance_of(const struct exchange *ex)
-{
-    return &ex->snap->instances[ex->targets[ex->target].provider];
-}
-
 static bool relays(const struct exchange *ex)
 {
-    const struct cm_instance *in = instance_of(ex);
+    const struct cm_instance *in = exchange_instance(ex);
 
     return in->adapter->relays && in->adapter->relays(in, ex->chat->dialect);
 }
@@ -79,7 +74,7 @@ int attempt_ask(struct exchange *ex, struct cm_pool_ask *ask, struct cm_err *err
         *err = ex->chat->untranslatable;
         return -1;
     }
-    *ask = (struct cm_pool_ask){.provider = instance_of(ex)->name,
+    *ask = (struct cm_pool_ask){.provider = exchange_instance(ex)->name,
                                 .model = ex->targets[ex->target].model,
                                 .tried = ex->tried,
                                 .affinity = ex->affinity,
@@ -89,7 +84,7 @@ int attempt_ask(struct exchange *ex, struct cm_pool_ask *ask, struct cm_err *err
 
 void attempt_begin(struct exchange *ex, struct cm_lease *lease)
 {
-    const struct cm_instance *in = instance_of(ex);
+    const struct cm_instance *in = exchange_instance(ex);
     struct attempt *a = CM_NEW(struct attempt);
     struct cm_run_setup setup = {.flow = &in->adapter->chat,
                                  .instance = in,
@@ -126,7 +121,7 @@ static void note_try(struct exchange *ex, const struct attempt *a, const struct 
 
     cm_run_info(a->run, &info);
     cm_buf_append(out, out->n ? CM_S(",{\"provider\":") : CM_S("{\"provider\":"));
-    cm_json_put_str(out, instance_of(ex)->name);
+    cm_json_put_str(out, exchange_instance(ex)->name);
     cm_buf_append(out, CM_S(",\"credential\":"));
     cm_json_put_str(out, cm_lease_label(a->lease));
     cm_buf_append(out, CM_S(",\"model\":"));
@@ -150,7 +145,7 @@ void attempt_end(struct attempt *a, const struct cm_err *verdict, bool blame, bo
 {
     struct cm_run *run = a->run;
 
-    report_attempt(a->gw, instance_of(a->ex)->name, verdict);
+    report_attempt(a->gw, exchange_instance(a->ex)->name, verdict);
     note_try(a->ex, a, verdict, cancelled);
     if (verdict && blame) {
         a->verdict = cm_alloc(sizeof(*verdict));

@@ -248,7 +248,7 @@ int cm_gateway_reload(struct cm_gateway *gw, struct cm_config *config, struct cm
 
 static void on_request(void *arg, struct cm_req *req)
 {
-    exchange_begin(arg, req);
+    request_begin(arg, req);
 }
 
 static void describe_error(void *arg, const struct cm_err *err, struct cm_buf *body)

@@ -225,22 +225,38 @@ struct exchange {
     uint64_t bytes_in, bytes_out; /* of the bodies */
 };
 
-/* The HTTP server has a request: routes it, checks the key, serves it. */
-void exchange_begin(struct cm_gateway *gw, struct cm_req *req);
+/* For request.c: a zeroed one with gw set; its clocks are ready and it is in the gateway's list. */
+void exchange_init(struct exchange *ex);
+/* The next credential or target, without a pause, until one answers. */
+void exchange_next(struct exchange *ex);
+/* The only way out, exactly once; the client has got its answer, or left. exchange_free() follows, at the latest when a parsing thread has let go. */
+void exchange_end(struct exchange *ex, enum outcome outcome, const struct cm_err *err);
+void exchange_free(struct exchange *ex);
+void exchange_drop_attempt(struct exchange *ex); /* nobody wants its answer any more */
+void exchange_alive_arm(struct exchange *ex);    /* keep-alives, commit_after */
+void exchange_note_bytes(
+    struct exchange *ex); /* what the request knows is lost when its response ends */
+const struct cm_instance *exchange_instance(const struct exchange *ex); /* of the current target */
 /* Ends with an error: as an answer, or inside the stream. */
 void exchange_fail(struct exchange *ex, const struct cm_err *err);
 /* The whole answer at once; the exchange is over. */
 void exchange_answer(struct exchange *ex, int status, struct cm_str content_type,
                      struct cm_str body);
-/* The admin secret, with the limits per address, for routes that refuse in words of their own. */
-int exchange_check_admin(struct exchange *ex, struct cm_err *err);
-/* POST /v1/chat/completions */
-void serve_chat(struct exchange *ex, struct cm_str rest);
 
 /* Called by the attempt in flight. */
 void exchange_event(struct exchange *ex, const struct cm_event *ev);
 void exchange_flush(struct exchange *ex);
 void exchange_attempt_ended(struct exchange *ex, const struct cm_err *err);
+
+/* ---- request.c: the client's request, until its first attempt ---- */
+
+/* The HTTP server has a request: routes it, checks the key, serves it. */
+void request_begin(struct cm_gateway *gw, struct cm_req *req);
+void request_stop_parsing(struct exchange *ex); /* its memory goes when the thread has let go */
+/* The admin secret, with the limits per address, for routes that refuse in words of their own. */
+int request_check_admin(struct exchange *ex, struct cm_err *err);
+/* POST /v1/chat/completions */
+void serve_chat(struct exchange *ex, struct cm_str rest);
 
 /* ---- attempt.c: one try with one credential ---- */
 

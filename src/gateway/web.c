@@ -252,7 +252,7 @@ int cm_web_check_admin(struct cm_web *web, struct cm_err *err)
 {
     if (!web->ex)
         return cm_fail(err, CM_ERR_UNAUTHORIZED, "the client has left");
-    return exchange_check_admin(web->ex, err);
+    return request_check_admin(web->ex, err);
 }
 
 struct cm_arena *cm_web_arena(struct cm_web *web)

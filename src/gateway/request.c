@@ -1,0 +1,351 @@
+/* The client's request: who asks, what for, and for which models; from its first byte until the first attempt, and its leaving.
+ *
+ * Happy path: begin -> route -> admit (address, key) -> body -> parse (a big one on another thread) -> targets -> reserve for the key -> exchange_next().
+ * The client may leave, or the HTTP server may give up on its body, at any point: on_gone(). */
+#include "gateway_int.h"
+
+#include "chatmux/base/clock.h"
+#include "chatmux/base/mem.h"
+#include <stdlib.h>
+
+#define PARSE_ON_LOOP_MAX (256u * 1024) /* bytes; more is parsed on another thread */
+
+/* Parsing of a big body: the exchange's memory belongs to the thread until `done`. */
+struct parse_job {
+    struct cm_job job; /* first */
+    struct exchange *ex;
+    struct cm_err err;
+    bool failed;
+};
+
+/* Targets of the same priority take turns by weight: each place is drawn among those that are left. */
+static void draw_order(struct exchange *ex)
+{
+    for (size_t i = 0; i + 1 < ex->n_targets; i++) {
+        size_t end = i, pick = i;
+        uint64_t total = 0, drawn;
+
+        for (; end < ex->n_targets && ex->targets[end].priority == ex->targets[i].priority; end++)
+            total += (uint64_t)ex->targets[end].weight;
+        for (drawn = cm_rng_below(&ex->gw->rng, total); drawn >= (uint64_t)ex->targets[pick].weight;
+             pick++)
+            drawn -= (uint64_t)ex->targets[pick].weight;
+        if (pick != i) {
+            struct cm_target t = ex->targets[i];
+
+            ex->targets[i] = ex->targets[pick];
+            ex->targets[pick] = t;
+        }
+    }
+}
+
+#define OUTPUT_TOKENS_DEFAULT 4096 /* reserved for an answer whose length nobody limits */
+
+/* The key's models, and its limits with an estimate of what this request may use. */
+static int reserve(struct exchange *ex, struct cm_err *err)
+{
+    const struct cm_target *first = &ex->targets[0];
+    const struct cm_chat *chat = ex->chat;
+    int64_t in = cm_chat_estimate_tokens(chat), out = chat->max_tokens;
+
+    if (!ex->client_key)
+        return 0;
+    if (!cm_key_allows(ex->client_key, chat->model)) {
+        cm_fail_param(err, CM_ERR_FORBIDDEN, "model",
+                      "this API key may not use the model \"" CM_PRI "\"",
+                      CM_ARG(cm_str_head(chat->model, 100)));
+        cm_str_copy(err->code, sizeof(err->code), CM_S("model_not_allowed"));
+        return -1;
+    }
+    if (out < 0)
+        out = first->row && first->row->max_output_tokens > 0 ? first->row->max_output_tokens
+                                                              : OUTPUT_TOKENS_DEFAULT;
+    out *= chat->n;
+    return cm_key_reserve(ex->client_key, in + out,
+                          cm_price_estimate(cm_price_find(ex->snap->prices, first->model), in, out),
+                          &ex->reservation, err);
+}
+
+static void parsed(struct exchange *ex)
+{
+    struct cm_err err = {0};
+    struct cm_chat *chat = ex->chat;
+    char id[CM_ID_CAP];
+
+    cm_id_make(id, "chatcmpl-", cm_unix_ms());
+    ex->n_targets = cm_models_find(ex->snap->models, &ex->arena, chat->model, &ex->targets, &err);
+    if (ex->n_targets == 0) {
+        exchange_fail(ex, &err);
+        return;
+    }
+    ex->meta = (struct cm_answer_meta){.id = cm_arena_str(&ex->arena, cm_str_of(id)),
+                                       .model = chat->model,
+                                       .created_s = cm_unix_ms() / 1000,
+                                       .include_usage = chat->include_usage,
+                                       .n = chat->n,
+                                       .reasoning = ex->snap->config->stream.reasoning};
+    draw_order(ex);
+    if (reserve(ex, &err) < 0) {
+        exchange_fail(ex, &err);
+        return;
+    }
+    ex->affinity = affinity_of(ex, &ex->begins);
+    if (chat->stream)
+        exchange_alive_arm(ex);
+    exchange_next(ex);
+}
+
+static void parse_work(struct cm_job *job)
+{
+    struct parse_job *p = (struct parse_job *)job;
+
+    p->failed = p->ex->surface->parse(p->ex->chat, cm_buf_str(&p->ex->body), &p->err) < 0;
+}
+
+static void parse_done(struct cm_job *job)
+{
+    struct parse_job *p = (struct parse_job *)job;
+    struct exchange *ex = p->ex;
+
+    ex->parsing = NULL;
+    if (ex->ended)
+        exchange_free(ex);
+    else if (p->failed)
+        exchange_fail(ex, &p->err);
+    else
+        parsed(ex);
+    free(p);
+}
+
+void request_stop_parsing(struct exchange *ex)
+{
+    cm_job_cancel(ex->gw->host->jobs, &ex->parsing->job);
+}
+
+static void on_body(void *arg, struct cm_req *req, struct cm_str body)
+{
+    struct exchange *ex = arg;
+    struct cm_err err = {0};
+
+    (void)body;
+    ex->body_us = cm_mono_us();
+    ex->body = cm_req_take_body(req);
+    if (ex->web) {
+        web_body(ex);
+        return;
+    }
+    ex->chat = CM_ARENA_NEW(&ex->arena, struct cm_chat);
+    ex->chat->arena = &ex->arena;
+    if (ex->body.n > PARSE_ON_LOOP_MAX) {
+        ex->parsing = CM_NEW(struct parse_job);
+        ex->parsing->ex = ex;
+        ex->parsing->job.work = parse_work;
+        ex->parsing->job.done = parse_done;
+        cm_job_start(ex->gw->host->jobs, &ex->parsing->job, CM_LANE_CPU);
+        return;
+    }
+    if (ex->surface->parse(ex->chat, cm_buf_str(&ex->body), &err) < 0)
+        exchange_fail(ex, &err);
+    else
+        parsed(ex);
+}
+
+static enum phase phase_of(const struct exchange *ex)
+{
+    return ex->committed ? PHASE_MIDDLE : ex->head_sent ? PHASE_BEFORE_TOKEN : PHASE_BEFORE_HEAD;
+}
+
+static void on_gone(void *arg, struct cm_req *req, const struct cm_err *why)
+{
+    struct exchange *ex = arg;
+    bool drain =
+        ex->attempt && exchange_instance(ex)->conf->upstream.on_disconnect == CM_DISCONNECT_DRAIN;
+
+    ex->bytes_in = req->bytes_in;
+    ex->req = NULL;
+    if (why) { /* told by the HTTP server: too large, too slow, broken */
+        ex->status = cm_err_status(why);
+        exchange_end(ex, OUTCOME_ERROR, why);
+        return;
+    }
+    report_disconnect(ex->gw, phase_of(ex));
+    if (drain) { /* the answer is awaited without a reader, for its usage; the clocks bound it */
+        ex->abandoned = true;
+        attempt_pause(ex->attempt, false);
+        cm_deadline_clear(ex->gw->host->loop, &ex->alive);
+        return;
+    }
+    exchange_drop_attempt(ex);
+    exchange_end(ex, OUTCOME_CLIENT_GONE, NULL);
+}
+
+static void on_drain(void *arg, struct cm_req *req)
+{
+    struct exchange *ex = arg;
+
+    (void)req;
+    if (ex->attempt)
+        attempt_pause(ex->attempt, false);
+}
+
+static const struct cm_req_cb req_cb = {
+    .on_body = on_body, .on_gone = on_gone, .on_drain = on_drain};
+
+void serve_chat(struct exchange *ex, struct cm_str rest)
+{
+    struct cm_str coding = cm_req_header(ex->req, CM_S("content-encoding"));
+    struct cm_err err = {0};
+
+    (void)rest;
+    if (coding.n > 0 && !cm_str_eq_nocase(coding, CM_S("identity"))) {
+        cm_fail(&err, CM_ERR_BAD_REQUEST,
+                "the body is encoded (Content-Encoding: " CM_PRI "): send it plain",
+                CM_ARG(cm_str_head(coding, 40)));
+        err.http_status = 415;
+        exchange_fail(ex, &err);
+        return;
+    }
+    cm_req_read(ex->req, (size_t)ex->snap->config->server.max_body_bytes);
+}
+
+/* The client's own id, if it is short and visible: it goes to logs and back into a header. */
+static struct cm_str request_id(struct exchange *ex, const struct cm_req *req)
+{
+    struct cm_str given = cm_req_header(req, CM_S("x-request-id"));
+    bool sane = given.n > 0 && given.n <= 128;
+    char made[CM_ID_CAP];
+
+    for (size_t i = 0; i < given.n && sane; i++)
+        sane = given.p[i] > ' ' && given.p[i] < 127;
+    if (sane)
+        return cm_arena_str(&ex->arena, given);
+    cm_id_make(made, "req_", cm_unix_ms());
+    return cm_arena_str(&ex->arena, cm_str_of(made));
+}
+
+static void answer_preflight(struct exchange *ex)
+{
+    struct respond r;
+
+    respond_begin(&r, ex);
+    r.n = 1; /* the id; CORS anew, with what a preflight asks for */
+    respond_cors(&r, ex->snap->config, ex->req, true);
+    ex->status = 204;
+    exchange_note_bytes(ex);
+    cm_resp_send(ex->req, 204, r.v, r.n, CM_STR_NONE);
+    exchange_end(ex, OUTCOME_OK, NULL);
+}
+
+static void wrong_method(struct exchange *ex, struct cm_str allow)
+{
+    struct cm_err err = {0};
+
+    cm_fail(&err, CM_ERR_METHOD, CM_PRI " is not allowed for " CM_PRI "; allowed: " CM_PRI,
+            CM_ARG(cm_str_head(ex->method, 20)), CM_ARG(cm_str_head(ex->path, 100)), CM_ARG(allow));
+    ex->passed = CM_ARENA_NEW(&ex->arena, struct cm_header);
+    ex->passed[0] = (struct cm_header){CM_S("allow"), allow};
+    ex->n_passed = 1;
+    exchange_fail(ex, &err);
+}
+
+/* Who asks: a client by its key, or the operator by the admin secret. */
+static int known(struct exchange *ex, enum access access, struct cm_err *err)
+{
+    struct cm_key *key;
+
+    if (access == ACCESS_ADMIN) {
+        ex->key = CM_S("admin");
+        return auth_check_admin(ex->snap, ex->req, err);
+    }
+    if (auth_check(ex->gw, ex->req, &key, err) < 0)
+        return -1;
+    ex->client_key = key ? cm_key_ref(key) : NULL;
+    ex->key = key ? cm_arena_str(&ex->arena, cm_key_row(key)->name) : CM_S("open");
+    return 0;
+}
+
+/* Addresses that ask too often, or that guess keys, are told to wait; a right key is served whatever its neighbours behind one address do. */
+static int admit(struct exchange *ex, enum access access, struct cm_err *err)
+{
+    struct cm_gateway *gw = ex->gw;
+    const struct cm_config *c = ex->snap->config;
+    uint64_t now_s = cm_loop_now_ms(ex->gw->host->loop) / 1000;
+    int wait_s = 0;
+
+    if (access == ACCESS_ALL)
+        return 0;
+    if (!address_fits(&gw->requests, ex->address, c->auth.ip_requests_per_minute, now_s, &wait_s)) {
+        cm_fail(err, CM_ERR_CLIENT_LIMIT, "too many requests from your address: please wait %d s",
+                wait_s);
+        err->retry_after_s = wait_s;
+        return -1;
+    }
+    address_record(&gw->requests, ex->address, c->auth.ip_requests_per_minute, now_s);
+    if (access == ACCESS_PAGE)
+        return auth_is_open(gw) ? auth_check_open(ex->snap, ex->req, err) : 0;
+    if (known(ex, access, err) == 0)
+        return 0;
+    if (err->cls == CM_ERR_UNAUTHORIZED) {
+        if (address_fits(&gw->bad_keys, ex->address, c->auth.ip_bad_auth_per_minute, now_s,
+                         &wait_s)) {
+            address_record(&gw->bad_keys, ex->address, c->auth.ip_bad_auth_per_minute, now_s);
+        } else {
+            cm_fail(err, CM_ERR_CLIENT_LIMIT,
+                    "too many wrong API keys from your address: please wait %d s", wait_s);
+            err->retry_after_s = wait_s;
+        }
+    }
+    return -1;
+}
+
+int request_check_admin(struct exchange *ex, struct cm_err *err)
+{
+    return admit(ex, ACCESS_ADMIN, err);
+}
+
+void request_begin(struct cm_gateway *gw, struct cm_req *req)
+{
+    struct exchange *ex = CM_NEW(struct exchange);
+    struct cm_str rest, allow;
+    struct cm_err err = {0};
+    enum route_found found;
+
+    ex->gw = gw;
+    ex->snap = snapshot_ref(gw->now);
+    ex->req = req;
+    ex->began_us = req->began_us;
+    exchange_init(ex);
+    ex->id = request_id(ex, req);
+    ex->method = cm_arena_str(&ex->arena, req->method);
+    ex->path = cm_arena_str(&ex->arena, req->path);
+    ex->address = cm_arena_str(
+        &ex->arena, address_of_client(&ex->snap->config->server.trusted_proxies, req->peer,
+                                      cm_req_header(req, CM_S("x-forwarded-for"))));
+    cm_req_listen(req, &req_cb, ex);
+    gw->requests_seen++;
+    req->id = ex->id;
+    found = route_find(&ex->arena, ex->snap->config->server.route_prefix, req->method, req->path,
+                       &ex->route, &rest, &allow);
+    if (found == ROUTE_NONE)
+        found = web_find(ex, &allow);
+    if (cm_str_eq(req->method, CM_S("OPTIONS")) && ex->snap->config->server.cors_origins.n > 0 &&
+        cm_req_header(req, CM_S("access-control-request-method")).n > 0) {
+        answer_preflight(ex);
+    } else if (found == ROUTE_METHOD) {
+        wrong_method(ex, allow);
+    } else if (found == ROUTE_NONE) {
+        cm_fail(&err, CM_ERR_NOT_FOUND,
+                "unknown path " CM_PRI
+                "; chat is at /v1/chat/completions, the models are at /v1/models",
+                CM_ARG(cm_str_head(ex->path, 120)));
+        exchange_fail(ex, &err);
+    } else {
+        ex->surface = ex->web ? &cm_surface_openai_chat : ex->route->surface;
+        if (admit(ex, ex->web ? web_access(ex) : ex->route->access, &err) < 0)
+            exchange_fail(ex, &err);
+        else if (ex->web)
+            web_serve(ex);
+        else
+            ex->route->serve(ex, rest);
+    }
+}
