@@ -93,14 +93,17 @@ static bool parse_plain(struct hc_endpoint *ep, struct cm_str rest)
 {
     size_t n = 0, label = 0;
     uint64_t port = ep->port;
+    bool quad;
 
     while (n < rest.n && is_name_char(rest.p[n])) {
         if (rest.p[n] == '.')
             label = n + 1;
         n++;
     }
-    if (n == 0 || n > 253 || label >= n ||
-        (!is_alpha(rest.p[label]) && !is_dotted_quad(cm_str(rest.p, n))))
+    if (n == 0 || n > 253 || label >= n)
+        return false;
+    quad = is_dotted_quad(cm_str(rest.p, n));
+    if (!quad && !is_alpha(rest.p[label]))
         return false;
     ep->host = cm_str(rest.p, n);
     if (n < rest.n && rest.p[n] == ':') {
@@ -113,6 +116,7 @@ static bool parse_plain(struct hc_endpoint *ep, struct cm_str rest)
         n = end;
     }
     ep->port = (uint16_t)port;
+    ep->literal = quad;
     return n == rest.n || rest.p[n] == '/' || rest.p[n] == '?' || rest.p[n] == '#';
 }
 

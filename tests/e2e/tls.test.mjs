@@ -243,7 +243,8 @@ scenario('idle connections are small', { skip: sanitized && 'memory is not ours 
     const before = gw.rssBytes();
     for (let i = 0; i < 400; i++) await open();
     const each = (gw.rssBytes() - before) / 400;
-    assert.ok(each < 24 * 1024, `${Math.round(each / 1024)} KiB for each idle connection`);
+    // 15 KiB with OpenSSL 3.0, 29 with 3.5; with its buffers kept it is above 49
+    assert.ok(each < 40 * 1024, `${Math.round(each / 1024)} KiB for each idle connection`);
 });
 
 scenario('wrong files: check and serve name file, line and reason', async (t) => {
