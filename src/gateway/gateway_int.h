@@ -123,6 +123,11 @@ struct route {
 extern const struct route routes[];
 extern const size_t routes_n;
 
+/* Whether "GET HEAD" names the method. */
+bool route_lists_method(const char *methods, struct cm_str method);
+/* Percent-decoded into the arena; a text with a broken sequence stays as it is. `plus`: + is a space. */
+struct cm_str route_decoded(struct cm_arena *arena, struct cm_str text, bool plus);
+
 enum route_found { ROUTE_NONE, ROUTE_METHOD, ROUTE_OK };
 /* `path` as the client wrote it, still encoded; `rest` is decoded into the arena. ROUTE_METHOD: *allow lists the methods. */
 enum route_found route_find(struct cm_arena *arena, struct cm_str prefix, struct cm_str method,

@@ -43,7 +43,7 @@ static bool strip(struct cm_str *path, struct cm_str prefix)
     return true;
 }
 
-static bool lists_method(const char *methods, struct cm_str method)
+bool route_lists_method(const char *methods, struct cm_str method)
 {
     struct cm_str rest = cm_str_of(methods);
 
@@ -66,12 +66,12 @@ static bool matches(const struct route *r, struct cm_str path, struct cm_str *re
     return true;
 }
 
-static struct cm_str decoded(struct cm_arena *arena, struct cm_str text)
+struct cm_str route_decoded(struct cm_arena *arena, struct cm_str text, bool plus)
 {
     struct cm_buf out = {0};
     struct cm_str s = text;
 
-    if (cm_str_find_char(text, '%') != SIZE_MAX && cm_percent_decode(&out, text, false) == 0)
+    if (cm_percent_decode(&out, text, plus) == 0)
         s = cm_arena_str(arena, cm_buf_str(&out));
     cm_buf_clear(&out);
     return s;
@@ -106,13 +106,13 @@ enum route_found route_find(struct cm_arena *arena, struct cm_str prefix, struct
 
         if (!matches(&routes[i], wanted, &tail))
             continue;
-        if (!lists_method(routes[i].methods, method)) {
+        if (!route_lists_method(routes[i].methods, method)) {
             allow_add(arena, allow, routes[i].methods);
             found = ROUTE_METHOD;
             continue;
         }
         *out = &routes[i];
-        *rest = decoded(arena, tail);
+        *rest = route_decoded(arena, tail, false);
         return ROUTE_OK;
     }
     return found;

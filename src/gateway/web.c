@@ -3,7 +3,6 @@
  * A `struct cm_web` belongs to its handler until the answer, so it outlives an exchange whose client has left; then the answer goes nowhere. */
 #include "gateway_int.h"
 
-#include "chatmux/base/enc.h"
 #include "chatmux/base/mem.h"
 #include <stdlib.h>
 
@@ -25,17 +24,6 @@ struct cm_web {
     bool handed; /* the handler has it */
 };
 
-static struct cm_str decoded(struct cm_arena *arena, struct cm_str text, bool plus)
-{
-    struct cm_buf out = {0};
-    struct cm_str s = text;
-
-    if (cm_percent_decode(&out, text, plus) == 0)
-        s = cm_arena_str(arena, cm_buf_str(&out));
-    cm_buf_clear(&out);
-    return s;
-}
-
 /* Segment by segment; "*" takes one, a final "*" the rest. `path` without its leading slash. */
 static bool matches(struct cm_arena *arena, struct cm_str pattern, struct cm_str path,
                     struct cm_str *segments, size_t *n)
@@ -48,12 +36,12 @@ static bool matches(struct cm_arena *arena, struct cm_str pattern, struct cm_str
 
         if (cm_str_eq(want, CM_S("*")) && pattern.n == 0) {
             if (path.n > 0 && *n < SEGMENTS_MAX)
-                segments[(*n)++] = decoded(arena, path, false);
+                segments[(*n)++] = route_decoded(arena, path, false);
             return path.n > 0;
         }
         got = cm_str_cut(&path, '/');
         if (cm_str_eq(want, CM_S("*")) && got.n > 0 && *n < SEGMENTS_MAX)
-            segments[(*n)++] = decoded(arena, got, false);
+            segments[(*n)++] = route_decoded(arena, got, false);
         else if (!cm_str_eq(want, got))
             return false;
         if (pattern.n == 0)
@@ -61,14 +49,11 @@ static bool matches(struct cm_arena *arena, struct cm_str pattern, struct cm_str
     }
 }
 
-static bool lists_method(const char *methods, struct cm_str method)
+/* HEAD works like GET. */
+static bool serves(const struct cm_web_route *r, struct cm_str method)
 {
-    struct cm_str rest = cm_str_of(methods);
-
-    while (rest.n > 0)
-        if (cm_str_eq(cm_str_cut(&rest, ' '), method))
-            return true;
-    return cm_str_eq(method, CM_S("HEAD")) && lists_method(methods, CM_S("GET"));
+    return route_lists_method(r->methods, method) ||
+           (cm_str_eq(method, CM_S("HEAD")) && route_lists_method(r->methods, CM_S("GET")));
 }
 
 static struct cm_str without_prefix(struct cm_str path, struct cm_str prefix)
@@ -91,7 +76,7 @@ enum route_found web_find(struct exchange *ex, struct cm_str *allow)
 
         if (!matches(&ex->arena, cm_str_of(r->path), path, segments, &n))
             continue;
-        if (!lists_method(r->methods, ex->method)) {
+        if (!serves(r, ex->method)) {
             *allow = cm_arena_printf(&ex->arena, CM_PRI "%s%s", CM_ARG(*allow),
                                      allow->n ? ", " : "", r->methods);
             found = ROUTE_METHOD;
@@ -228,7 +213,7 @@ struct cm_str cm_web_query(struct cm_web *web, struct cm_str name)
         struct cm_str value = cm_str_cut(&rest, '&'), key = cm_str_cut(&value, '=');
 
         if (cm_str_eq(key, name))
-            return decoded(&web->arena, value, true);
+            return route_decoded(&web->arena, value, true);
     }
     return CM_STR_NONE;
 }

@@ -1,5 +1,6 @@
 // Server TLS: versions, the SDK, streams, certificates replaced while it runs, and what goes wrong at a TLS port.
 import assert from 'node:assert/strict';
+import { execFileSync } from 'node:child_process';
 import { spawn, spawnSync } from 'node:child_process';
 import { copyFileSync, readFileSync, renameSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
@@ -243,8 +244,10 @@ scenario('idle connections are small', { skip: sanitized && 'memory is not ours 
     const before = gw.rssBytes();
     for (let i = 0; i < 400; i++) await open();
     const each = (gw.rssBytes() - before) / 400;
-    // 15 KiB with OpenSSL 3.0, 29 with 3.5; with its buffers kept it is above 49
-    assert.ok(each < 40 * 1024, `${Math.round(each / 1024)} KiB for each idle connection`);
+    // Measured: 15 KiB with OpenSSL 3.0, and 30 when it keeps its buffers; 29 with 3.5, which takes more for itself.
+    const [, minor] = /^OpenSSL 3\.(\d+)/.exec(execFileSync('openssl', ['version'], { encoding: 'utf8' })) ?? [];
+    const limit = Number(minor) === 0 ? 24 : 36;
+    assert.ok(each < limit * 1024, `${Math.round(each / 1024)} KiB for each idle connection`);
 });
 
 scenario('wrong files: check and serve name file, line and reason', async (t) => {
