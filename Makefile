@@ -116,6 +116,7 @@ fuzz: $(FUZZ:%=$(BUILD)/fuzz/fuzz/%)
 
 check-fresh: $(DEPS)
 	@tests/check-fresh.sh $(RELEASES)
+	@tests/check-deb.sh $(RELEASES)
 
 check-deb: $(DEPS)
 	@tests/check-deb.sh $(RELEASES)
