@@ -19,7 +19,8 @@
 #include <stdlib.h>
 #include <sys/resource.h>
 
-#define CUT_GRACE_MS 2000 /* for the last errors to reach their clients */
+#define CUT_GRACE_MS 2000            /* for the last errors to reach their clients */
+#define MEMO_MAX (16u * 1024 * 1024) /* bytes of what adapters remember between runs */
 
 struct app {
     const struct cm_conf_source *source; /* not owned */
@@ -27,6 +28,7 @@ struct app {
     struct cm_loop *loop;
     struct cm_jobs *jobs;
     struct cm_httpc *httpc;
+    struct cm_memo *memo;
     struct cm_host host;
     struct cm_store *store;
     struct cm_gateway *gateway;
@@ -119,6 +121,8 @@ static void on_store_closed(void *arg)
         app->signals); /* until now another signal must not end what is being written */
     cm_httpc_close(app->httpc);
     cm_jobs_close(app->jobs);
+    cm_memo_free(app->memo);
+    app->memo = NULL;
     app->httpc = NULL;
     app->jobs = NULL;
 }
@@ -343,8 +347,11 @@ static int app_open(struct app *app)
     app->notify = cm_notify_new(app->loop);
     app->jobs = cm_jobs_new(app->loop);
     app->httpc = cm_httpc_new(app->loop);
-    app->host = (struct cm_host){
-        .loop = app->loop, .jobs = app->jobs, .transport = cm_transport_httpc(app->httpc)};
+    app->memo = cm_memo_new(&cm_clock_system, MEMO_MAX);
+    app->host = (struct cm_host){.loop = app->loop,
+                                 .jobs = app->jobs,
+                                 .transport = cm_transport_httpc(app->httpc),
+                                 .memo = app->memo};
     cm_deadline_init(&app->drain, on_drain_over, app);
     if (app_load_tls(app->config, &tls, &problems) == 0 && open_store(app) == 0)
         app->gateway = cm_gateway_new(&app->host, app->config, app->store, &problems);

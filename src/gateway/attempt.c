@@ -82,6 +82,15 @@ int attempt_ask(struct exchange *ex, struct cm_pool_ask *ask, struct cm_err *err
     return 0;
 }
 
+/* Names may repeat, ids do not. */
+static struct cm_str scope_of(struct exchange *ex)
+{
+    if (!ex->client_key)
+        return CM_STR_NONE;
+    return cm_arena_printf(&ex->arena, "%llu " CM_PRI,
+                           (unsigned long long)cm_key_row(ex->client_key)->id, CM_ARG(ex->key));
+}
+
 void attempt_begin(struct exchange *ex, struct cm_lease *lease)
 {
     const struct cm_instance *in = exchange_instance(ex);
@@ -96,7 +105,8 @@ void attempt_begin(struct exchange *ex, struct cm_lease *lease)
                                           .label = cm_lease_label(lease),
                                           .proxy = cm_lease_proxy(lease),
                                           .isolation = cm_lease_isolation(lease)},
-                                 .id = ex->id};
+                                 .id = ex->id,
+                                 .scope = scope_of(ex)};
 
     a->ex = ex;
     a->gw = ex->gw;

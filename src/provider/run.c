@@ -2,10 +2,11 @@
  *
  * Happy path: open -> START -> fetch/stream/ws/sleep/compute -> events … -> DONE -> on_end -> close -> freed.
  * Failures: a clock or the transfer fails -> FAILED to the adapter, which returns FAIL; the owner closes early -> STOP, and the adapter may tidy up for
- * CM_TIDY_MS. A stream whose adapter has heard enough lingers CM_LINGER_MS, so that its connection can serve again.
+ * CM_TIDY_MS; a flow that said cm_run_answered() goes on for CM_AFTER_MS. A stream whose adapter has heard enough lingers CM_LINGER_MS, so that its
+ * connection can serve again.
  * `refs` counts who may still come back: the owner (until the credential is released, so that a farewell has somebody to live for), a step on the
  * stack, a transfer. */
-#include "chatmux/provider/run.h"
+#include "run_int.h"
 
 #include "chatmux/base/clock.h"
 #include "chatmux/base/log.h"
@@ -13,6 +14,7 @@
 #include <stdlib.h>
 
 #define CM_TIDY_MS 5000
+#define CM_AFTER_MS 15000
 #define CM_LINGER_MS 1000
 #define CM_FETCH_MAX (4 * 1024 * 1024)
 #define CM_WS_MESSAGE_MAX (16 * 1024 * 1024)
@@ -64,8 +66,10 @@ struct cm_run {
 
     unsigned refs, depth; /* depth: steps of this run on the stack */
     bool head_seen, long_wait, paused, timer_due, emitted;
-    bool lends_chat;                        /* the body of what is in flight is the chat's own */
+    bool lends_chat;         /* the body of what is in flight is the chat's own */
+    bool answered, end_told; /* the client has all, the flow goes on without it; the owner knows */
     bool flow_done, stopping, closed, gone; /* gone: the credential was released */
+    struct run_memory memory;
 };
 
 static void run_settle(struct cm_run *run, enum cm_step step, const struct cm_err *err);
@@ -80,6 +84,7 @@ static void run_unref(struct cm_run *run)
     if (run->setup.flow->clear)
         run->setup.flow->clear(run->state);
     cm_buf_clear(&run->reply);
+    cm_buf_clear(&run->memory.said);
     cm_arena_clear(&run->arena);
     free(run);
 }
@@ -87,6 +92,19 @@ static void run_unref(struct cm_run *run)
 static const char *state_of(const struct cm_run *run)
 {
     return run->setup.flow->state_name ? run->setup.flow->state_name(run->state) : "-";
+}
+
+#define TRACE_TEXT_MAX 2000 /* bytes of a body that are shown */
+
+static void trace(const struct cm_run *run, struct cm_trace t)
+{
+    if (!run->setup.on_trace || run->closed)
+        return;
+    t.state = state_of(run);
+    t.ms = (int64_t)(cm_mono_us() - run->began_us) / 1000;
+    t.text = cm_str_head(t.text, TRACE_TEXT_MAX);
+    t.piece = cm_str_head(t.piece, TRACE_TEXT_MAX);
+    run->setup.on_trace(run->arg, &t);
 }
 
 /* --- clocks --------------------------------------------------------------------------------------- */
@@ -119,7 +137,8 @@ static struct due run_due(const struct cm_run *run)
     if (run->flight == FLIGHT_SLEEP && !run->timer_due)
         d.at_ms = run->timer_ms;
     if (run->stopping) {
-        due_sooner(&d, run->stop_ms, CM_TIDY_MS, "the farewell took too long");
+        due_sooner(&d, run->stop_ms, run->answered ? CM_AFTER_MS : CM_TIDY_MS,
+                   "the farewell took too long");
         return d;
     }
     due_sooner(&d, run->began_ms, c->total_timeout_ms,
@@ -163,11 +182,27 @@ static void clock_arm(struct cm_run *run)
 
 /* --- steps ---------------------------------------------------------------------------------------- */
 
+static void trace_event(const struct cm_run *run, const struct cm_ev *ev)
+{
+    static const char *const names[] = {
+#define X(name) [CM_EV_##name] = #name,
+        CM_EV_KINDS(X)
+#undef X
+    };
+
+    trace(run, (struct cm_trace){.what = names[ev->kind],
+                                 .status = ev->status,
+                                 .bytes = ev->data.n,
+                                 .text = ev->err ? cm_str_of(ev->err->msg) : ev->data});
+}
+
 static void run_step(struct cm_run *run, const struct cm_ev *ev)
 {
     struct cm_err err = {0};
     enum cm_step step;
 
+    if (run->setup.on_trace)
+        trace_event(run, ev);
     run->refs++;
     run->depth++;
     step = run->setup.flow->step(run, ev, &err);
@@ -217,10 +252,21 @@ static void release_if_over(struct cm_run *run)
     run_unref(run); /* the owner's */
 }
 
+static void tell_end(struct cm_run *run, const struct cm_err *err)
+{
+    if (run->end_told)
+        return;
+    run->end_told = true;
+    run->cb->on_end(run->arg, err);
+}
+
 /* The flow has said its last word. */
 static void run_finish(struct cm_run *run, const struct cm_err *err)
 {
     run->flow_done = true;
+    if (err && run->answered)
+        cm_warn("run", CM_PRI " " CM_PRI " after its answer, in state %s: %s",
+                CM_ARG(run->setup.id), CM_ARG(run->setup.cred.label), state_of(run), err->msg);
     cm_deadline_clear(run->host->loop, &run->clock);
     if (!err && run->flight == FLIGHT_STREAM && run->xfer && !run->stopping &&
         !(run->closed && run->lends_chat)) {
@@ -235,7 +281,7 @@ static void run_finish(struct cm_run *run, const struct cm_err *err)
     if (run->closed)
         release_if_over(run);
     else
-        run->cb->on_end(run->arg, err);
+        tell_end(run, err);
 }
 
 static void run_settle(struct cm_run *run, enum cm_step step, const struct cm_err *err)
@@ -256,7 +302,23 @@ static void run_settle(struct cm_run *run, enum cm_step step, const struct cm_er
         CM_ASSERT(run->flight != FLIGHT_NONE);
         if (run->closed && !run->stopping)
             run_part(run);
+        else if (run->answered && !run->closed)
+            tell_end(run, NULL); /* the owner closes the run, which goes on by itself */
     }
+}
+
+/* The flow goes on with what it has in flight, for a while. */
+static void run_go_on(struct cm_run *run)
+{
+    bool was_paused = run->paused;
+
+    CM_ASSERT(!run->lends_chat);
+    run->stopping = true;
+    run->stop_ms = cm_loop_now_ms(run->host->loop);
+    run->paused = false;
+    if (was_paused && run->flight == FLIGHT_STREAM && run->xfer)
+        run->host->transport.resume(run->host->transport.arg, run->xfer);
+    clock_arm(run);
 }
 
 /* Nobody listens any more: the adapter hears of it, once. */
@@ -268,6 +330,10 @@ static void run_part(struct cm_run *run)
         if (run->lends_chat)
             drop_transfer(run); /* it may not have sent all of what goes away now */
         release_if_over(run);
+        return;
+    }
+    if (run->answered) {
+        run_go_on(run);
         return;
     }
     run->stopping = true;
@@ -302,8 +368,9 @@ static void on_clock(void *arg)
     } else if (now_ms < d.at_ms) {
         clock_arm(run); /* something happened since */
     } else if (run->stopping && d.what) {
-        cm_debug("run", CM_PRI " %s: gave up tidying up in state %s", CM_ARG(run->setup.id),
-                 run->setup.instance->adapter->name, state_of(run));
+        cm_log(run->answered ? CM_LOG_WARN : CM_LOG_DEBUG, "run",
+               CM_PRI " " CM_PRI ": gave up tidying up in state %s", CM_ARG(run->setup.id),
+               CM_ARG(run->setup.cred.label), state_of(run));
         run_finish(run, NULL);
     } else if (!d.what) {
         if (run->paused) {
@@ -490,6 +557,7 @@ struct cm_run *cm_run_open(const struct cm_host *host, const struct cm_run_setup
     run->setup = *setup;
     run->setup.id =
         cm_arena_str(&run->arena, setup->id); /* the log may need it after the exchange has gone */
+    run->setup.scope = cm_arena_str(&run->arena, setup->scope);
     run->host = host;
     run->cb = cb;
     run->arg = arg;
@@ -626,6 +694,12 @@ static void call_prepare(struct cm_run *run, const struct cm_call *call, enum fl
                                 .http_version = c->http_version,
                                 .connect_timeout_ms = c->connect_timeout_ms};
     call_headers(run, call, req);
+    if (run->setup.on_trace)
+        trace(run, (struct cm_trace){.what = "ask",
+                                     .bytes = call->body.n,
+                                     .text = cm_arena_printf(&run->arena, "%s " CM_PRI,
+                                                             call->method, CM_ARG(req->url)),
+                                     .piece = call->body});
     run->flight = flight;
     run->head_seen = false;
     run->lends_chat = run->setup.chat && !run->closed && within(call->body, run->setup.chat->raw);
@@ -714,6 +788,11 @@ void cm_run_hang_up(struct cm_run *run)
     drop_flight(run);
 }
 
+void cm_run_answered(struct cm_run *run)
+{
+    run->answered = true;
+}
+
 /* --- for adapters: reading and telling ------------------------------------------------------------ */
 
 void *cm_run_state(struct cm_run *run)
@@ -748,6 +827,26 @@ const struct cm_cred *cm_run_cred(const struct cm_run *run)
     return &run->setup.cred;
 }
 
+struct cm_str cm_run_scope(const struct cm_run *run)
+{
+    return run->setup.scope;
+}
+
+struct run_memory *run_memory(struct cm_run *run)
+{
+    return &run->memory;
+}
+
+struct cm_memo *run_memo(const struct cm_run *run)
+{
+    return run->host->memo;
+}
+
+bool run_is_closed(const struct cm_run *run)
+{
+    return run->closed;
+}
+
 int64_t cm_run_unix_ms(const struct cm_run *run)
 {
     (void)run;
@@ -756,10 +855,15 @@ int64_t cm_run_unix_ms(const struct cm_run *run)
 
 void cm_run_emit(struct cm_run *run, const struct cm_event *ev)
 {
-    if (run->closed)
+    if (run->closed || run->answered)
         return;
     if (run->semantic_us == 0 && cm_event_semantic(ev))
         run->semantic_us = cm_mono_us();
+    if (run->memory.follows)
+        run_memory_heard(&run->memory, ev);
+    if (run->setup.on_trace)
+        trace(run, (struct cm_trace){
+                       .what = cm_event_name(ev->kind), .bytes = ev->text.n, .text = ev->text});
     run->emitted = true;
     run->cb->on_event(run->arg, ev);
 }
@@ -809,6 +913,8 @@ void cm_run_odd(struct cm_run *run, const char *what, struct cm_str piece)
     /* The piece may echo what the account owns: only its length goes to the log. */
     cm_warn("run", CM_PRI " " CM_PRI " in state %s: %s (%zu bytes not understood)",
             CM_ARG(run->setup.id), CM_ARG(run->setup.cred.label), state_of(run), what, piece.n);
+    trace(run, (struct cm_trace){
+                   .what = "odd", .bytes = piece.n, .text = cm_str_of(what), .piece = piece});
 }
 
 /* --- real transfers ------------------------------------------------------------------------------- */

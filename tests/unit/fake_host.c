@@ -361,7 +361,8 @@ void fake_init(struct fake *f)
                                              .ws_pause = ws_pause,
                                              .ws_resume = ws_resume,
                                              .ws_close = ws_close,
-                                             .arg = f}};
+                                             .arg = f},
+                               .memo = cm_memo_new(&cm_clock_system, 1024 * 1024)};
     cm_list_init(&f->opened);
     f->conf.name = f->instance.name = CM_S("up");
     f->conf.base_url = f->instance.base_url = CM_S("https://up.test/v1");
@@ -402,6 +403,7 @@ void fake_open(struct fake *f)
                                  .target = f->chat ? &f->target : NULL,
                                  .cred = f->cred,
                                  .id = CM_S("req_test"),
+                                 .scope = f->scope,
                                  .on_model = on_model};
 
     f->run = cm_run_open(&f->host, &setup, &run_cb, f);
@@ -469,6 +471,7 @@ void fake_clear(struct fake *f)
     if (f->run)
         fake_close(f);
     cm_jobs_close(f->jobs);
+    cm_memo_free(f->host.memo);
     cm_loop_free(f->loop);
     ck_assert_uint_eq(f->n_released, 1);
     CM_LIST_EACH(&f->opened, link)

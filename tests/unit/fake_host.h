@@ -35,6 +35,7 @@ struct fake {
     struct cm_instance instance; /* fake_use() fills it for a real adapter */
     const struct cm_flow *flow;
     struct cm_cred cred;
+    struct cm_str scope; /* who the client is */
     struct cm_target target;
     const struct fake_answer
         *answers; /* the n-th call gets the n-th; NULL = by hand, with the functions below */

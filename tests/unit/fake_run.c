@@ -223,8 +223,12 @@ void fake_run(const struct fake_setup *setup, struct fake_result *out)
                                          .pause = xfer_pause,
                                          .resume = xfer_resume,
                                          .close = xfer_close,
-                                         .arg = &f}};
-    struct cm_run_setup run = {.instance = &in, .chat = &chat, .id = CM_S("req-1")};
+                                         .arg = &f},
+                           .memo = setup->memo};
+    struct cm_run_setup run = {.instance = &in,
+                               .chat = &chat,
+                               .id = CM_S("req-1"),
+                               .scope = cm_str_of(setup->scope ? setup->scope : "")};
 
     *out = (struct fake_result){0};
     cm_problems_init(&problems, a);

@@ -27,6 +27,8 @@ struct fake_setup {
     const char *type;           /* of the adapter */
     const char *body;           /* chat completions request, JSON */
     const char *secret;         /* NULL = "secret" */
+    const char *scope;          /* who the client is; NULL = nobody in particular */
+    struct cm_memo *memo;       /* what is remembered from run to run; NULL = nothing */
     const char *const *options; /* "name", "value", …, NULL */
     const char *const *models;  /* as the operator lists them, …, NULL */
     const struct fake_reply *replies;

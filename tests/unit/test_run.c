@@ -1276,6 +1276,115 @@ START_TEST(a_farewell_is_bounded)
 }
 END_TEST
 
+/* ---- what comes after the answer ---- */
+
+static enum cm_step answer_and_delete(struct cm_run *run, const struct cm_ev *ev,
+                                      struct cm_err *err)
+{
+    switch (ev->kind) {
+    case CM_EV_START:
+        return cm_run_stream(run, &adapter.call);
+    case CM_EV_DATA:
+        cm_run_text(run, ev->data);
+        cm_run_finish(run, CM_FINISH_STOP);
+        cm_run_hang_up(run);
+        cm_run_answered(run);
+        cm_run_text(run, CM_S("nobody hears this"));
+        return cm_run_fetch(run, &adapter.call);
+    case CM_EV_FAILED:
+        *err = *ev->err;
+        return CM_STEP_FAIL;
+    case CM_EV_REPLY:
+        return CM_STEP_DONE;
+    default:
+        return CM_STEP_WAIT;
+    }
+}
+
+static void answer_all(struct fake *f)
+{
+    setup(f, answer_and_delete);
+    fake_chat(f, CM_S("{\"model\":\"m\",\"messages\":[{\"role\":\"user\",\"content\":\"hi\"}]}"));
+    fake_open(f);
+    fake_turn(f);
+    fake_head(f, 200, NULL);
+    fake_data(f, CM_S("text"));
+}
+
+START_TEST(after_the_answer_a_flow_goes_on_by_itself)
+{
+    struct fake f;
+
+    answer_all(&f);
+    ck_assert(f.ended); /* the client need not wait for the rest */
+    ck_assert_int_eq(f.err.cls, CM_ERR_NONE);
+    ck_assert_uint_eq(f.n_events, 2);
+    fake_close(&f);
+    ck_assert_uint_eq(f.n_calls, 2);
+    ck_assert_uint_eq(f.n_released, 0); /* the credential is in use */
+    fake_head(&f, 200, NULL);
+    fake_end(&f);
+    ck_assert_uint_eq(f.n_released, 1);
+    ck_assert_str_eq(adapter.log, "START HEAD DATA REPLY"); /* and no STOP */
+    teardown(&f);
+}
+END_TEST
+
+static void close_at_the_end(struct fake *f)
+{
+    fake_close(f);
+}
+
+START_TEST(its_failure_then_is_nobodys)
+{
+    struct fake f;
+
+    answer_all(&f);
+    fake_close(&f);
+    fake_fail(&f, CM_ERR_UPSTREAM_DOWN);
+    ck_assert_str_eq(adapter.log, "START HEAD DATA FAILED");
+    ck_assert_uint_eq(f.n_released, 1);
+    ck_assert_int_eq(f.err.cls, CM_ERR_NONE);
+    teardown(&f);
+}
+END_TEST
+
+START_TEST(the_owner_may_close_when_it_hears_of_the_answer)
+{
+    struct fake f;
+
+    setup(&f, answer_and_delete);
+    f.on_end = close_at_the_end;
+    fake_chat(&f, CM_S("{\"model\":\"m\",\"messages\":[{\"role\":\"user\",\"content\":\"hi\"}]}"));
+    fake_open(&f);
+    fake_turn(&f);
+    fake_head(&f, 200, NULL);
+    fake_data(&f, CM_S("text"));
+    ck_assert_uint_eq(f.n_released, 0);
+    fake_head(&f, 200, NULL);
+    fake_end(&f);
+    ck_assert_uint_eq(f.n_released, 1);
+    ck_assert_str_eq(adapter.log, "START HEAD DATA REPLY");
+    teardown(&f);
+}
+END_TEST
+
+START_TEST(what_comes_after_the_answer_is_bounded)
+{
+    uint64_t began_ms;
+    struct fake f;
+
+    answer_all(&f);
+    fake_close(&f);
+    began_ms = cm_mono_ms();
+    while (f.n_released == 0)
+        fake_wait(&f, 20);
+    ck_assert_uint_ge(cm_mono_ms() - began_ms, 14900);
+    ck_assert_str_eq(adapter.log, "START HEAD DATA");
+    teardown(&f);
+}
+END_TEST
+
 Suite *suite_run(void)
 {
     Suite *s = suite_create("run");
@@ -1326,6 +1435,14 @@ Suite *suite_run(void)
     tcase_add_test(t, a_farewell_may_take_several_steps);
     tcase_add_test(t, a_farewell_may_fail_in_its_own_reply);
     tcase_add_loop_test(t, a_farewell_is_bounded, 0, 2);
+    suite_add_tcase(s, t);
+
+    t = tcase_create("after the answer");
+    tcase_set_timeout(t, 60);
+    tcase_add_test(t, after_the_answer_a_flow_goes_on_by_itself);
+    tcase_add_test(t, its_failure_then_is_nobodys);
+    tcase_add_test(t, the_owner_may_close_when_it_hears_of_the_answer);
+    tcase_add_test(t, what_comes_after_the_answer_is_bounded);
     suite_add_tcase(s, t);
     return s;
 }

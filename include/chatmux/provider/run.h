@@ -6,6 +6,7 @@
 
 #include "chatmux/io/job.h"
 #include "chatmux/io/wsc.h"
+#include "chatmux/provider/memo.h"
 #include "chatmux/provider/provider.h"
 
 /* How runs reach the world: real transfers, or scripted ones in tests and simulations. */
@@ -27,6 +28,7 @@ struct cm_host { /* not owned; outlives all runs */
     struct cm_loop *loop;
     struct cm_jobs *jobs;
     struct cm_transport transport;
+    struct cm_memo *memo; /* what flows remember; NULL: they forget at once */
 };
 /* Real transfers over `hc`. */
 struct cm_transport cm_transport_httpc(struct cm_httpc *hc);
@@ -40,17 +42,33 @@ struct cm_run_cb {
     void (*on_end)(void *arg, const struct cm_err *err);
 };
 
+/* What a person who looks for a fault wants to see; slices are valid until the return, secrets are in them. */
+struct cm_trace {
+    const char *state; /* the flow's own name of where it is */
+    const char *
+        what; /* "ask", "head", "reply", "data", "end", "failed", "timer", "computed", "open", "event", "odd" */
+    int status;   /* head, reply; 0 = none */
+    size_t bytes; /* of the body that was sent or came */
+    struct cm_str
+        text; /* ask: method and URL; reply, data: the beginning of it; failed: why; event: its kind and text; odd: what was not understood */
+    struct cm_str piece; /* odd: the piece itself; ask: the body's beginning */
+    int64_t ms;          /* since the run began */
+};
+
 struct cm_run_setup {
     const struct cm_flow *flow;
     const struct cm_instance *instance;
     const struct cm_chat *chat;     /* NULL outside of an answer */
     const struct cm_target *target; /* which model, which modifiers; NULL outside of an answer */
     struct cm_cred cred;
-    struct cm_str id; /* request id, for the log */
+    struct cm_str id;    /* request id, for the log */
+    struct cm_str scope; /* who the client is; "" = nobody in particular (open gateway, errands) */
     /* What errands bring home; same arg; slices are valid until the return. */
     void (*on_model)(void *arg, const struct cm_model_row *row);
     void (*on_token)(void *arg, struct cm_str token, int64_t expires_unix_ms);
     void (*on_quota)(void *arg, struct cm_str json);
+    void (*on_trace)(void *arg,
+                     const struct cm_trace *trace); /* may be NULL; must not close the run */
 };
 
 /* Chat and target are borrowed until cm_run_close(); instance, credential and their strings until the credential is released (see there). The first
@@ -100,6 +118,9 @@ enum cm_step cm_run_compute(struct cm_run *run, void (*fn)(void *arg, const atom
                             void *arg, void (*drop)(void *arg));
 /* Ends what is in flight (a stream that has said all) without waiting for its end. */
 void cm_run_hang_up(struct cm_run *run);
+/* After FINISH: the client's answer ends with this step, which returns WAIT. The flow goes on with the credential for at most 15 s (deletes the
+ * conversation, fetches something ahead): chat and target are gone, what it emits nobody hears, STOP does not come, its failure is only logged. */
+void cm_run_answered(struct cm_run *run);
 
 void *cm_run_state(struct cm_run *run);
 struct cm_arena *cm_run_arena(struct cm_run *run);
@@ -108,6 +129,13 @@ const struct cm_target *cm_run_target(const struct cm_run *run);
 const struct cm_instance *cm_run_instance(const struct cm_run *run);
 const struct cm_cred *cm_run_cred(const struct cm_run *run);
 int64_t cm_run_unix_ms(const struct cm_run *run);
+struct cm_str cm_run_scope(const struct cm_run *run);
+
+/* What a platform sees of the person's browser: one and the same for each credential. They age; the operator's user_agent wins. */
+struct cm_browser {
+    struct cm_str user_agent, sec_ch_ua, sec_ch_ua_platform, accept_language;
+};
+const struct cm_browser *cm_run_browser(const struct cm_run *run);
 
 void cm_run_emit(struct cm_run *run, const struct cm_event *ev);
 void cm_run_text(struct cm_run *run,
@@ -122,5 +150,23 @@ void cm_run_token(struct cm_run *run, struct cm_str token, int64_t expires_unix_
 void cm_run_quota(struct cm_run *run, struct cm_str json);
 /* Something of the platform's was not understood: logged with the state, secrets masked, and counted. Not an error by itself. */
 void cm_run_odd(struct cm_run *run, const char *what, struct cm_str piece);
+
+/* ---- Between runs of one credential of one provider (remember.c). Bounded, lost at a restart, not found with another secret ---- */
+
+/* *value is valid until the step returns or something is remembered. */
+bool cm_run_recall(struct cm_run *run, struct cm_str key, struct cm_str *value);
+void cm_run_remember(struct cm_run *run, struct cm_str key, struct cm_str value, int64_t ttl_ms);
+void cm_run_forget(struct cm_run *run, struct cm_str key);
+
+/* A conversation of the platform that can go on. */
+struct cm_thread {
+    struct cm_str value; /* what was kept; in the run's arena */
+    size_t from;         /* first message the platform has not seen */
+};
+/* To be called before anything is emitted. True: this client's conversation so far is one that ended with an answer of this credential in the same
+ * model, and nothing but new messages follow. White space does not count when messages are compared. */
+bool cm_run_thread(struct cm_run *run, struct cm_thread *out);
+/* After FINISH, before cm_run_answered(), when cm_run_thread() was asked: `value` is found when this conversation goes on. */
+void cm_run_thread_keep(struct cm_run *run, struct cm_str value, int64_t ttl_ms);
 
 #endif
