@@ -8,6 +8,10 @@
 const struct op client_ops[] = {
     {"POST", "/v1/chat/completions", NULL, "Answer a conversation, as a whole or as a stream", NULL,
      "ChatRequest", "Object", 200, OP_CLIENT},
+    {"POST", "/v1/images/generations", NULL, "Make pictures of a prompt", NULL, "Object", "Object",
+     200, OP_CLIENT},
+    {"POST", "/v1/videos/generations", NULL, "Make a video of a prompt", NULL, "Object", "Object",
+     200, OP_CLIENT},
     {"GET", "/v1/models", NULL, "Every model", NULL, NULL, "ModelList", 200, OP_CLIENT},
     {"GET", "/v1/models/{model}", NULL, "One model", NULL, NULL, "ListedModel", 200, OP_CLIENT},
     {"GET", "/healthz", NULL, "The process is alive", NULL, NULL, "text/plain", 200, OP_PUBLIC},

@@ -55,7 +55,7 @@ void cm_event_put_markdown(const struct cm_event *image, struct cm_buf *out)
 {
     static const char hex[] = "0123456789ABCDEF";
 
-    cm_buf_append(out, CM_S("!["));
+    cm_buf_append(out, cm_str_starts(image->media_type, CM_S("video/")) ? CM_S("[") : CM_S("!["));
     for (size_t i = 0; i < image->text.n; i++) {
         const char c = image->text.p[i];
 
@@ -64,7 +64,11 @@ void cm_event_put_markdown(const struct cm_event *image, struct cm_buf *out)
         cm_buf_put(out, c == '\n' || c == '\r' ? ' ' : c);
     }
     cm_buf_append(out, CM_S("]("));
-    for (size_t i = 0; i < image->url.n; i++) {
+    if (image->data.n > 0) {
+        cm_buf_printf(out, "data:" CM_PRI ";base64,", CM_ARG(image->media_type));
+        cm_buf_append(out, image->data);
+    }
+    for (size_t i = 0; i < image->url.n && image->data.n == 0; i++) {
         const unsigned char c = (unsigned char)image->url.p[i];
 
         /* these would end the address, or the line */
@@ -77,6 +81,23 @@ void cm_event_put_markdown(const struct cm_event *image, struct cm_buf *out)
         }
     }
     cm_buf_put(out, ')');
+}
+
+void cm_event_image(const struct cm_event *ev, struct cm_image_acc *out)
+{
+    struct cm_str data = ev->url, head;
+
+    *out = (struct cm_image_acc){
+        .url = ev->url, .data = ev->data, .media_type = ev->media_type, .prompt = ev->name};
+    if (ev->data.n > 0 || !cm_str_starts_nocase(ev->url, CM_S("data:")))
+        return;
+    head = cm_str_cut(&data, ',');
+    if (!cm_str_ends(head, CM_S(";base64")))
+        return; /* written out in another way: goes on as it is */
+    head = cm_str_from(head, sizeof("data:") - 1);
+    out->media_type = cm_str_cut(&head, ';');
+    out->data = data;
+    out->url = CM_STR_NONE;
 }
 
 /* Adapters number choices and calls without gaps; these bound what an upstream's own numbers can
@@ -139,9 +160,23 @@ static void add_citation(struct cm_choice_acc *c, const struct cm_event *ev)
     c->citations[c->n_citations++] = (struct cm_citation){own(ev->url), own(ev->name)};
 }
 
+static void add_image(struct cm_answer *a, const struct cm_event *ev)
+{
+    struct cm_image_acc image;
+
+    if (a->n_images == a->cap_images) {
+        a->cap_images = a->cap_images ? a->cap_images * 2 : 4;
+        a->images = cm_realloc(a->images, a->cap_images * sizeof(*a->images));
+    }
+    cm_event_image(ev, &image);
+    a->images[a->n_images++] = (struct cm_image_acc){own(image.url), own(image.data),
+                                                     own(image.media_type), own(image.prompt)};
+}
+
 int cm_answer_add(struct cm_answer *a, const struct cm_event *ev, struct cm_err *err)
 {
-    const size_t bytes = ev->text.n + ev->url.n + ev->id.n + ev->name.n;
+    const size_t bytes =
+        ev->text.n + ev->url.n + ev->id.n + ev->name.n + ev->data.n + ev->media_type.n;
     struct cm_choice_acc *c;
 
     if (ev->kind == CM_EVENT_USAGE) {
@@ -173,7 +208,11 @@ int cm_answer_add(struct cm_answer *a, const struct cm_event *ev, struct cm_err 
         cm_buf_append(&call_at(c, ev->index)->args, ev->text);
         break;
     case CM_EVENT_IMAGE:
-        cm_event_put_markdown(ev, &c->text);
+        if (a->keep_images)
+            add_image(a, ev);
+        else
+            cm_event_put_markdown(ev, &c->text);
+        a->bytes += ITEM_OVERHEAD;
         break;
     case CM_EVENT_CITATION:
         add_citation(c, ev);
@@ -214,5 +253,12 @@ void cm_answer_clear(struct cm_answer *a)
     for (size_t i = 0; i < a->n_choices; i++)
         choice_clear(&a->choices[i]);
     free(a->choices);
-    *a = (struct cm_answer){0};
+    for (size_t i = 0; i < a->n_images; i++) {
+        own_free(a->images[i].url);
+        own_free(a->images[i].data);
+        own_free(a->images[i].media_type);
+        own_free(a->images[i].prompt);
+    }
+    free(a->images);
+    *a = (struct cm_answer){.keep_images = a->keep_images};
 }

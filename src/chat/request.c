@@ -4,6 +4,8 @@
 #include "chatmux/base/buf.h"
 #include "chatmux/base/mem.h"
 
+#include <math.h>
+
 const char *cm_role_name(enum cm_role role)
 {
     static const char *const names[] = {
@@ -14,6 +16,49 @@ const char *cm_role_name(enum cm_role role)
 
     CM_ASSERT((size_t)role < CM_COUNT(names));
     return names[role];
+}
+
+const char *cm_chat_task_name(enum cm_chat_task task)
+{
+    static const char *const names[] = {
+#define X(name, text) text,
+        CM_TASKS(X)
+#undef X
+    };
+
+    CM_ASSERT((size_t)task < CM_COUNT(names));
+    return names[task];
+}
+
+bool cm_tasks_serve(unsigned tasks, enum cm_chat_task task)
+{
+    return tasks & (1u << task) || (task == CM_TASK_COMPLETION && tasks & CM_TASK_BIT(CHAT));
+}
+
+bool cm_task_makes_media(enum cm_chat_task task)
+{
+    return (1u << task) & (CM_TASK_BIT(IMAGE) | CM_TASK_BIT(IMAGE_EDIT) |
+                           CM_TASK_BIT(IMAGE_VARIATION) | CM_TASK_BIT(VIDEO));
+}
+
+void cm_chat_begin(struct cm_chat *chat, enum cm_dialect dialect, enum cm_chat_task task,
+                   struct cm_str raw)
+{
+    *chat = (struct cm_chat){
+        .arena = chat->arena,
+        .content_type = chat->content_type,
+        .dialect = dialect,
+        .task = task,
+        .raw = raw,
+        .max_tokens = -1,
+        .n = 1,
+        .parallel_tool_calls = -1,
+        .temperature = NAN,
+        .top_p = NAN,
+        .presence_penalty = NAN,
+        .frequency_penalty = NAN,
+        .media = {.duration_s = -1, .auto_prompt = -1},
+    };
 }
 
 struct cm_str cm_msg_text(struct cm_arena *arena, const struct cm_msg *msg)
@@ -103,6 +148,9 @@ int64_t cm_chat_estimate_tokens(const struct cm_chat *chat)
         sum += TOKENS_PER_TOOL + cm_estimate_tokens(tool->name) +
                cm_estimate_tokens(tool->description) + cm_estimate_tokens(tool->parameters);
     }
+    if (cm_task_makes_media(chat->task))
+        sum += cm_estimate_tokens(chat->media.prompt) +
+               TOKENS_PER_IMAGE * (int64_t)chat->media.n_images;
     return sum + cm_estimate_tokens(chat->schema);
 }
 

@@ -67,6 +67,8 @@ uint64_t affinity_of(const struct exchange *ex, bool *begins)
         if (cm_str_starts(value, CM_S("\"")) && value.n > 2)
             return scoped(ex, "member", value);
     }
+    if (ex->chat->task != CM_TASK_CHAT)
+        return 0; /* no conversation */
     *begins = !cm_chat_last(ex->chat, CM_ROLE_ASSISTANT);
     return of_beginning(ex);
 }

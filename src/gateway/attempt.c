@@ -63,13 +63,27 @@ static const struct cm_run_cb run_cb = {
 
 static bool relays(const struct exchange *ex)
 {
+    return cm_instance_relays(exchange_instance(ex), ex->chat);
+}
+
+/* Not a matter of credentials: the next target may be of a provider that can. */
+static int lacks_task(const struct exchange *ex, struct cm_err *err)
+{
     const struct cm_instance *in = exchange_instance(ex);
 
-    return in->adapter->relays && in->adapter->relays(in, ex->chat->dialect);
+    cm_fail_param(err, CM_ERR_NOT_FOUND, "model",
+                  "the model \"" CM_PRI "\" is served by the provider " CM_PRI
+                  " (%s), which has no %s",
+                  CM_ARG(cm_str_head(ex->chat->model, 100)), CM_ARG(in->name), in->adapter->name,
+                  cm_chat_task_name(ex->chat->task));
+    cm_str_copy(err->code, sizeof(err->code), CM_S("model_not_found"));
+    return -1;
 }
 
 int attempt_ask(struct exchange *ex, struct cm_pool_ask *ask, struct cm_err *err)
 {
+    if (!cm_tasks_serve(exchange_instance(ex)->tasks, ex->chat->task))
+        return lacks_task(ex, err);
     if (!relays(ex) && ex->chat->untranslatable.cls != CM_ERR_NONE) {
         *err = ex->chat->untranslatable;
         return -1;

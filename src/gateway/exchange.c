@@ -89,7 +89,7 @@ static void settle_reservation(struct exchange *ex)
     price = cm_price_find(ex->snap->prices, ex->targets[ex->target].model);
     if (!price)
         price = cm_price_find(ex->snap->prices, ex->chat->model);
-    ex->cost_micro_usd = cm_price_cost(price, &ex->usage, 0);
+    ex->cost_micro_usd = cm_price_cost(price, &ex->usage, ex->usage.images);
     cm_key_settle(&ex->reservation, cm_usage_in(&ex->usage) + cm_usage_out(&ex->usage),
                   ex->cost_micro_usd);
 }
@@ -314,6 +314,8 @@ static void keep_headers(struct exchange *ex, const struct cm_event *ev)
 
 static void count_output(struct exchange *ex, const struct cm_event *ev)
 {
+    if (ev->kind == CM_EVENT_IMAGE)
+        ex->usage.images++;
     if (ex->usage.source == CM_USAGE_UPSTREAM)
         return;
     if (ev->kind == CM_EVENT_TEXT || ev->kind == CM_EVENT_TOOL_ARGS)
@@ -396,7 +398,11 @@ static void whole_event(struct exchange *ex, const struct cm_event *ev)
 void exchange_event(struct exchange *ex, const struct cm_event *ev)
 {
     if (ev->kind == CM_EVENT_USAGE) {
+        int64_t images = ex->usage.images; /* counted here, or told by what is relayed */
+
         ex->usage = *ev->usage;
+        if (ex->usage.images == 0)
+            ex->usage.images = images;
         return;
     }
     if (ev->kind == CM_EVENT_HEAD) {
@@ -603,10 +609,23 @@ static void note_failure(struct exchange *ex, const struct cm_err *err)
     cm_debug("exchange", CM_PRI ": attempt %u failed: %s", CM_ARG(ex->id), ex->attempts, err->msg);
 }
 
+/* A platform may talk about the picture instead of making it, and call that an answer. */
+static bool lacks_media(const struct exchange *ex, struct cm_err *err)
+{
+    if (ex->relay || ex->usage.images > 0 || !cm_task_makes_media(ex->chat->task))
+        return false;
+    cm_fail(err, CM_ERR_UPSTREAM_DOWN, CM_PRI " answered without a picture or video",
+            CM_ARG(exchange_instance(ex)->name));
+    return true;
+}
+
 void exchange_attempt_ended(struct exchange *ex, const struct cm_err *err)
 {
+    struct cm_err empty;
     bool retries_count;
 
+    if (!err && lacks_media(ex, &empty))
+        err = &empty;
     if (!err) {
         answered(ex);
         return;

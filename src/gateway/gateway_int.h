@@ -260,7 +260,7 @@ void request_begin(struct cm_gateway *gw, struct cm_req *req);
 void request_stop_parsing(struct exchange *ex); /* its memory goes when the thread has let go */
 /* The admin secret, with the limits per address, for routes that refuse in words of their own. */
 int request_check_admin(struct exchange *ex, struct cm_err *err);
-/* POST /v1/chat/completions */
+/* Whatever a provider answers: POST /v1/chat/completions, /v1/images/generations … */
 void serve_chat(struct exchange *ex, struct cm_str rest);
 
 /* ---- attempt.c: one try with one credential ---- */

@@ -41,12 +41,26 @@ static void draw_order(struct exchange *ex)
 
 #define OUTPUT_TOKENS_DEFAULT 4096 /* reserved for an answer whose length nobody limits */
 
+/* Tokens an answer may have: as the request limits it, else the model, else a guess for what is text. */
+static int64_t output_estimate(const struct exchange *ex)
+{
+    const struct cm_target *first = &ex->targets[0];
+
+    if (ex->chat->max_tokens >= 0)
+        return ex->chat->max_tokens;
+    if (ex->chat->task != CM_TASK_CHAT)
+        return 0;
+    return first->row && first->row->max_output_tokens > 0 ? first->row->max_output_tokens
+                                                           : OUTPUT_TOKENS_DEFAULT;
+}
+
 /* The key's models, and its limits with an estimate of what this request may use. */
 static int reserve(struct exchange *ex, struct cm_err *err)
 {
     const struct cm_target *first = &ex->targets[0];
     const struct cm_chat *chat = ex->chat;
-    int64_t in = cm_chat_estimate_tokens(chat), out = chat->max_tokens;
+    int64_t in = cm_chat_estimate_tokens(chat), out = output_estimate(ex) * chat->n, cost;
+    const struct cm_price *price = cm_price_find(ex->snap->prices, first->model);
 
     if (!ex->client_key)
         return 0;
@@ -57,13 +71,10 @@ static int reserve(struct exchange *ex, struct cm_err *err)
         cm_str_copy(err->code, sizeof(err->code), CM_S("model_not_allowed"));
         return -1;
     }
-    if (out < 0)
-        out = first->row && first->row->max_output_tokens > 0 ? first->row->max_output_tokens
-                                                              : OUTPUT_TOKENS_DEFAULT;
-    out *= chat->n;
-    return cm_key_reserve(ex->client_key, in + out,
-                          cm_price_estimate(cm_price_find(ex->snap->prices, first->model), in, out),
-                          &ex->reservation, err);
+    cost = cm_price_estimate(price, in, out) +
+           (cm_task_makes_media(chat->task) ? cm_price_cost(price, &(struct cm_usage){0}, chat->n)
+                                            : 0);
+    return cm_key_reserve(ex->client_key, in + out, cost, &ex->reservation, err);
 }
 
 static void parsed(struct exchange *ex)
@@ -72,7 +83,7 @@ static void parsed(struct exchange *ex)
     struct cm_chat *chat = ex->chat;
     char id[CM_ID_CAP];
 
-    cm_id_make(id, "chatcmpl-", cm_unix_ms());
+    cm_id_make(id, ex->surface->id_prefix.p, cm_unix_ms());
     ex->n_targets = cm_models_find(ex->snap->models, &ex->arena, chat->model, &ex->targets, &err);
     if (ex->n_targets == 0) {
         exchange_fail(ex, &err);
@@ -83,7 +94,9 @@ static void parsed(struct exchange *ex)
                                        .created_s = cm_unix_ms() / 1000,
                                        .include_usage = chat->include_usage,
                                        .n = chat->n,
-                                       .reasoning = ex->snap->config->stream.reasoning};
+                                       .reasoning = ex->snap->config->stream.reasoning,
+                                       .chat = chat};
+    ex->answer.keep_images = cm_task_makes_media(chat->task);
     draw_order(ex);
     if (reserve(ex, &err) < 0) {
         exchange_fail(ex, &err);
@@ -136,6 +149,7 @@ static void on_body(void *arg, struct cm_req *req, struct cm_str body)
     }
     ex->chat = CM_ARENA_NEW(&ex->arena, struct cm_chat);
     ex->chat->arena = &ex->arena;
+    ex->chat->content_type = cm_arena_str(&ex->arena, cm_req_header(req, CM_S("content-type")));
     if (ex->body.n > PARSE_ON_LOOP_MAX) {
         ex->parsing = CM_NEW(struct parse_job);
         ex->parsing->ex = ex;

@@ -5,10 +5,14 @@
 #include "chatmux/base/mem.h"
 
 #define OPENAI &cm_surface_openai_chat
+#define IMAGES &cm_surface_openai_images
+#define VIDEOS &cm_surface_openai_videos
 
 /* methods, path, function, dialect, who may */
 const struct route routes[] = {
     {"POST", "/chat/completions", serve_chat, OPENAI, ACCESS_KEY},
+    {"POST", "/images/generations", serve_chat, IMAGES, ACCESS_KEY},
+    {"POST", "/videos/generations", serve_chat, VIDEOS, ACCESS_KEY},
     {"GET HEAD", "/models", serve_models, OPENAI, ACCESS_KEY},
     {"GET HEAD", "/models/*", serve_model, OPENAI, ACCESS_KEY},
     {"GET HEAD", "/healthz", serve_healthz, OPENAI, ACCESS_ALL},

@@ -210,12 +210,13 @@ static struct cm_str question(struct cm_run *run)
 {
     const struct cm_msg *last = cm_chat_last(cm_run_chat(run), CM_ROLE_USER);
 
+    if (cm_run_chat(run)->task == CM_TASK_IMAGE)
+        return cm_run_chat(run)->media.prompt;
     return last ? cm_msg_text(cm_run_arena(run), last) : CM_STR_NONE;
 }
 
 /* A blue pixel. */
 #define PIXEL                                                                                      \
-    "data:image/png;base64,"                                                                       \
     "iVBORw0KGgoAAAANSUhEUgAAAAEAAAABCAIAAACQd1PeAAAADElEQVR42mPQz78HAAJNAX0mh+/CAAAAAElFTkSuQmCC"
 
 static enum cm_finish plan_choice(struct cm_run *run, struct demo *d, enum demo_model model,
@@ -233,10 +234,25 @@ static enum cm_finish plan_choice(struct cm_run *run, struct demo *d, enum demo_
              (struct cm_event){.kind = CM_EVENT_IMAGE,
                                .choice = choice,
                                .text = CM_S("a blue pixel"),
-                               .url = CM_S(PIXEL)});
+                               .url = CM_S("data:image/png;base64," PIXEL)});
     else
         plan_text(run, d, CM_EVENT_TEXT, choice, text.n > 0 ? text : CM_S("Hello from chatmux."));
     return CM_FINISH_STOP;
+}
+
+/* As many pictures as were asked for, as bytes. */
+static void plan_images(struct cm_run *run, struct demo *d)
+{
+    const struct cm_chat *chat = cm_run_chat(run);
+
+    for (int64_t i = 0; i < chat->n; i++)
+        plan(run, d,
+             (struct cm_event){.kind = CM_EVENT_IMAGE,
+                               .text = CM_S("a blue pixel"),
+                               .name = CM_S("a blue pixel"),
+                               .media_type = CM_S("image/png"),
+                               .data = CM_S(PIXEL)});
+    plan(run, d, (struct cm_event){.kind = CM_EVENT_FINISH, .finish = CM_FINISH_STOP});
 }
 
 static void plan_answer(struct cm_run *run, struct demo *d, enum demo_model model)
@@ -349,7 +365,7 @@ static enum cm_step say(struct cm_run *run, struct demo *d)
         const struct cm_event ev = take_event(d, (size_t)options_of(run)->chunks);
 
         cm_run_emit(run, &ev);
-        said += ev.text.n + ev.url.n;
+        said += ev.text.n + ev.url.n + ev.data.n;
         if (chunk_ms > 0 && d->next < d->n && cm_event_semantic(&d->plan[d->next]))
             return cm_run_sleep(run, chunk_ms);
     }
@@ -389,7 +405,10 @@ static enum cm_step step(struct cm_run *run, const struct cm_ev *ev, struct cm_e
     if (d->n == 0) {
         if (model_of(run) == DEMO_ERROR)
             return fail(run, err);
-        plan_answer(run, d, model_of(run));
+        if (cm_run_chat(run)->task == CM_TASK_IMAGE)
+            plan_images(run, d);
+        else
+            plan_answer(run, d, model_of(run));
     }
     return say(run, d);
 }
@@ -402,6 +421,7 @@ const struct cm_provider cm_provider_demo = {
     .models = models,
     .n_models = CM_COUNT(models),
     .keyless = true,
+    .tasks = CM_TASK_BIT(CHAT) | CM_TASK_BIT(IMAGE),
     .configure = configure,
     .chat = {.step = step, .state_size = sizeof(struct demo), .state_name = state_name},
 };

@@ -290,6 +290,7 @@ int cm_instance_init(struct cm_instance *in, const struct cm_provider_conf *conf
         return -1;
     }
     in->base_url = base_url(conf, in->adapter);
+    in->tasks = in->adapter->tasks ? in->adapter->tasks : CM_TASK_BIT(CHAT);
     init_models(in, problems);
     init_secrets(in, problems);
     check_headers(in, problems);
@@ -297,6 +298,12 @@ int cm_instance_init(struct cm_instance *in, const struct cm_provider_conf *conf
     if (problems->n == before && in->adapter->configure)
         in->adapter->configure(in, problems);
     return problems->n == before ? 0 : -1;
+}
+
+bool cm_instance_relays(const struct cm_instance *in, const struct cm_chat *chat)
+{
+    return in->adapter->relays && in->tasks & (1u << chat->task) &&
+           in->adapter->relays(in, chat->dialect);
 }
 
 /* ---- Failures ---- */

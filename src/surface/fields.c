@@ -89,6 +89,33 @@ int cm_field_wrong_value(struct cm_err *err, const struct cm_spot *at, struct cm
                          supported);
 }
 
+int cm_field_members(yyjson_val *root, const struct cm_str *names, size_t n, yyjson_val **out,
+                     struct cm_err *err)
+{
+    yyjson_obj_iter it = yyjson_obj_iter_with(root);
+    yyjson_val *key;
+
+    memset(out, 0, n * sizeof(*out));
+    while ((key = yyjson_obj_iter_next(&it))) {
+        const struct cm_str name = cm_json_str(key);
+
+        for (size_t i = 0; i < n; i++) {
+            if (!cm_str_eq(names[i], name))
+                continue;
+            if (out[i])
+                return cm_field_fail(err, CM_SPOT(NULL, names[i].p), "duplicate_parameter",
+                                     "The parameter '%s' occurs more than once.", names[i].p);
+            out[i] = yyjson_obj_iter_get_val(key);
+            break;
+        }
+    }
+    for (size_t i = 0; i < n; i++) {
+        if (yyjson_is_null(out[i]))
+            out[i] = NULL;
+    }
+    return 0;
+}
+
 static bool absent(yyjson_val *v)
 {
     return !v || yyjson_is_null(v);

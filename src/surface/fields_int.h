@@ -33,6 +33,11 @@ int cm_field_missing(struct cm_err *err, const struct cm_spot *at);
 int cm_field_wrong_value(struct cm_err *err, const struct cm_spot *at, struct cm_str value,
                          const char *supported);
 
+/* The members of a body that are read, in the order of `names`; null counts as absent. One that
+ * occurs twice is refused: parsers differ on which of them counts. */
+int cm_field_members(yyjson_val *root, const struct cm_str *names, size_t n, yyjson_val **out,
+                     struct cm_err *err);
+
 /* Readers: NULL and JSON null leave *out alone and succeed. */
 int cm_field_str(yyjson_val *v, const struct cm_spot *at, struct cm_str *out, struct cm_err *err);
 int cm_field_bool(yyjson_val *v, const struct cm_spot *at, bool *out, struct cm_err *err);

@@ -290,6 +290,8 @@ static void stream_clear(void *state)
 
 const struct cm_surface cm_surface_openai_chat = {
     .dialect = CM_DIALECT_OPENAI_CHAT,
+    .task = CM_TASK_CHAT,
+    .id_prefix = CM_S_INIT("chatcmpl-"),
     .parse = cm_openai_chat_parse,
     .stream_size = sizeof(struct stream),
     .stream_begin = stream_begin,

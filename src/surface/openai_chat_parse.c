@@ -10,8 +10,6 @@
 #include "chatmux/base/mem.h"
 #include "chatmux/base/utf8.h"
 
-#include <math.h>
-
 #define MEMBERS(X)                                                                                 \
     X(model)                                                                                       \
     X(messages)                                                                                    \
@@ -97,32 +95,6 @@ static void note_untranslatable(struct reader *r, const struct cm_err *why)
 static void free_doc(void *doc)
 {
     yyjson_doc_free(doc);
-}
-
-static int collect_members(struct reader *r, yyjson_val *root)
-{
-    yyjson_obj_iter it = yyjson_obj_iter_with(root);
-    yyjson_val *key;
-
-    while ((key = yyjson_obj_iter_next(&it))) {
-        const struct cm_str name = cm_json_str(key);
-
-        for (size_t i = 0; i < CM_COUNT(member_names); i++) {
-            if (!cm_str_eq(member_names[i], name))
-                continue;
-            if (r->top[i])
-                return cm_field_fail(
-                    r->err, CM_SPOT(NULL, member_names[i].p), "duplicate_parameter",
-                    "The parameter '%s' occurs more than once.", member_names[i].p);
-            r->top[i] = yyjson_obj_iter_get_val(key);
-            break;
-        }
-    }
-    for (size_t i = 0; i < CM_COUNT(member_names); i++) {
-        if (yyjson_is_null(r->top[i]))
-            r->top[i] = NULL;
-    }
-    return 0;
 }
 
 /* ---- Content ---- */
@@ -859,20 +831,11 @@ int cm_openai_chat_parse(struct cm_chat *chat, struct cm_str body, struct cm_err
     if (!yyjson_is_obj(yyjson_doc_get_root(doc)))
         return cm_fail(err, CM_ERR_BAD_REQUEST, "The request body must be a JSON object.");
 
-    *chat = (struct cm_chat){
-        .arena = arena,
-        .dialect = CM_DIALECT_OPENAI_CHAT,
-        .raw = body,
-        .max_tokens = -1,
-        .n = 1,
-        .temperature = NAN,
-        .top_p = NAN,
-        .presence_penalty = NAN,
-        .frequency_penalty = NAN,
-    };
-    failed = collect_members(&r, yyjson_doc_get_root(doc)) || read_model(&r) || read_messages(&r) ||
-             read_stream(&r) || read_sampling(&r) || read_tools(&r) || read_tool_choice(&r) ||
-             read_rest(&r);
+    cm_chat_begin(chat, CM_DIALECT_OPENAI_CHAT, CM_TASK_CHAT, body);
+    failed = cm_field_members(yyjson_doc_get_root(doc), member_names, CM_COUNT(member_names), r.top,
+                              err) ||
+             read_model(&r) || read_messages(&r) || read_stream(&r) || read_sampling(&r) ||
+             read_tools(&r) || read_tool_choice(&r) || read_rest(&r);
     cm_map_clear(&r.calls);
     cm_buf_clear(&r.parts);
     cm_buf_clear(&r.msgs);

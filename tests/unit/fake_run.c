@@ -3,7 +3,6 @@
 
 #include "chatmux/base/mem.h"
 #include "chatmux/base/utf8.h"
-#include "chatmux/surface/surface.h"
 
 #include <check.h>
 #include <stdlib.h>
@@ -229,6 +228,7 @@ void fake_run(const struct fake_setup *setup, struct fake_result *out)
                                .chat = &chat,
                                .id = CM_S("req-1"),
                                .scope = cm_str_of(setup->scope ? setup->scope : "")};
+    const struct cm_surface *surface = setup->surface ? setup->surface : &cm_surface_openai_chat;
 
     *out = (struct fake_result){0};
     cm_problems_init(&problems, a);
@@ -241,8 +241,8 @@ void fake_run(const struct fake_setup *setup, struct fake_result *out)
                               .any = in.any || in.listed,
                               .any_features = in.adapter->any_features};
     models = cm_models_new(&offer, 1, NULL, 0, &problems);
-    ck_assert_msg(cm_surface_openai_chat.parse(&chat, cm_str_of(setup->body), &err) == 0, "%s",
-                  err.msg);
+    ck_assert_msg(surface->parse(&chat, cm_str_of(setup->body), &err) == 0, "%s", err.msg);
+    out->answer.keep_images = cm_task_makes_media(chat.task);
     ck_assert_msg(cm_models_find(models, a, chat.model, &target, &err) > 0, "%s", err.msg);
 
     run.flow = &in.adapter->chat;

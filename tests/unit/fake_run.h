@@ -4,6 +4,7 @@
 #define CHATMUX_TEST_FAKE_RUN_H
 
 #include "chatmux/provider/run.h"
+#include "chatmux/surface/surface.h"
 
 enum fake_end {
     FAKE_END,  /* complete by its framing */
@@ -24,13 +25,14 @@ struct fake_reply {
 #define FAKE_REQUESTS_MAX 16
 
 struct fake_setup {
-    const char *type;           /* of the adapter */
-    const char *body;           /* chat completions request, JSON */
-    const char *secret;         /* NULL = "secret" */
-    const char *scope;          /* who the client is; NULL = nobody in particular */
-    struct cm_memo *memo;       /* what is remembered from run to run; NULL = nothing */
-    const char *const *options; /* "name", "value", …, NULL */
-    const char *const *models;  /* as the operator lists them, …, NULL */
+    const char *type;                 /* of the adapter */
+    const char *body;                 /* the client's request, JSON */
+    const struct cm_surface *surface; /* it speaks; NULL = chat completions */
+    const char *secret;               /* NULL = "secret" */
+    const char *scope;                /* who the client is; NULL = nobody in particular */
+    struct cm_memo *memo;             /* what is remembered from run to run; NULL = nothing */
+    const char *const *options;       /* "name", "value", …, NULL */
+    const char *const *models;        /* as the operator lists them, …, NULL */
     const struct fake_reply *replies;
     size_t n_replies;
     size_t piece;       /* bytes of a body handed over at once; 0 = all */

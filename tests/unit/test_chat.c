@@ -155,6 +155,58 @@ START_TEST(an_answer_is_collected)
 }
 END_TEST
 
+START_TEST(images_are_kept_apart_where_they_are_the_answer)
+{
+    struct cm_answer a = {.keep_images = true};
+    struct cm_buf markdown = {0};
+    const struct cm_event bytes = {.kind = CM_EVENT_IMAGE,
+                                   .text = CM_S("dot"),
+                                   .name = CM_S("a dot"),
+                                   .media_type = CM_S("image/webp"),
+                                   .data = CM_S("UklG")};
+
+    add(&a, (struct cm_event){.kind = CM_EVENT_IMAGE, .url = CM_S("https://h/p.png")});
+    add(&a, (struct cm_event){.kind = CM_EVENT_IMAGE,
+                              .choice = 1,
+                              .url = CM_S("data:image/png;name=x;base64,iVBO")});
+    add(&a, (struct cm_event){.kind = CM_EVENT_IMAGE, .url = CM_S("data:image/svg+xml,<svg/>")});
+    add(&a, bytes);
+    ck_assert_uint_eq(a.n_images, 4);
+    ck_str(a.images[0].url, "https://h/p.png");
+    ck_assert_uint_eq(a.images[0].data.n, 0);
+    ck_str(a.images[1].data, "iVBO");
+    ck_str(a.images[1].media_type, "image/png");
+    ck_assert_uint_eq(a.images[1].url.n, 0);
+    ck_str(a.images[2].url, "data:image/svg+xml,<svg/>");
+    ck_str(a.images[3].prompt, "a dot");
+    ck_assert_uint_eq(a.choices[0].text.n, 0);
+    cm_answer_clear(&a);
+    ck_assert(a.n_images == 0 && a.keep_images);
+
+    cm_event_put_markdown(&bytes, &markdown);
+    ck_str(cm_buf_str(&markdown), "![dot](data:image/webp;base64,UklG)");
+    cm_buf_clear(&markdown);
+    cm_event_put_markdown(&(struct cm_event){.text = CM_S("clip"),
+                                             .url = CM_S("https://h/v"),
+                                             .media_type = CM_S("video/mp4")},
+                          &markdown);
+    ck_str(cm_buf_str(&markdown), "[clip](https://h/v)");
+    cm_buf_clear(&markdown);
+}
+END_TEST
+
+START_TEST(what_serves_a_task)
+{
+    ck_assert(cm_tasks_serve(CM_TASK_BIT(CHAT), CM_TASK_CHAT));
+    ck_assert(cm_tasks_serve(CM_TASK_BIT(CHAT), CM_TASK_COMPLETION));
+    ck_assert(!cm_tasks_serve(CM_TASK_BIT(COMPLETION), CM_TASK_CHAT));
+    ck_assert(!cm_tasks_serve(CM_TASK_BIT(CHAT) | CM_TASK_BIT(IMAGE), CM_TASK_IMAGE_EDIT));
+    ck_assert(cm_tasks_serve(CM_TASK_BIT(VIDEO), CM_TASK_VIDEO));
+    ck_assert(cm_task_makes_media(CM_TASK_IMAGE_EDIT) && !cm_task_makes_media(CM_TASK_SPEECH));
+    ck_assert_str_eq(cm_chat_task_name(CM_TASK_IMAGE_EDIT), "image edits");
+}
+END_TEST
+
 START_TEST(an_answer_has_bounds)
 {
     static char big[1024 * 1024];
@@ -187,6 +239,8 @@ Suite *suite_chat(void)
     tcase_add_test(t, tokens_are_guessed);
     tcase_add_test(t, which_events_mean_something);
     tcase_add_test(t, an_answer_is_collected);
+    tcase_add_test(t, images_are_kept_apart_where_they_are_the_answer);
+    tcase_add_test(t, what_serves_a_task);
     tcase_add_test(t, an_answer_has_bounds);
     suite_add_tcase(s, t);
     return s;

@@ -185,6 +185,28 @@ START_TEST(refuses_what_it_cannot_understand)
 }
 END_TEST
 
+START_TEST(makes_pictures)
+{
+    fake_run(&(struct fake_setup){.type = "demo",
+                                  .surface = &cm_surface_openai_images,
+                                  .body = "{\"model\":\"demo-image\",\"prompt\":\"x\",\"n\":2}"},
+             &r);
+    ck_assert(r.done && r.finished_last);
+    ck_assert_uint_eq(r.answer.n_images, 2);
+    ck_str(r.answer.images[1].media_type, "image/png");
+    ck_assert(cm_str_starts(r.answer.images[1].data, CM_S("iVBO")));
+    ck_assert_str_eq(fake_text(&r), "");
+    fake_result_clear(&r);
+
+    fake_run(&(struct fake_setup){.type = "demo",
+                                  .surface = &cm_surface_openai_images,
+                                  .body = "{\"model\":\"demo-error\",\"prompt\":\"overloaded\"}"},
+             &r);
+    ck_assert_int_eq(r.err.cls, CM_ERR_OVERLOADED);
+    fake_result_clear(&r);
+}
+END_TEST
+
 Suite *suite_demo(void)
 {
     Suite *s = suite_create("demo");
@@ -200,6 +222,7 @@ Suite *suite_demo(void)
     tcase_add_test(t, shows_an_image);
     tcase_add_test(t, fails_as_it_is_told);
     tcase_add_test(t, refuses_what_it_cannot_understand);
+    tcase_add_test(t, makes_pictures);
     suite_add_tcase(s, t);
     return s;
 }

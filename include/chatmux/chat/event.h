@@ -26,6 +26,7 @@ struct cm_usage {
     enum cm_usage_source source;
     int64_t in_uncached, in_cache_read, in_cache_write;
     int64_t out_text, out_reasoning;
+    int64_t images; /* made; told by what is relayed only: IMAGE events count themselves */
 };
 static inline int64_t cm_usage_in(const struct cm_usage *u)
 {
@@ -42,12 +43,13 @@ static inline int64_t cm_usage_out(const struct cm_usage *u)
     X(REFUSAL)   /* text */                                                                        \
     X(TOOL_CALL) /* index, id, name: a call begins; pieces of its arguments follow */              \
     X(TOOL_ARGS) /* index, text */                                                                 \
-    X(IMAGE)     /* url (http or data:), text = alternative text */                                \
-    X(CITATION)  /* url, name = title */                                                           \
-    X(USAGE)     /* usage, running totals: the last one counts */                                  \
-    X(FINISH)    /* finish: one choice has ended */                                                \
-    X(HEAD)      /* relay lane: status, headers of the upstream's answer, before any RELAY */      \
-    X(RELAY)     /* relay lane: text = bytes in the client's own dialect, ready to be sent */
+    X(IMAGE) /* a picture, or a video (media_type "video/…"): url (http or data:), or base64   \
+                    data and media_type; text = alternative text; name = the prompt, if rewritten */ \
+    X(CITATION) /* url, name = title */                                                            \
+    X(USAGE)    /* usage, running totals: the last one counts */                                   \
+    X(FINISH)   /* finish: one choice has ended */                                                 \
+    X(HEAD)     /* relay lane: status, headers of the upstream's answer, before any RELAY */       \
+    X(RELAY)    /* relay lane: text = bytes in the client's own dialect, ready to be sent */
 enum cm_event_kind {
 #define X(name) CM_EVENT_##name,
     CM_EVENT_KINDS(X)
@@ -59,7 +61,7 @@ struct cm_event {
     enum cm_event_kind kind;
     int choice; /* 0 … n-1 */
     int index;  /* ordinal of the tool call in its message, from 0 without gaps */
-    struct cm_str text, id, name, url;
+    struct cm_str text, id, name, url, data, media_type;
     enum cm_finish finish;
     bool semantic; /* RELAY: holds text, a tool call …, not only roles, pings and comments */
     const struct cm_usage *usage;
@@ -72,7 +74,8 @@ struct cm_event {
  * section 2). */
 bool cm_event_semantic(const struct cm_event *ev);
 
-/* An IMAGE event as "![alternative text](url)", for dialects whose answers are text. */
+/* An IMAGE event as "![alternative text](url)", a video as a link, for dialects whose answers are
+ * text. */
 void cm_event_put_markdown(const struct cm_event *image, struct cm_buf *out);
 
 /* An answer collected for clients that did not ask for a stream. */
@@ -82,6 +85,9 @@ struct cm_call_acc {
 };
 struct cm_citation {
     struct cm_str url, title;
+};
+struct cm_image_acc {
+    struct cm_str url, data, media_type, prompt; /* as in IMAGE; a data: URL is taken apart */
 };
 struct cm_choice_acc {
     struct cm_buf text, reasoning, refusal;
@@ -94,14 +100,19 @@ struct cm_choice_acc {
 struct cm_answer {
     struct cm_choice_acc *choices;
     size_t n_choices;
+    struct cm_image_acc *images; /* of all choices, in their order; empty unless keep_images */
+    size_t n_images, cap_images;
+    bool keep_images; /* they stay what they are; else Markdown in the text. Set before the first */
     struct cm_usage usage;
     size_t bytes; /* held so far */
 };
 #define CM_ANSWER_MAX (64 * 1024 * 1024)
 /* Zeroed memory is an empty answer. -1: more than CM_ANSWER_MAX bytes, or a choice or call numbered
- * out of bounds (CM_ERR_UPSTREAM_DOWN). HEAD and RELAY are not for it. Images become Markdown in the
- * text. */
+ * out of bounds (CM_ERR_UPSTREAM_DOWN). HEAD and RELAY are not for it. */
 int cm_answer_add(struct cm_answer *a, const struct cm_event *ev, struct cm_err *err);
-void cm_answer_clear(struct cm_answer *a);
+void cm_answer_clear(struct cm_answer *a); /* empty again; keep_images stays */
+
+/* An IMAGE event as url, or as data and media_type: a data: URL is taken apart. Borrowed slices. */
+void cm_event_image(const struct cm_event *ev, struct cm_image_acc *out);
 
 #endif

@@ -1,5 +1,5 @@
-/* The canonical chat request: what every surface parses into and every adapter reads. Loop thread
- * only. All slices live in `arena` or in `raw`, which lives as long. */
+/* The canonical request: what every surface parses into and every adapter reads. Loop thread only.
+ * All slices live in `arena` or in `raw`, which lives as long. */
 #ifndef CHATMUX_CHAT_REQUEST_H
 #define CHATMUX_CHAT_REQUEST_H
 
@@ -14,6 +14,33 @@ enum cm_dialect {
     CM_DIALECTS(X)
 #undef X
 };
+
+/* What is asked for, with the words an error calls it by. */
+#define CM_TASKS(X)                                                                                \
+    X(CHAT, "chat")                                                                                \
+    X(COMPLETION, "text completions")                                                              \
+    X(EMBEDDING, "embeddings")                                                                     \
+    X(MODERATION, "moderations")                                                                   \
+    X(IMAGE, "images")                                                                             \
+    X(IMAGE_EDIT, "image edits")                                                                   \
+    X(IMAGE_VARIATION, "image variations")                                                         \
+    X(VIDEO, "videos")                                                                             \
+    X(SPEECH, "speech")                                                                            \
+    X(TRANSCRIPTION, "transcriptions")                                                             \
+    X(TRANSLATION, "audio translations")                                                           \
+    X(COUNT_TOKENS, "token counts")
+enum cm_chat_task { /* not cm_task: a struct of io/loop.h has that name */
+#define X(name, text) CM_TASK_##name,
+                    CM_TASKS(X)
+#undef X
+};
+const char *cm_chat_task_name(enum cm_chat_task task);
+/* Sets of tasks: what an adapter can do. */
+#define CM_TASK_BIT(name) (1u << CM_TASK_##name)
+/* A text completion is made by whatever can chat, too: its prompt is then one message of a user. */
+bool cm_tasks_serve(unsigned tasks, enum cm_chat_task task);
+/* IMAGE, IMAGE_EDIT, IMAGE_VARIATION, VIDEO: answered by IMAGE events, described by cm_chat.media. */
+bool cm_task_makes_media(enum cm_chat_task task);
 
 #define CM_ROLES(X)                                                                                \
     X(SYSTEM, "system")                                                                            \
@@ -71,11 +98,29 @@ enum cm_tool_choice {
 };
 enum cm_format { CM_FORMAT_TEXT, CM_FORMAT_JSON, CM_FORMAT_SCHEMA };
 
+/* Pictures or a video to be made. How many is cm_chat.n. "" = not said. */
+enum cm_media_form { CM_MEDIA_ANY, CM_MEDIA_URL, CM_MEDIA_B64 };
+struct cm_media {
+    struct cm_str prompt;
+    struct cm_str size;         /* "1024x1024", "auto" */
+    struct cm_str aspect_ratio; /* "16:9" */
+    struct cm_str quality, style, background;
+    struct cm_str output_format; /* "png", "jpeg", "webp" */
+    int64_t duration_s;          /* VIDEO; -1 = not said */
+    int auto_prompt;             /* the platform may rewrite the prompt: 1, 0, -1 = not said */
+    enum cm_media_form response_format; /* the client wants an address, or the bytes */
+    struct cm_part *images; /* to be worked on: IMAGE parts, url or media_type and data */
+    size_t n_images;
+    struct cm_part *mask; /* IMAGE_EDIT: what may change; NULL = none */
+};
+
 struct cm_chat {
     struct cm_arena *arena;  /* the exchange's; not owned */
     enum cm_dialect dialect; /* in which the client spoke */
-    struct cm_str raw;       /* the client's body as it came */
-    struct cm_str model;     /* as the client wrote it */
+    enum cm_chat_task task;
+    struct cm_str content_type; /* of the body, as the client wrote it: a form's boundary */
+    struct cm_str raw;          /* the client's body as it came */
+    struct cm_str model;        /* as the client wrote it */
 
     struct cm_msg *msgs;
     size_t n_msgs;
@@ -98,12 +143,17 @@ struct cm_chat {
     struct cm_str user;
 
     bool stream, include_usage;
+    struct cm_media media; /* the tasks that make media */
 
     /* The first thing asked for that this struct cannot express (a custom tool, spoken answers …).
      * The relay lane carries it; a provider that is translated for must not guess: it answers with
      * this error. CM_ERR_NONE = everything was understood. */
     struct cm_err untranslatable;
 };
+
+/* For surfaces: nothing was said yet. Keeps arena and content_type, which are the caller's. */
+void cm_chat_begin(struct cm_chat *chat, enum cm_dialect dialect, enum cm_chat_task task,
+                   struct cm_str raw);
 
 /* Text parts of one message put together with LF between; no copy when there is one part. */
 struct cm_str cm_msg_text(struct cm_arena *arena, const struct cm_msg *msg);

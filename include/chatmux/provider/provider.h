@@ -83,13 +83,14 @@ struct cm_provider {
     const struct cm_model_row *models; /* built-in table; NULL when the upstream's list counts */
     size_t n_models;
     unsigned any_features; /* of models that are in no table */
+    unsigned tasks;        /* CM_TASK_BIT(CHAT) | …; 0 = CHAT only. All are answered by `chat` */
     bool
         keyless; /* an empty list of credentials is one without a secret: demo, servers that ask for no key */
     bool isolated;        /* web platform: connections are never shared between credentials */
     int64_t max_inflight; /* default per credential; 0 = unlimited */
     int64_t cooldown_ms;  /* default after a limit without a time */
 
-    /* True when bytes of this dialect go through as they came; the flow then emits HEAD and RELAY. */
+    /* True when bytes of this dialect go through as they came, for every task the instance has; the flow then emits HEAD and RELAY. */
     bool (*relays)(const struct cm_instance *in, enum cm_dialect dialect);
     /* Reads the options into in->options (memory in in->arena); complaints name the option. NULL: nothing to read. */
     int (*configure)(struct cm_instance *in, struct cm_problems *problems);
@@ -97,7 +98,7 @@ struct cm_provider {
     int (*normalize)(struct cm_arena *arena, struct cm_str given, struct cm_str *out,
                      struct cm_err *err);
 
-    struct cm_flow chat;                  /* answers cm_run_chat() */
+    struct cm_flow chat;                  /* answers cm_run_chat(), whatever its task */
     struct cm_flow refresh, login, probe; /* per credential, outside of an answer */
     struct cm_flow models_list;           /* emits models with cm_run_model() */
     struct cm_flow session;               /* long-lived, per credential */
@@ -111,6 +112,7 @@ struct cm_instance {
     struct cm_model_row *rows;    /* offered models: the operator's, else the adapter's */
     size_t n_rows;
     bool any;               /* the operator wrote "*" */
+    unsigned tasks;         /* the adapter's; configure() may take some away */
     bool listed;            /* no models configured and none built in: the upstream's list counts */
     struct cm_str *secrets; /* the configured credentials in the form the adapter keeps them */
     size_t n_secrets;
@@ -126,6 +128,9 @@ const char *cm_provider_names(void);
 /* Checks and prepares one section; -1 when there were problems. */
 int cm_instance_init(struct cm_instance *in, const struct cm_provider_conf *conf,
                      struct cm_arena *arena, struct cm_problems *problems);
+
+/* The lane: whether the instance's flow relays what this chat asks for, instead of having it translated. */
+bool cm_instance_relays(const struct cm_instance *in, const struct cm_chat *chat);
 
 /* Value of an option as written, or its default. */
 struct cm_str cm_option_value(const struct cm_instance *in, const char *name);

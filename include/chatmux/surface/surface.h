@@ -7,18 +7,22 @@
 
 /* What every answer of one exchange repeats. */
 struct cm_answer_meta {
-    struct cm_str id;    /* "chatcmpl-…" */
-    struct cm_str model; /* as the client is told */
-    int64_t created_s;   /* Unix */
-    bool include_usage;  /* streams: the client asked for the usage chunk */
-    int64_t n;           /* choices */
-    int reasoning;       /* enum cm_reasoning: how reasoning is shown */
+    struct cm_str id;           /* "chatcmpl-…" */
+    struct cm_str model;        /* as the client is told */
+    int64_t created_s;          /* Unix */
+    bool include_usage;         /* streams: the client asked for the usage chunk */
+    int64_t n;                  /* choices */
+    int reasoning;              /* enum cm_reasoning: how reasoning is shown */
+    const struct cm_chat *chat; /* what was asked for */
 };
 
+/* One kind of request in one dialect: what a route speaks. */
 struct cm_surface {
     enum cm_dialect dialect;
+    enum cm_chat_task task;
+    struct cm_str id_prefix; /* of the ids made for answers: "chatcmpl-" */
 
-    /* Body -> chat (chat->arena is set). Checks every member that is read: CM_ERR_BAD_REQUEST with
+    /* Body -> chat (chat->arena and content_type are set). Checks every member that is read: CM_ERR_BAD_REQUEST with
      * param. Doubled top-level members are refused. */
     int (*parse)(struct cm_chat *chat, struct cm_str body, struct cm_err *err);
 
@@ -43,6 +47,8 @@ struct cm_surface {
 };
 
 extern const struct cm_surface cm_surface_openai_chat;
+extern const struct cm_surface cm_surface_openai_images; /* /v1/images/generations */
+extern const struct cm_surface cm_surface_openai_videos; /* /v1/videos/generations */
 
 /* GET /v1/models and one entry: a superset that OpenAI's and Anthropic's SDKs both accept. */
 struct cm_model_listed;

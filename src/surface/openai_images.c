@@ -1,0 +1,338 @@
+/* The images surface, and the video route that gateways of its kind have: a prompt in, addresses or
+ * bytes of pictures out (OpenAI protocol notes, section 7).
+ *
+ * A stream has one event for each picture that is done; there are no partial ones, because no
+ * platform that is translated for tells them. */
+#include "chatmux/surface/surface.h"
+
+#include "chatmux/base/mem.h"
+#include "chatmux/codec/json.h"
+#include "fields_int.h"
+#include "openai_chat_int.h"
+
+#define MEMBERS(X)                                                                                 \
+    X(model)                                                                                       \
+    X(prompt)                                                                                      \
+    X(n)                                                                                           \
+    X(size)                                                                                        \
+    X(aspect_ratio)                                                                                \
+    X(quality)                                                                                     \
+    X(style)                                                                                       \
+    X(background)                                                                                  \
+    X(output_format)                                                                               \
+    X(response_format)                                                                             \
+    X(image)                                                                                       \
+    X(duration)                                                                                    \
+    X(auto_prompt)                                                                                 \
+    X(stream)                                                                                      \
+    X(user)
+
+enum member {
+#define X(name) M_##name,
+    MEMBERS(X)
+#undef X
+};
+
+static const struct cm_str member_names[] = {
+#define X(name) [M_##name] = CM_S_INIT(#name),
+    MEMBERS(X)
+#undef X
+};
+
+#define IMAGES_MAX 10 /* of one answer, and of those that come with the request */
+
+static void free_doc(void *doc)
+{
+    yyjson_doc_free(doc);
+}
+
+int cm_openai_media_form(struct cm_str name, enum cm_media_form *out, struct cm_err *err)
+{
+    if (cm_str_eq(name, CM_S("url")))
+        *out = CM_MEDIA_URL;
+    else if (cm_str_eq(name, CM_S("b64_json")))
+        *out = CM_MEDIA_B64;
+    else if (name.n > 0)
+        return cm_field_wrong_value(err, CM_SPOT(NULL, "response_format"), name,
+                                    "'url' and 'b64_json'");
+    return 0;
+}
+
+static int read_texts(struct cm_chat *chat, yyjson_val **top, struct cm_err *err)
+{
+    struct cm_media *m = &chat->media;
+    const struct {
+        enum member member;
+        struct cm_str *out;
+    } texts[] = {
+        {M_size, &m->size},
+        {M_aspect_ratio, &m->aspect_ratio},
+        {M_quality, &m->quality},
+        {M_style, &m->style},
+        {M_background, &m->background},
+        {M_output_format, &m->output_format},
+        {M_user, &chat->user},
+    };
+    struct cm_str form = CM_STR_NONE;
+
+    for (size_t i = 0; i < CM_COUNT(texts); i++) {
+        const enum member which = texts[i].member;
+
+        if (cm_field_str(top[which], CM_SPOT(NULL, member_names[which].p), texts[i].out, err))
+            return -1;
+    }
+    if (cm_field_str(top[M_response_format], CM_SPOT(NULL, "response_format"), &form, err))
+        return -1;
+    return cm_openai_media_form(form, &m->response_format, err);
+}
+
+/* One address, or a list of them. */
+static int read_images(struct cm_chat *chat, yyjson_val *image, struct cm_err *err)
+{
+    const struct cm_spot *at = CM_SPOT(NULL, "image");
+    const size_t count = yyjson_is_arr(image) ? yyjson_arr_size(image) : 1;
+    struct cm_media *m = &chat->media;
+    size_t i, max;
+    yyjson_val *v;
+
+    if (!image)
+        return 0;
+    if (!yyjson_is_str(image) && !yyjson_is_arr(image))
+        return cm_field_wrong_type(err, at, "a string or an array of strings", image);
+    if (count > IMAGES_MAX)
+        return cm_field_fail(err, at, "array_above_max_length",
+                             "Invalid 'image': expected at most %d pictures, but got %zu instead.",
+                             IMAGES_MAX, count);
+    m->images = CM_ARENA_ARRAY(chat->arena, struct cm_part, IMAGES_MAX);
+    if (yyjson_is_str(image)) {
+        if (yyjson_get_len(image) == 0) /* what forms send for "none" */
+            return 0;
+        m->images[m->n_images].kind = CM_PART_IMAGE;
+        return cm_field_url(cm_json_str(image), at, &m->images[m->n_images++], err);
+    }
+    yyjson_arr_foreach(image, i, max, v)
+    {
+        if (!yyjson_is_str(v))
+            return cm_field_wrong_type(err, CM_SPOT_AT(at, i), "a string", v);
+        m->images[m->n_images].kind = CM_PART_IMAGE;
+        if (cm_field_url(cm_json_str(v), CM_SPOT_AT(at, i), &m->images[m->n_images++], err))
+            return -1;
+    }
+    return 0;
+}
+
+static int read_members(struct cm_chat *chat, yyjson_val **top, struct cm_err *err)
+{
+    struct cm_media *m = &chat->media;
+    const struct cm_spot *model = CM_SPOT(NULL, "model");
+    bool rewrite = false;
+
+    if (cm_field_need_str(top[M_model], model, &chat->model, err) ||
+        cm_field_need_str(top[M_prompt], CM_SPOT(NULL, "prompt"), &m->prompt, err) ||
+        cm_field_int(top[M_n], CM_SPOT(NULL, "n"), 1, IMAGES_MAX, &chat->n, err) ||
+        cm_field_int(top[M_duration], CM_SPOT(NULL, "duration"), 1, 3600, &m->duration_s, err) ||
+        cm_field_bool(top[M_auto_prompt], CM_SPOT(NULL, "auto_prompt"), &rewrite, err) ||
+        cm_field_bool(top[M_stream], CM_SPOT(NULL, "stream"), &chat->stream, err) ||
+        read_texts(chat, top, err) || read_images(chat, top[M_image], err))
+        return -1;
+    if (top[M_auto_prompt])
+        m->auto_prompt = rewrite;
+    if (chat->model.n == 0)
+        return cm_field_missing(err, model);
+    return m->prompt.n > 0 ? 0 : cm_field_missing(err, CM_SPOT(NULL, "prompt"));
+}
+
+static int parse(struct cm_chat *chat, enum cm_chat_task task, struct cm_str body,
+                 struct cm_err *err)
+{
+    yyjson_doc *doc = cm_json_parse(body, &cm_json_limits_request, err);
+    yyjson_val *top[CM_COUNT(member_names)];
+
+    if (!doc)
+        return -1;
+    cm_arena_defer(chat->arena, free_doc, doc);
+    if (!yyjson_is_obj(yyjson_doc_get_root(doc)))
+        return cm_fail(err, CM_ERR_BAD_REQUEST, "The request body must be a JSON object.");
+    cm_chat_begin(chat, CM_DIALECT_OPENAI_CHAT, task, body);
+    if (cm_field_members(yyjson_doc_get_root(doc), member_names, CM_COUNT(member_names), top, err))
+        return -1;
+    return read_members(chat, top, err);
+}
+
+static int parse_images(struct cm_chat *chat, struct cm_str body, struct cm_err *err)
+{
+    return parse(chat, CM_TASK_IMAGE, body, err);
+}
+
+static int parse_videos(struct cm_chat *chat, struct cm_str body, struct cm_err *err)
+{
+    if (parse(chat, CM_TASK_VIDEO, body, err))
+        return -1;
+    chat->stream = false; /* one address at the end: there is nothing to stream */
+    return 0;
+}
+
+/* ---- The answer ---- */
+
+/* An address where one is wanted, else the bytes: whatever of them there is. */
+static void put_source(struct cm_buf *out, const struct cm_image_acc *image,
+                       enum cm_media_form wanted)
+{
+    struct cm_buf url = {0};
+
+    if (image->data.n == 0) {
+        cm_buf_append(out, CM_S("\"url\":"));
+        cm_json_put_str(out, image->url);
+    } else if (wanted == CM_MEDIA_URL) {
+        cm_buf_printf(&url, "data:" CM_PRI ";base64,", CM_ARG(image->media_type));
+        cm_buf_append(&url, image->data);
+        cm_buf_append(out, CM_S("\"url\":"));
+        cm_json_put_str(out, cm_buf_str(&url));
+        cm_buf_clear(&url);
+    } else {
+        cm_buf_append(out, CM_S("\"b64_json\":"));
+        cm_json_put_str(out, image->data);
+    }
+}
+
+static void put_prompt(struct cm_buf *out, struct cm_str prompt)
+{
+    cm_buf_append(out, CM_S(",\"revised_prompt\":"));
+    cm_json_put_str(out, prompt);
+}
+
+static void put_usage(struct cm_buf *out, const struct cm_usage *u)
+{
+    if (u->source != CM_USAGE_UPSTREAM)
+        return; /* a guess in tokens says nothing about a picture */
+    cm_buf_append(out, CM_S(",\"usage\":{\"input_tokens\":"));
+    cm_json_put_int(out, cm_usage_in(u));
+    cm_buf_append(out, CM_S(",\"output_tokens\":"));
+    cm_json_put_int(out, cm_usage_out(u));
+    cm_buf_append(out, CM_S(",\"total_tokens\":"));
+    cm_json_put_int(out, cm_usage_in(u) + cm_usage_out(u));
+    cm_buf_put(out, '}');
+}
+
+static void images_whole(const struct cm_answer_meta *meta, const struct cm_answer *answer,
+                         struct cm_buf *out)
+{
+    cm_buf_append(out, CM_S("{\"created\":"));
+    cm_json_put_int(out, meta->created_s);
+    cm_buf_append(out, CM_S(",\"data\":["));
+    for (size_t i = 0; i < answer->n_images; i++) {
+        cm_buf_append(out, i > 0 ? CM_S(",{") : CM_S("{"));
+        put_source(out, &answer->images[i], meta->chat->media.response_format);
+        if (answer->images[i].prompt.n > 0)
+            put_prompt(out, answer->images[i].prompt);
+        cm_buf_put(out, '}');
+    }
+    cm_buf_put(out, ']');
+    put_usage(out, &answer->usage);
+    cm_buf_put(out, '}');
+}
+
+/* Clients of the gateways that have this route expect all three members. */
+static void videos_whole(const struct cm_answer_meta *meta, const struct cm_answer *answer,
+                         struct cm_buf *out)
+{
+    cm_buf_append(out, CM_S("{\"created\":"));
+    cm_json_put_int(out, meta->created_s);
+    cm_buf_append(out, CM_S(",\"data\":["));
+    for (size_t i = 0; i < answer->n_images; i++) {
+        const struct cm_image_acc *video = &answer->images[i];
+        const bool bytes = video->data.n > 0 && meta->chat->media.response_format == CM_MEDIA_B64;
+
+        cm_buf_append(out, i > 0 ? CM_S(",{") : CM_S("{"));
+        if (bytes)
+            cm_buf_append(out, CM_S("\"url\":\"\","));
+        put_source(out, video, bytes ? CM_MEDIA_B64 : CM_MEDIA_URL);
+        put_prompt(out, video->prompt.n > 0 ? video->prompt : meta->chat->media.prompt);
+        cm_buf_append(out, bytes ? CM_S("}") : CM_S(",\"b64_json\":\"\"}"));
+    }
+    cm_buf_append(out, CM_S("]}"));
+}
+
+/* ---- The stream ---- */
+
+struct stream {
+    struct cm_answer_meta meta;
+};
+
+static void stream_begin(void *state, const struct cm_answer_meta *meta, struct cm_buf *out)
+{
+    (void)out;
+    ((struct stream *)state)->meta = *meta;
+}
+
+static void put_text(struct cm_buf *out, struct cm_str member, struct cm_str text)
+{
+    if (text.n == 0)
+        return;
+    cm_buf_append(out, member);
+    cm_json_put_str(out, text);
+}
+
+static void stream_event(void *state, const struct cm_event *ev, struct cm_buf *out)
+{
+    const struct stream *st = state;
+    const struct cm_media *m = &st->meta.chat->media;
+    struct cm_image_acc image;
+
+    if (ev->kind != CM_EVENT_IMAGE)
+        return;
+    cm_event_image(ev, &image);
+    cm_buf_append(out, CM_S("event: image_generation.completed\n"
+                            "data: {\"type\":\"image_generation.completed\",\"created_at\":"));
+    cm_json_put_int(out, st->meta.created_s);
+    cm_buf_put(out, ',');
+    put_source(out, &image, m->response_format);
+    put_text(out, CM_S(",\"revised_prompt\":"), image.prompt);
+    put_text(out, CM_S(",\"size\":"), m->size);
+    put_text(out, CM_S(",\"quality\":"), m->quality);
+    put_text(out, CM_S(",\"background\":"), m->background);
+    put_text(out, CM_S(",\"output_format\":"), m->output_format);
+    cm_buf_append(out, CM_S("}\n\n"));
+}
+
+static void stream_end(void *state, const struct cm_usage *usage, struct cm_buf *out)
+{
+    (void)state;
+    (void)usage;
+    (void)out; /* no end mark in this dialect */
+}
+
+/* The event that SDKs raise. */
+static void stream_error(void *state, const struct cm_err *err, struct cm_buf *out)
+{
+    (void)state;
+    cm_buf_append(out, CM_S("event: error\ndata: "));
+    cm_openai_put_error(err, out);
+    cm_buf_append(out, CM_S("\n\n"));
+}
+
+static void stream_clear(void *state)
+{
+    (void)state;
+}
+
+#define MEDIA_SURFACE(which, prefix, parse_fn, whole_fn)                                           \
+    {                                                                                              \
+        .dialect = CM_DIALECT_OPENAI_CHAT,                                                         \
+        .task = CM_TASK_##which,                                                                   \
+        .id_prefix = CM_S_INIT(prefix),                                                            \
+        .parse = (parse_fn),                                                                       \
+        .stream_size = sizeof(struct stream),                                                      \
+        .stream_begin = stream_begin,                                                              \
+        .stream_event = stream_event,                                                              \
+        .stream_end = stream_end,                                                                  \
+        .stream_error = stream_error,                                                              \
+        .stream_clear = stream_clear,                                                              \
+        .keepalive = CM_S_INIT(": keep-alive\n\n"),                                                \
+        .whole = (whole_fn),                                                                       \
+        .error_body = cm_openai_put_error,                                                         \
+    }
+const struct cm_surface cm_surface_openai_images =
+    MEDIA_SURFACE(IMAGE, "img-", parse_images, images_whole);
+const struct cm_surface cm_surface_openai_videos =
+    MEDIA_SURFACE(VIDEO, "vid-", parse_videos, videos_whole);
