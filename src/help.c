@@ -36,6 +36,11 @@ static const struct {
      "      prints a new key, once, on standard output; with --key it asks for one of your own instead\n"
      "  key rm ID …\n"
      "--json prints the admin API's answer. The gateway is found as for status. Exit code 0 fine, 1 usage or refused, 3 not reachable."},
+    {"probe",
+     "chatmux probe PROVIDER [--credential ID] [--model NAME] [--flow NAME] [--question TEXT]",
+     "Asks the platform one short question through the running gateway and prints each step: what was sent where, status, time, the answer's pieces and\n"
+     "what of them was not understood; secrets are masked. It costs what a question costs. --flow refresh, login, check or models walks that instead.\n"
+     "--json prints the admin API's answer. Exit code 0 it works, 1 it does not, 3 the gateway is not reachable."},
     {"rekey", "chatmux rekey [--key]",
      "Encrypts every stored secret with a new master key while the gateway serves: a random one where the key file is its own, else (--key) one that it\n"
      "asks for and that you put into store.master_key or the systemd credential before the next start."},

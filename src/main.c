@@ -159,6 +159,7 @@ static const struct command {
     {"status", command_status, NULL},
     {"cred", cm_cli_cred, cm_cli_cred_options},
     {"key", cm_cli_key, cm_cli_key_options},
+    {"probe", cm_cli_probe, cm_cli_probe_options},
     {"rekey", cm_cli_rekey, cm_cli_rekey_options},
     {"backup", cm_cli_backup, cm_cli_backup_options},
     {"version", command_version, NULL},

@@ -36,6 +36,8 @@ const struct op admin_ops[] = {
 
     {"GET", API "/providers", providers_list, "Every provider with its credentials by state", NULL,
      NULL, "Provider[]", 200, OP_ADMIN},
+    {"POST", API "/providers/{name}/probe", providers_probe,
+     "Ask one short question and show every step", NULL, "ProbeAsk", "Probe", 200, OP_ADMIN},
     {"GET", API "/models", models_list, "Every model with those who serve it", NULL, NULL,
      "Model[]", 200, OP_ADMIN},
     {"GET", API "/usage", usage_list, "Tokens and cost, grouped", "from to by", NULL, "Usage[]",
@@ -202,8 +204,9 @@ static char *pattern_of(const char *path)
 /* Everything but questions and errands, which may take their time. */
 static bool changes_rows(const struct op *op)
 {
-    static const struct cm_str errands[] = {CM_S_INIT("/check"), CM_S_INIT("/rekey"),
-                                            CM_S_INIT("/backup"), CM_S_INIT("/reload")};
+    static const struct cm_str errands[] = {CM_S_INIT("/check"), CM_S_INIT("/probe"),
+                                            CM_S_INIT("/rekey"), CM_S_INIT("/backup"),
+                                            CM_S_INIT("/reload")};
 
     for (size_t i = 0; i < CM_COUNT(errands); i++)
         if (cm_str_ends(cm_str_of(op->path), errands[i]))

@@ -92,6 +92,38 @@ void providers_list(void *arg, struct cm_web *web)
     answer_json(web, 200, &out);
 }
 
+static void on_probed(void *arg, struct cm_str json, const struct cm_err *err)
+{
+    struct cm_web *web = arg;
+
+    if (err)
+        cm_web_fail(web, err);
+    else
+        cm_web_answer(web, 200, CM_S("application/json"), json);
+}
+
+void providers_probe(void *arg, struct cm_web *web)
+{
+    struct cm_admin *admin = arg;
+    struct cm_probe_ask ask = {.provider = cm_web_segment(web, 0)};
+    struct cm_err err = {0};
+    struct cm_str id;
+    struct body body;
+
+    if (body_read(&body, cm_web_arena(web), cm_web_body(web), "ProbeAsk", &err) < 0) {
+        cm_web_fail(web, &err);
+        return;
+    }
+    id = body_str(&body, "credential");
+    ask.flow = body_str(&body, "flow");
+    ask.model = body_str(&body, "model");
+    ask.question = body_str(&body, "question");
+    if (id.n > 0 && !id_parse(id, &ask.credential))
+        answer_missing(web, "credential", id);
+    else
+        cm_gateway_probe(admin->gw, &ask, on_probed, web);
+}
+
 static void put_target(struct cm_buf *out, const struct cm_config *config,
                        const struct cm_target *target)
 {

@@ -75,6 +75,37 @@ static const struct field check[] = {
     INT("ms", "how long it took"),
 };
 
+static const struct field probe_ask[] = {
+    FIELD("credential", STR, "id of one; one that works, unless told", .max = 20),
+    FIELD("flow", WORD, "chat unless told", .words = "chat|refresh|login|check|models"),
+    FIELD("model", STR, "the provider's first unless told", .max = 200),
+    FIELD("question", STR, "a short one of ours unless told", .max = 4000),
+};
+static const struct field probe[] = {
+    BOOL("ok", ""),
+    STR("provider", ""),
+    STR("type", "the adapter"),
+    STR("credential", "its label"),
+    STR("flow", ""),
+    FIELD("model", STR, "as the platform is asked for it"),
+    INT("ms", "how long it took"),
+    FIELD("error", ANY, "class and message, when it failed"),
+    FIELD("answer", STR, "the beginning of what the platform said"),
+    FIELD("models", INT, "how many it listed"),
+    FIELD("quota", ANY, "what the platform tells of the account"),
+    FIELD("steps_left_out", INT, "when there were too many"),
+    FIELD("steps", MANY, "in their order", .required = true, .words = "ProbeStep"),
+};
+static const struct field probe_step[] = {
+    STR("what", "ask, HEAD, REPLY, DATA, FAILED …, an event of the answer, or odd: not understood"),
+    INT("ms", "since the beginning"),
+    FIELD("state", STR, "the adapter's own name of where it is"),
+    FIELD("status", INT, "of the platform's answer"),
+    FIELD("bytes", INT, "of the body"),
+    FIELD("text", STR, "method and URL, beginning of the body, or why"),
+    FIELD("piece", STR, "the body that was sent, or the piece that was not understood"),
+};
+
 static const struct field deleted[] = {STR("id", ""), BOOL("deleted", "")};
 
 static const struct field key[] = {
@@ -293,6 +324,9 @@ const struct shape shapes[] = {
     SHAPE("CredentialNew", credential_new),
     SHAPE("CredentialChange", credential_change),
     SHAPE("Check", check),
+    SHAPE("ProbeAsk", probe_ask),
+    SHAPE("Probe", probe),
+    SHAPE("ProbeStep", probe_step),
     SHAPE("Deleted", deleted),
     SHAPE("Key", key),
     SHAPE("KeyNew", key_new),

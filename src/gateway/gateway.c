@@ -200,6 +200,7 @@ static struct cm_gateway *gateway_make(const struct cm_host *host, struct snapsh
     address_limiter_init(&gw->bad_keys);
     cm_list_init(&gw->exchanges);
     cm_list_init(&gw->errands);
+    cm_list_init(&gw->probes);
     cm_list_init(&gw->kept);
     cm_list_init(&gw->web_queue);
     cm_task_init(&gw->web_next, web_next, gw);
@@ -295,6 +296,7 @@ void cm_gateway_close(struct cm_gateway *gw, void (*on_closed)(void *arg), void 
     gw->attempts_out++; /* ours: nobody closes under our feet */
     cm_gateway_cut(gw);
     errands_stop(gw);
+    probes_stop(gw);
     cm_deadline_clear(gw->host->loop, &gw->lists_due);
     cm_deadline_clear(gw->host->loop, &gw->pool_due);
     cm_deadline_clear(gw->host->loop, &gw->true_up);

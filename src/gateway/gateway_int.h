@@ -55,6 +55,7 @@ struct cm_gateway {
     struct cm_map kept_by_id, kept_by_secret;
     uint64_t unstored_ids;                 /* creds.c: given so far */
     struct cm_list errands;                /* errand.c: runs outside of answers */
+    struct cm_list probes;                 /* probe.c: runs an operator watches */
     struct cm_deadline lists_due;          /* lists.c */
     struct cm_deadline pool_due;           /* the pool wants to be told the time */
     struct cm_deadline true_up;            /* the ledger is asked what keys have spent */
@@ -102,6 +103,7 @@ void errand_probe(void *arg, const struct cm_cred_info *cred);
 void errand_models(struct cm_gateway *gw, const struct cm_instance *in);
 bool errand_under_way(struct cm_gateway *gw, struct cm_str provider); /* a models errand */
 void errands_stop(struct cm_gateway *gw);
+void probes_stop(struct cm_gateway *gw); /* probe.c */
 
 /* ---- route.c: the URL table ---- */
 

@@ -87,6 +87,21 @@ typedef void cm_gateway_checked_fn(void *arg, bool ok, const char *message, int6
 void cm_gateway_check_cred(struct cm_gateway *gw, uint64_t id, cm_gateway_checked_fn *fn,
                            void *arg);
 
+/* Runs one flow of an account once and tells every step it took, so that a platform that has changed can be understood. No lease is taken and no state
+ * changes, except that a refreshed token is kept. */
+struct cm_probe_ask {
+    struct cm_str provider;
+    uint64_t credential;    /* 0 = one that works, if there is one */
+    struct cm_str flow;     /* "chat" ("" too), "refresh", "login", "check", "models" */
+    struct cm_str model;    /* chat: "" = the provider's first */
+    struct cm_str question; /* chat: "" = a short one of ours */
+};
+/* Once: a JSON object as the shape "Probe" of /openapi.json tells it, secrets masked, valid until the return; or err when nothing could be asked. It may
+ * come from within the call. */
+typedef void cm_gateway_probed_fn(void *arg, struct cm_str json, const struct cm_err *err);
+void cm_gateway_probe(struct cm_gateway *gw, const struct cm_probe_ask *ask,
+                      cm_gateway_probed_fn *done, void *arg);
+
 /* row->id 0 = a new one. */
 void cm_gateway_put_key(struct cm_gateway *gw, const struct cm_key_row *row,
                         cm_gateway_done_fn *done, void *arg);
