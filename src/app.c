@@ -20,7 +20,7 @@
 #include <sys/resource.h>
 
 #define CUT_GRACE_MS 2000            /* for the last errors to reach their clients */
-#define MEMO_MAX (16u * 1024 * 1024) /* bytes of what adapters remember between runs */
+#define MEMO_MAX (32u * 1024 * 1024) /* bytes of what adapters remember between runs */
 
 struct app {
     const struct cm_conf_source *source; /* not owned */

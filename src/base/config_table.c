@@ -113,6 +113,8 @@ const struct cm_conf_key cm_conf_keys[] = {
      "auto|1.1|2", LIVE, OPEN, "HTTP version towards the platform"},
     {"upstream", "allow_private_fetch", CM_CONF_BOOL, IN(upstream.allow_private_fetch), "no", 0, 0,
      NULL, LIVE, OPEN, "image URLs in messages may point at private or loopback addresses"},
+    {"upstream", "strict", CM_CONF_BOOL, IN(upstream.strict), "no", 0, 0, NULL, LIVE, OPEN,
+     "yes = a request member that has no effect at the provider is refused instead of dropped"},
 
     {"retry", "credentials", CM_CONF_INT, IN(retry.credentials), "8", 1, 1000, NULL, LIVE, OPEN,
      "how many credentials one request may try"},

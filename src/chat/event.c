@@ -43,6 +43,8 @@ bool cm_event_semantic(const struct cm_event *ev)
         return true;
     case CM_EVENT_RELAY:
         return ev->semantic;
+    case CM_EVENT_SIGNATURE:
+    case CM_EVENT_REDACTED:
     case CM_EVENT_USAGE:
     case CM_EVENT_FINISH:
     case CM_EVENT_HEAD:
@@ -157,7 +159,21 @@ static void add_citation(struct cm_choice_acc *c, const struct cm_event *ev)
         c->cap_citations = c->cap_citations ? c->cap_citations * 2 : 4;
         c->citations = cm_realloc(c->citations, c->cap_citations * sizeof(*c->citations));
     }
-    c->citations[c->n_citations++] = (struct cm_citation){own(ev->url), own(ev->name)};
+    c->citations[c->n_citations++] = (struct cm_citation){
+        own(ev->url), own(ev->name), own(ev->text), .from = ev->from, .to = ev->to};
+}
+
+/* The brackets of each piece's array go. */
+static void add_logprobs(struct cm_choice_acc *c, struct cm_str array)
+{
+    struct cm_str entries;
+
+    if (array.n < 2)
+        return;
+    entries = cm_str_trim(cm_str(array.p + 1, array.n - 2));
+    if (entries.n > 0 && c->logprobs.n > 0)
+        cm_buf_put(&c->logprobs, ',');
+    cm_buf_append(&c->logprobs, entries);
 }
 
 static void add_image(struct cm_answer *a, const struct cm_event *ev)
@@ -175,8 +191,8 @@ static void add_image(struct cm_answer *a, const struct cm_event *ev)
 
 int cm_answer_add(struct cm_answer *a, const struct cm_event *ev, struct cm_err *err)
 {
-    const size_t bytes =
-        ev->text.n + ev->url.n + ev->id.n + ev->name.n + ev->data.n + ev->media_type.n;
+    const size_t bytes = ev->text.n + ev->url.n + ev->id.n + ev->name.n + ev->data.n +
+                         ev->media_type.n + ev->logprobs.n;
     struct cm_choice_acc *c;
 
     if (ev->kind == CM_EVENT_USAGE) {
@@ -193,6 +209,7 @@ int cm_answer_add(struct cm_answer *a, const struct cm_event *ev, struct cm_err 
     switch (ev->kind) {
     case CM_EVENT_TEXT:
         cm_buf_append(&c->text, ev->text);
+        add_logprobs(c, ev->logprobs);
         break;
     case CM_EVENT_REASONING:
         cm_buf_append(&c->reasoning, ev->text);
@@ -220,7 +237,11 @@ int cm_answer_add(struct cm_answer *a, const struct cm_event *ev, struct cm_err 
         break;
     case CM_EVENT_FINISH:
         c->finish = ev->finish;
+        own_free(c->finish_text);
+        c->finish_text = own(ev->text);
         break;
+    case CM_EVENT_SIGNATURE:
+    case CM_EVENT_REDACTED:
     case CM_EVENT_USAGE:
     case CM_EVENT_HEAD:
     case CM_EVENT_RELAY:
@@ -235,6 +256,8 @@ static void choice_clear(struct cm_choice_acc *c)
     cm_buf_clear(&c->text);
     cm_buf_clear(&c->reasoning);
     cm_buf_clear(&c->refusal);
+    cm_buf_clear(&c->logprobs);
+    own_free(c->finish_text);
     for (size_t i = 0; i < c->n_calls; i++) {
         own_free(c->calls[i].id);
         own_free(c->calls[i].name);
@@ -244,6 +267,7 @@ static void choice_clear(struct cm_choice_acc *c)
     for (size_t i = 0; i < c->n_citations; i++) {
         own_free(c->citations[i].url);
         own_free(c->citations[i].title);
+        own_free(c->citations[i].cited);
     }
     free(c->citations);
 }

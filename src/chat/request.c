@@ -6,6 +6,133 @@
 
 #include <math.h>
 
+void cm_chat_drop(struct cm_chat *chat, struct cm_str field)
+{
+    for (size_t i = 0; i < chat->n_dropped; i++) {
+        if (cm_str_eq(chat->dropped[i], field))
+            return;
+    }
+    if (!chat->dropped)
+        chat->dropped = CM_ARENA_ARRAY(chat->arena, struct cm_str, CM_DROPPED_MAX);
+    if (chat->n_dropped < CM_DROPPED_MAX)
+        chat->dropped[chat->n_dropped++] = field;
+}
+
+struct cm_str cm_chat_field_name(unsigned number)
+{
+    static const struct cm_str names[] = {
+#define X(name, text) CM_S_INIT(text),
+        CM_CHAT_FIELDS(X)
+#undef X
+    };
+
+    CM_ASSERT(number < CM_COUNT(names));
+    return names[number];
+}
+
+static bool has_breakpoint(const struct cm_chat *chat)
+{
+    for (size_t i = 0; i < chat->n_tools; i++) {
+        if (chat->tools[i].cache.n > 0)
+            return true;
+    }
+    for (size_t i = 0; i < chat->n_msgs; i++) {
+        for (size_t k = 0; k < chat->msgs[i].n_parts; k++) {
+            if (chat->msgs[i].parts[k].cache.n > 0)
+                return true;
+        }
+    }
+    return false;
+}
+
+unsigned cm_chat_fields(const struct cm_chat *chat)
+{
+    const struct {
+        unsigned bit;
+        bool said;
+    } fields[] = {
+        {CM_FIELD_TEMPERATURE, !isnan(chat->temperature)},
+        {CM_FIELD_TOP_P, !isnan(chat->top_p)},
+        {CM_FIELD_TOP_K, chat->top_k >= 0},
+        {CM_FIELD_PRESENCE_PENALTY, !isnan(chat->presence_penalty)},
+        {CM_FIELD_FREQUENCY_PENALTY, !isnan(chat->frequency_penalty)},
+        {CM_FIELD_SEED, chat->has_seed},
+        {CM_FIELD_MAX_TOKENS, chat->max_tokens >= 0},
+        {CM_FIELD_STOP, chat->n_stop > 0},
+        {CM_FIELD_LOGPROBS, chat->logprobs},
+        {CM_FIELD_LOGIT_BIAS, chat->logit_bias.n > 0},
+        {CM_FIELD_EFFORT, chat->thinking != CM_THINKING_UNSET || chat->reasoning_effort.n > 0},
+        {CM_FIELD_VERBOSITY, chat->verbosity.n > 0},
+        {CM_FIELD_PARALLEL, chat->parallel_tool_calls >= 0 && chat->n_tools > 0},
+        {CM_FIELD_FORMAT, chat->format != CM_FORMAT_TEXT},
+        {CM_FIELD_USER, chat->user.n > 0},
+        {CM_FIELD_METADATA, chat->metadata.n > 0},
+        {CM_FIELD_SERVICE_TIER, chat->service_tier.n > 0},
+        {CM_FIELD_CACHE, chat->cache.n > 0 || has_breakpoint(chat)},
+        {CM_FIELD_CACHE_KEY, chat->cache_key.n > 0},
+    };
+    unsigned said = 0;
+
+    for (size_t i = 0; i < CM_COUNT(fields); i++) {
+        if (fields[i].said)
+            said |= fields[i].bit;
+    }
+    return said;
+}
+
+/* Rows in ascending order; a budget belongs to the first row whose `up_to` it does not exceed. */
+static const struct {
+    struct cm_str effort;
+    int64_t up_to, budget;
+} efforts[] = {
+    {CM_S_INIT("none"), 0, 0},
+    {CM_S_INIT("minimal"), -1, 1024},
+    {CM_S_INIT("low"), 2048, 1024},
+    {CM_S_INIT("medium"), 8192, 4096},
+    {CM_S_INIT("high"), INT64_MAX, 8192},
+    {CM_S_INIT("xhigh"), INT64_MAX, 16384},
+    {CM_S_INIT("max"), INT64_MAX, 24576},
+};
+
+struct cm_str cm_chat_effort(const struct cm_chat *chat)
+{
+    if (chat->thinking == CM_THINKING_OFF)
+        return CM_S("none");
+    if (chat->reasoning_effort.n > 0 || chat->thinking_budget < 0)
+        return chat->reasoning_effort;
+    for (size_t i = 0; i < CM_COUNT(efforts); i++) {
+        if (chat->thinking_budget <= efforts[i].up_to)
+            return efforts[i].effort;
+    }
+    return CM_STR_NONE;
+}
+
+int64_t cm_chat_thinking_budget(const struct cm_chat *chat)
+{
+    if (chat->thinking == CM_THINKING_OFF)
+        return 0;
+    if (chat->thinking_budget >= 0)
+        return chat->thinking_budget;
+    for (size_t i = 0; i < CM_COUNT(efforts); i++) {
+        if (cm_str_eq(chat->reasoning_effort, efforts[i].effort))
+            return efforts[i].budget;
+    }
+    return -1;
+}
+
+const struct cm_part *cm_chat_call_of(const struct cm_chat *chat, struct cm_str id)
+{
+    for (size_t i = chat->n_msgs; i-- > 0;) {
+        const struct cm_msg *msg = &chat->msgs[i];
+
+        for (size_t k = 0; k < msg->n_parts; k++) {
+            if (msg->parts[k].kind == CM_PART_TOOL_CALL && cm_str_eq(msg->parts[k].id, id))
+                return &msg->parts[k];
+        }
+    }
+    return NULL;
+}
+
 const char *cm_role_name(enum cm_role role)
 {
     static const char *const names[] = {
@@ -46,17 +173,26 @@ void cm_chat_begin(struct cm_chat *chat, enum cm_dialect dialect, enum cm_chat_t
 {
     *chat = (struct cm_chat){
         .arena = chat->arena,
+        .path = chat->path,
         .content_type = chat->content_type,
+        .query = chat->query,
+        .headers = chat->headers,
+        .n_headers = chat->n_headers,
         .dialect = dialect,
         .task = task,
         .raw = raw,
         .max_tokens = -1,
         .n = 1,
         .parallel_tool_calls = -1,
+        .top_k = -1,
         .temperature = NAN,
         .top_p = NAN,
         .presence_penalty = NAN,
         .frequency_penalty = NAN,
+        .top_logprobs = -1,
+        .thinking_budget = -1,
+        .show_thinking = -1,
+        .schema_strict = -1,
         .media = {.duration_s = -1, .auto_prompt = -1},
     };
 }
@@ -113,7 +249,7 @@ int64_t cm_estimate_tokens(struct cm_str text)
 #define TOKENS_PER_IMAGE 765 /* a picture of 1024 x 1024 in four tiles */
 #define TOKENS_PER_TOOL 8
 
-static int64_t part_tokens(const struct cm_part *part)
+static int64_t own_tokens(const struct cm_part *part)
 {
     switch (part->kind) {
     case CM_PART_IMAGE:
@@ -129,6 +265,17 @@ static int64_t part_tokens(const struct cm_part *part)
         break;
     }
     return cm_estimate_tokens(part->text) + cm_estimate_tokens(part->name);
+}
+
+static int64_t part_tokens(const struct cm_part *part)
+{
+    int64_t sum = own_tokens(part);
+
+    for (size_t i = 0; i < part->n_parts; i++) {
+        if (part->parts[i].kind != CM_PART_TEXT) /* a result's text has been counted */
+            sum += own_tokens(&part->parts[i]);
+    }
+    return sum;
 }
 
 int64_t cm_chat_estimate_tokens(const struct cm_chat *chat)

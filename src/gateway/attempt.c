@@ -80,6 +80,35 @@ static int lacks_task(const struct exchange *ex, struct cm_err *err)
     return -1;
 }
 
+/* Told to the client with the head of the answer. */
+static void on_dropped(void *arg, struct cm_str field)
+{
+    struct attempt *a = arg;
+    struct exchange *ex = a->ex;
+
+    ex->dropped = cm_arena_printf(&ex->arena, CM_PRI "%s" CM_PRI, CM_ARG(ex->dropped),
+                                  ex->dropped.n > 0 ? ", " : "", CM_ARG(field));
+}
+
+/* What the answer to this request will do without; -1 where that is refused. */
+static int note_dropped(struct exchange *ex, struct cm_err *err)
+{
+    const struct cm_instance *in = exchange_instance(ex);
+    struct cm_str fields[CM_INSTANCE_DROPS_MAX];
+    const size_t n = cm_instance_drops(in, ex->chat, fields, CM_COUNT(fields));
+    struct cm_buf list = {0};
+
+    if (n > 0 && in->conf->upstream.strict)
+        return cm_fail_dropped(err, in, fields[0]);
+    for (size_t i = 0; i < n; i++) {
+        if (i > 0)
+            cm_buf_append(&list, CM_S(", "));
+        cm_buf_append(&list, fields[i]);
+    }
+    ex->dropped = cm_buf_settle(&list, &ex->arena);
+    return 0;
+}
+
 int attempt_ask(struct exchange *ex, struct cm_pool_ask *ask, struct cm_err *err)
 {
     if (!cm_tasks_serve(exchange_instance(ex)->tasks, ex->chat->task))
@@ -88,6 +117,8 @@ int attempt_ask(struct exchange *ex, struct cm_pool_ask *ask, struct cm_err *err
         *err = ex->chat->untranslatable;
         return -1;
     }
+    if (note_dropped(ex, err) < 0)
+        return -1;
     *ask = (struct cm_pool_ask){.provider = exchange_instance(ex)->name,
                                 .model = ex->targets[ex->target].model,
                                 .tried = ex->tried,
@@ -120,7 +151,8 @@ void attempt_begin(struct exchange *ex, struct cm_lease *lease)
                                           .proxy = cm_lease_proxy(lease),
                                           .isolation = cm_lease_isolation(lease)},
                                  .id = ex->id,
-                                 .scope = scope_of(ex)};
+                                 .scope = scope_of(ex),
+                                 .on_dropped = on_dropped};
 
     a->ex = ex;
     a->gw = ex->gw;

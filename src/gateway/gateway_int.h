@@ -192,8 +192,9 @@ struct exchange {
     struct cm_str address;      /* the client's, behind trusted proxies */
 
     const struct cm_surface *surface;
-    struct cm_buf body;   /* the client's; taken from the request */
-    struct cm_chat *chat; /* in the arena; NULL before it is parsed */
+    struct cm_buf body; /* the client's; taken from the request */
+    struct cm_chat
+        *chat; /* in the arena; NULL before its body is asked for, empty before it is parsed */
     struct cm_answer_meta meta;
     struct parse_job *parsing; /* a big body is being parsed on another thread */
 
@@ -212,6 +213,7 @@ struct exchange {
     struct cm_header
         *passed; /* of the latest upstream's answer, what the client gets too; in the arena */
     size_t n_passed;
+    struct cm_str dropped; /* members of the request that the current target drops: "seed, top_k" */
     struct cm_deadline wait; /* back-off, or a cooldown that ends soon */
     uint64_t wait_began_ms;  /* first wait for a cooldown; 0 = none yet */
 

@@ -147,9 +147,6 @@ static void on_body(void *arg, struct cm_req *req, struct cm_str body)
         web_body(ex);
         return;
     }
-    ex->chat = CM_ARENA_NEW(&ex->arena, struct cm_chat);
-    ex->chat->arena = &ex->arena;
-    ex->chat->content_type = cm_arena_str(&ex->arena, cm_req_header(req, CM_S("content-type")));
     if (ex->body.n > PARSE_ON_LOOP_MAX) {
         ex->parsing = CM_NEW(struct parse_job);
         ex->parsing->ex = ex;
@@ -205,12 +202,66 @@ static void on_drain(void *arg, struct cm_req *req)
 static const struct cm_req_cb req_cb = {
     .on_body = on_body, .on_gone = on_gone, .on_drain = on_drain};
 
+/* Headers that say something about the request itself, for providers that speak the dialect. What
+ * tells who the client is, or how it is connected, is not among them. */
+static bool speaks(struct cm_str name)
+{
+    static const struct cm_str prefixes[] = {CM_S_INIT("anthropic-"), CM_S_INIT("openai-"),
+                                             CM_S_INIT("x-goog-"), CM_S_INIT("x-claude-code-"),
+                                             CM_S_INIT("idempotency-key")};
+
+    if (cm_str_eq_nocase(name, CM_S("x-goog-api-key")))
+        return false;
+    for (size_t i = 0; i < CM_COUNT(prefixes); i++) {
+        if (cm_str_starts_nocase(name, prefixes[i]))
+            return true;
+    }
+    return false;
+}
+
+/* The query but for the keys in it. */
+static struct cm_str spoken_query(struct exchange *ex)
+{
+    struct cm_str rest = ex->req->query, kept = CM_STR_NONE;
+
+    while (rest.n > 0) {
+        const struct cm_str pair = cm_str_cut(&rest, '&');
+        struct cm_str value = pair;
+        const struct cm_str name = route_decoded(&ex->arena, cm_str_cut(&value, '='), true);
+
+        if (pair.n > 0 && !cm_str_eq(name, CM_S("key")))
+            kept = cm_arena_printf(&ex->arena, CM_PRI "%s" CM_PRI, CM_ARG(kept),
+                                   kept.n > 0 ? "&" : "", CM_ARG(pair));
+    }
+    return kept;
+}
+
+/* What a surface and the relay lane may want of the request besides its body. */
+static void chat_begin(struct exchange *ex, struct cm_str rest)
+{
+    const struct cm_req *req = ex->req;
+    struct cm_chat *chat = CM_ARENA_NEW(&ex->arena, struct cm_chat);
+
+    chat->arena = &ex->arena;
+    chat->path = cm_arena_str(&ex->arena, rest);
+    chat->content_type = cm_arena_str(&ex->arena, cm_req_header(req, CM_S("content-type")));
+    chat->query = spoken_query(ex);
+    chat->headers = CM_ARENA_ARRAY(&ex->arena, struct cm_header, req->n_headers);
+    for (size_t i = 0; i < req->n_headers; i++) {
+        if (!speaks(req->headers[i].name))
+            continue;
+        chat->headers[chat->n_headers++] =
+            (struct cm_header){cm_arena_str(&ex->arena, req->headers[i].name),
+                               cm_arena_str(&ex->arena, req->headers[i].value)};
+    }
+    ex->chat = chat;
+}
+
 void serve_chat(struct exchange *ex, struct cm_str rest)
 {
     struct cm_str coding = cm_req_header(ex->req, CM_S("content-encoding"));
     struct cm_err err = {0};
 
-    (void)rest;
     if (coding.n > 0 && !cm_str_eq_nocase(coding, CM_S("identity"))) {
         cm_fail(&err, CM_ERR_BAD_REQUEST,
                 "the body is encoded (Content-Encoding: " CM_PRI "): send it plain",
@@ -219,6 +270,7 @@ void serve_chat(struct exchange *ex, struct cm_str rest)
         exchange_fail(ex, &err);
         return;
     }
+    chat_begin(ex, rest);
     cm_req_read(ex->req, (size_t)ex->snap->config->server.max_body_bytes);
 }
 

@@ -29,7 +29,8 @@ void respond_cors(struct respond *r, const struct cm_config *config, const struc
         respond_add(
             r, CM_S("access-control-expose-headers"),
             CM_S(
-                "x-request-id, retry-after, x-chatmux-provider, x-chatmux-model, x-chatmux-attempts"));
+                "x-request-id, retry-after, x-chatmux-provider, x-chatmux-model, x-chatmux-attempts, "
+                "x-chatmux-dropped"));
         if (preflight) {
             struct cm_str wanted = cm_req_header(req, CM_S("access-control-request-headers"));
 
@@ -91,6 +92,7 @@ void respond_begin(struct respond *r, struct exchange *ex)
                     ex->snap->offers[ex->targets[ex->target].provider].provider);
         respond_add(r, CM_S("x-chatmux-model"), ex->targets[ex->target].model);
         respond_add(r, CM_S("x-chatmux-attempts"), cm_arena_printf(&ex->arena, "%u", ex->attempts));
+        respond_add(r, CM_S("x-chatmux-dropped"), ex->dropped);
     }
     own_limits = add_key_limits(r, ex);
     for (size_t i = 0; i < ex->n_passed && r->n < RESPOND_HEADERS_MAX - 12; i++)

@@ -338,6 +338,38 @@ static enum cm_err_class status_class(int status)
     }
 }
 
+size_t cm_instance_drops(const struct cm_instance *in, const struct cm_chat *chat,
+                         struct cm_str *fields, size_t max)
+{
+    unsigned lost;
+    size_t n = 0;
+
+    if (cm_instance_relays(in, chat))
+        return 0;
+    lost = cm_chat_fields(chat) & ~in->adapter->understands;
+    for (size_t i = 0; i < chat->n_dropped && n < max; i++)
+        fields[n++] = chat->dropped[i];
+    for (unsigned i = 0; i < CM_FIELDS_N && n < max; i++) {
+        if (lost & (1u << i))
+            fields[n++] = cm_chat_field_name(i);
+    }
+    return n;
+}
+
+int cm_fail_dropped(struct cm_err *err, const struct cm_instance *in, struct cm_str field)
+{
+    char param[64];
+
+    cm_str_copy(param, sizeof(param), field);
+    cm_fail_param(err, CM_ERR_BAD_REQUEST, param,
+                  "\"%s\" has no effect with this model (provider " CM_PRI
+                  "): leave it out; this gateway is set to refuse what it would have to drop",
+                  param, CM_ARG(in->name));
+    if (err)
+        cm_str_copy(err->code, sizeof(err->code), CM_S("unsupported_parameter"));
+    return -1;
+}
+
 int cm_http_fail(struct cm_err *err, int status, const struct cm_header *headers, size_t n,
                  struct cm_str what)
 {

@@ -44,6 +44,32 @@ void cm_run_forget(struct cm_run *run, struct cm_str key)
         cm_memo_del(run_memo(run), owner_of(run), key);
 }
 
+/* ---- what belongs to a client's conversation ---- */
+
+/* Never the owner of a credential's entries: those are digests of a provider and a secret. */
+static struct cm_str client_of(struct cm_run *run)
+{
+    struct run_memory *m = run_memory(run);
+
+    if (m->client.n == 0)
+        m->client =
+            digest(cm_run_arena(run),
+                   cm_arena_printf(cm_run_arena(run), "kept\n" CM_PRI "\n" CM_PRI,
+                                   CM_ARG(cm_run_instance(run)->name), CM_ARG(cm_run_scope(run))));
+    return m->client;
+}
+
+bool cm_run_kept(struct cm_run *run, struct cm_str key, struct cm_str *value)
+{
+    return run_memo(run) && cm_memo_get(run_memo(run), client_of(run), key, value);
+}
+
+void cm_run_keep(struct cm_run *run, struct cm_str key, struct cm_str value)
+{
+    if (run_memo(run))
+        cm_memo_put(run_memo(run), client_of(run), key, value, CM_KEPT_MS);
+}
+
 /* ---- conversations ---- */
 
 static bool is_space(char c)
@@ -64,6 +90,17 @@ static void put_dense(struct cm_buf *out, struct cm_str text)
             n++;
         text = cm_str_from(text, n);
     }
+}
+
+struct cm_str cm_run_text_key(struct cm_run *run, struct cm_str text)
+{
+    struct cm_buf dense = {0};
+    struct cm_str key;
+
+    put_dense(&dense, text);
+    key = digest(cm_run_arena(run), cm_buf_str(&dense));
+    cm_buf_clear(&dense);
+    return key;
 }
 
 static void put_message(struct cm_buf *out, const struct cm_msg *msg)

@@ -68,6 +68,7 @@ struct cm_run {
     bool head_seen, long_wait, paused, timer_due, emitted;
     bool lends_chat;         /* the body of what is in flight is the chat's own */
     bool answered, end_told; /* the client has all, the flow goes on without it; the owner knows */
+    const char *refused;     /* `strict` is set, and this member has no effect */
     bool flow_done, stopping, closed, gone; /* gone: the credential was released */
     struct run_memory memory;
 };
@@ -207,6 +208,10 @@ static void run_step(struct cm_run *run, const struct cm_ev *ev)
     run->depth++;
     step = run->setup.flow->step(run, ev, &err);
     run->depth--;
+    if (run->refused && step != CM_STEP_FAIL) {
+        step = CM_STEP_FAIL;
+        cm_fail_dropped(&err, run->setup.instance, cm_str_of(run->refused));
+    }
     run_settle(run, step, &err);
     run_unref(run);
 }
@@ -906,6 +911,16 @@ void cm_run_quota(struct cm_run *run, struct cm_str json)
 {
     if (!run->closed && run->setup.on_quota)
         run->setup.on_quota(run->arg, json);
+}
+
+void cm_run_dropped(struct cm_run *run, const char *field)
+{
+    if (run->closed)
+        return;
+    if (conf_of(run)->strict && !run->refused)
+        run->refused = field;
+    if (run->setup.on_dropped)
+        run->setup.on_dropped(run->arg, cm_str_of(field));
 }
 
 void cm_run_odd(struct cm_run *run, const char *what, struct cm_str piece)

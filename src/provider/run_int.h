@@ -6,7 +6,8 @@
 
 /* remember.c's part of a run. */
 struct run_memory {
-    struct cm_str owner; /* digest of provider and secret; in the arena; "" = not made yet */
+    struct cm_str owner;  /* digest of provider and secret; in the arena; "" = not made yet */
+    struct cm_str client; /* the same of provider and client */
     struct cm_buf
         said; /* the answer's text without white space, once the flow asked for its thread */
     bool follows;

@@ -82,6 +82,18 @@ static void put_content(const struct stream *st, int choice, struct cm_str text,
     put_tail(st, NULL, out);
 }
 
+static void put_with_logprobs(const struct stream *st, const struct cm_event *ev,
+                              struct cm_buf *out)
+{
+    put_head(st, ev->choice, out);
+    cm_buf_append(out, CM_S("\"content\":"));
+    cm_json_put_str(out, ev->text);
+    cm_buf_append(out, CM_S("},\"logprobs\":{\"content\":"));
+    cm_buf_append(out, ev->logprobs);
+    cm_buf_append(out, CM_S(",\"refusal\":null"));
+    put_tail(st, NULL, out);
+}
+
 /* A delta with one string member. */
 static void put_string(const struct stream *st, int choice, struct cm_str member,
                        struct cm_str text, struct cm_buf *out)
@@ -216,7 +228,9 @@ static void stream_event(void *state, const struct cm_event *ev, struct cm_buf *
 
     switch (ev->kind) {
     case CM_EVENT_TEXT:
-        if (ev->text.n > 0)
+        if (ev->logprobs.n > 0)
+            put_with_logprobs(st, ev, out);
+        else if (ev->text.n > 0)
             put_content(st, ev->choice, ev->text, out);
         break;
     case CM_EVENT_REFUSAL:
@@ -239,7 +253,9 @@ static void stream_event(void *state, const struct cm_event *ev, struct cm_buf *
     case CM_EVENT_CITATION:
         put_head(st, ev->choice, out);
         cm_buf_append(out, CM_S("\"annotations\":["));
-        cm_openai_put_citation(out, ev->url, ev->name);
+        cm_openai_put_citation(
+            out, &(struct cm_citation){
+                     .url = ev->url, .title = ev->name, .from = ev->from, .to = ev->to});
         cm_buf_put(out, ']');
         put_tail(st, NULL, out);
         break;
@@ -247,8 +263,10 @@ static void stream_event(void *state, const struct cm_event *ev, struct cm_buf *
         put_finish(st, c, ev, out);
         break;
     case CM_EVENT_REASONING: /* above */
-    case CM_EVENT_USAGE:     /* comes with the end */
-    case CM_EVENT_HEAD:      /* the relay lane does not pass here */
+    case CM_EVENT_SIGNATURE: /* this dialect has no place for them */
+    case CM_EVENT_REDACTED:
+    case CM_EVENT_USAGE: /* comes with the end */
+    case CM_EVENT_HEAD:  /* the relay lane does not pass here */
     case CM_EVENT_RELAY:
         break;
     }

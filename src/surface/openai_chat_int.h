@@ -21,7 +21,7 @@ struct cm_think_tags cm_openai_think_tags(int reasoning);
  * said. */
 const char *cm_openai_finish(enum cm_finish finish, bool has_calls);
 void cm_openai_put_usage(struct cm_buf *out, const struct cm_usage *usage);
-void cm_openai_put_citation(struct cm_buf *out, struct cm_str url, struct cm_str title);
+void cm_openai_put_citation(struct cm_buf *out, const struct cm_citation *c);
 /* "url" or "b64_json" of a request; empty leaves *out alone. */
 int cm_openai_media_form(struct cm_str name, enum cm_media_form *out, struct cm_err *err);
 /* {"error":{…}} with all four members. */

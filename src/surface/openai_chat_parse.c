@@ -36,7 +36,18 @@
     X(reasoning_effort)                                                                            \
     X(modalities)                                                                                  \
     X(audio)                                                                                       \
-    X(user)
+    X(user)                                                                                        \
+    X(safety_identifier)                                                                           \
+    X(verbosity)                                                                                   \
+    X(service_tier)                                                                                \
+    X(metadata)                                                                                    \
+    X(prompt_cache_key)                                                                            \
+    X(store)                                                                                       \
+    X(prediction)                                                                                  \
+    X(web_search_options)                                                                          \
+    X(moderation)                                                                                  \
+    X(prompt_cache_retention)                                                                      \
+    X(prompt_cache_options)
 
 enum member {
 #define X(name) M_##name,
@@ -653,8 +664,6 @@ static int read_sampling(struct reader *r)
         {M_presence_penalty, -2, 2, &chat->presence_penalty},
         {M_frequency_penalty, -2, 2, &chat->frequency_penalty},
     };
-    int64_t top_logprobs = -1;
-    bool logprobs = false;
 
     for (size_t i = 0; i < CM_COUNT(numbers); i++) {
         const enum member m = numbers[i].member;
@@ -670,13 +679,14 @@ static int read_sampling(struct reader *r)
         cm_field_int(r->top[M_n], CM_SPOT(NULL, "n"), 1, 128, &chat->n, r->err) ||
         cm_field_int(r->top[M_seed], CM_SPOT(NULL, "seed"), INT64_MIN, INT64_MAX, &chat->seed,
                      r->err) ||
-        cm_field_bool(r->top[M_logprobs], CM_SPOT(NULL, "logprobs"), &logprobs, r->err) ||
-        cm_field_int(r->top[M_top_logprobs], CM_SPOT(NULL, "top_logprobs"), 0, 20, &top_logprobs,
-                     r->err) ||
+        cm_field_bool(r->top[M_logprobs], CM_SPOT(NULL, "logprobs"), &chat->logprobs, r->err) ||
+        cm_field_int(r->top[M_top_logprobs], CM_SPOT(NULL, "top_logprobs"), 0, 20,
+                     &chat->top_logprobs, r->err) ||
         cm_field_is_object(r->top[M_logit_bias], CM_SPOT(NULL, "logit_bias"), r->err))
         return -1;
     chat->has_seed = r->top[M_seed] != NULL;
-    if (top_logprobs > 0 && !logprobs)
+    chat->logit_bias = cm_field_json(chat->arena, r->top[M_logit_bias]);
+    if (chat->top_logprobs > 0 && !chat->logprobs)
         return cm_field_fail(r->err, CM_SPOT(NULL, "top_logprobs"), NULL,
                              "'top_logprobs' is only allowed when 'logprobs' is true.");
     return 0;
@@ -737,10 +747,11 @@ static int read_stream(struct reader *r)
 
 static int read_format(struct reader *r)
 {
-    yyjson_val *format = r->top[M_response_format], *schema, *inner;
+    yyjson_val *format = r->top[M_response_format], *schema, *inner, *strict;
     const struct cm_spot *at = CM_SPOT(NULL, "response_format"), *spot = CM_SPOT(at, "json_schema");
     struct cm_chat *chat = r->chat;
     struct cm_str type;
+    bool is_strict = false;
     struct cm_err why;
 
     if (!format)
@@ -765,8 +776,13 @@ static int read_format(struct reader *r)
                                      &chat->schema_name, r->err))
         return -1;
     inner = cm_json_opt(schema, "schema");
-    if (cm_field_is_object(inner, CM_SPOT(spot, "schema"), r->err))
+    strict = cm_json_opt(schema, "strict");
+    if (cm_field_is_object(inner, CM_SPOT(spot, "schema"), r->err) ||
+        cm_field_str(cm_json_get(schema, "description"), CM_SPOT(spot, "description"),
+                     &chat->schema_description, r->err) ||
+        cm_field_bool(strict, CM_SPOT(spot, "strict"), &is_strict, r->err))
         return -1;
+    chat->schema_strict = strict ? is_strict : -1;
     chat->schema = cm_field_json(chat->arena, inner);
     chat->format = CM_FORMAT_SCHEMA;
     return 0;
@@ -786,9 +802,17 @@ static int read_modalities(struct reader *r)
     {
         if (!yyjson_is_str(v))
             return cm_field_wrong_type(r->err, CM_SPOT_AT(at, i), "a string", v);
-        if (cm_str_eq(cm_json_str(v), CM_S("text")))
+        if (cm_str_eq(cm_json_str(v), CM_S("text"))) {
+            r->chat->modalities |= CM_MODALITY_TEXT;
             continue;
-        cm_field_wrong_value(&why, CM_SPOT_AT(at, i), cm_json_str(v), "'text'");
+        }
+        if (cm_str_eq(cm_json_str(v), CM_S("image"))) { /* of vendors whose models draw */
+            r->chat->modalities |= CM_MODALITY_IMAGE;
+            continue;
+        }
+        if (cm_str_eq(cm_json_str(v), CM_S("audio")))
+            r->chat->modalities |= CM_MODALITY_AUDIO;
+        cm_field_wrong_value(&why, CM_SPOT_AT(at, i), cm_json_str(v), "'text' and 'image'");
         note_untranslatable(r, &why);
     }
     return 0;
@@ -806,14 +830,32 @@ static int read_model(struct reader *r)
 static int read_rest(struct reader *r)
 {
     struct cm_chat *chat = r->chat;
+    static const enum member droppable[] = {M_prediction, M_web_search_options, M_moderation,
+                                            M_prompt_cache_retention, M_prompt_cache_options};
     yyjson_val *parallel = r->top[M_parallel_tool_calls];
-    bool is_parallel = false;
+    bool is_parallel = false, store = false;
 
     if (cm_field_bool(parallel, CM_SPOT(NULL, "parallel_tool_calls"), &is_parallel, r->err) ||
         cm_field_str(r->top[M_reasoning_effort], CM_SPOT(NULL, "reasoning_effort"),
                      &chat->reasoning_effort, r->err) ||
-        cm_field_str(r->top[M_user], CM_SPOT(NULL, "user"), &chat->user, r->err))
+        cm_field_str(r->top[M_user], CM_SPOT(NULL, "user"), &chat->user, r->err) ||
+        cm_field_str(r->top[M_safety_identifier], CM_SPOT(NULL, "safety_identifier"), &chat->user,
+                     r->err) ||
+        cm_field_str(r->top[M_verbosity], CM_SPOT(NULL, "verbosity"), &chat->verbosity, r->err) ||
+        cm_field_str(r->top[M_service_tier], CM_SPOT(NULL, "service_tier"), &chat->service_tier,
+                     r->err) ||
+        cm_field_str(r->top[M_prompt_cache_key], CM_SPOT(NULL, "prompt_cache_key"),
+                     &chat->cache_key, r->err) ||
+        cm_field_is_object(r->top[M_metadata], CM_SPOT(NULL, "metadata"), r->err) ||
+        cm_field_bool(r->top[M_store], CM_SPOT(NULL, "store"), &store, r->err))
         return -1;
+    chat->metadata = cm_field_json(chat->arena, r->top[M_metadata]);
+    if (store)
+        cm_chat_drop(chat, CM_S("store"));
+    for (size_t i = 0; i < CM_COUNT(droppable); i++) {
+        if (r->top[droppable[i]])
+            cm_chat_drop(chat, member_names[droppable[i]]);
+    }
     chat->parallel_tool_calls = parallel ? is_parallel : -1;
     return read_stop(r) || read_format(r) || read_modalities(r) ? -1 : 0;
 }

@@ -23,9 +23,9 @@ struct cm_think_tags cm_openai_think_tags(int reasoning)
 
 const char *cm_openai_finish(enum cm_finish finish, bool has_calls)
 {
-    if (finish == CM_FINISH_NONE || finish == CM_FINISH_STOP)
-        return has_calls ? "tool_calls" : "stop";
-    return cm_finish_name(finish);
+    const char *word = finish == CM_FINISH_NONE ? "stop" : cm_finish_name(finish);
+
+    return has_calls && strcmp(word, "stop") == 0 ? "tool_calls" : word;
 }
 
 void cm_openai_put_usage(struct cm_buf *out, const struct cm_usage *usage)
@@ -40,25 +40,31 @@ void cm_openai_put_usage(struct cm_buf *out, const struct cm_usage *usage)
     cm_json_put_int(out, in + produced);
     cm_buf_append(out, CM_S(",\"prompt_tokens_details\":{\"cached_tokens\":"));
     cm_json_put_int(out, usage->in_cache_read);
-    cm_buf_append(out, CM_S(",\"audio_tokens\":0"));
+    cm_buf_append(out, CM_S(",\"audio_tokens\":"));
+    cm_json_put_int(out, usage->in_audio);
     if (usage->in_cache_write > 0) {
         cm_buf_append(out, CM_S(",\"cache_write_tokens\":"));
         cm_json_put_int(out, usage->in_cache_write);
     }
     cm_buf_append(out, CM_S("},\"completion_tokens_details\":{\"reasoning_tokens\":"));
     cm_json_put_int(out, usage->out_reasoning);
-    cm_buf_append(out, CM_S(",\"audio_tokens\":0,\"accepted_prediction_tokens\":0,"
-                            "\"rejected_prediction_tokens\":0}}"));
+    cm_buf_append(out, CM_S(",\"audio_tokens\":"));
+    cm_json_put_int(out, usage->out_audio);
+    cm_buf_append(out,
+                  CM_S(",\"accepted_prediction_tokens\":0,\"rejected_prediction_tokens\":0}}"));
 }
 
-/* Upstreams tell what an answer rests on, not which of its characters. */
-void cm_openai_put_citation(struct cm_buf *out, struct cm_str url, struct cm_str title)
+void cm_openai_put_citation(struct cm_buf *out, const struct cm_citation *c)
 {
     cm_buf_append(out, CM_S("{\"type\":\"url_citation\",\"url_citation\":{\"url\":"));
-    cm_json_put_str(out, url);
+    cm_json_put_str(out, c->url);
     cm_buf_append(out, CM_S(",\"title\":"));
-    cm_json_put_str(out, title);
-    cm_buf_append(out, CM_S(",\"start_index\":0,\"end_index\":0}}"));
+    cm_json_put_str(out, c->title);
+    cm_buf_append(out, CM_S(",\"start_index\":"));
+    cm_json_put_int(out, c->from);
+    cm_buf_append(out, CM_S(",\"end_index\":"));
+    cm_json_put_int(out, c->to);
+    cm_buf_append(out, CM_S("}}"));
 }
 
 void cm_openai_put_error(const struct cm_err *err, struct cm_buf *out)
@@ -132,12 +138,20 @@ static void put_choice(struct cm_buf *out, size_t index, const struct cm_choice_
     for (size_t i = 0; i < c->n_citations; i++) {
         if (i > 0)
             cm_buf_put(out, ',');
-        cm_openai_put_citation(out, c->citations[i].url, c->citations[i].title);
+        cm_openai_put_citation(out, &c->citations[i]);
     }
     cm_buf_put(out, ']');
     if (c->n_calls > 0)
         put_calls(out, c);
-    cm_buf_append(out, CM_S("},\"logprobs\":null,\"finish_reason\":"));
+    cm_buf_append(out, CM_S("},\"logprobs\":"));
+    if (c->logprobs.n > 0) {
+        cm_buf_append(out, CM_S("{\"content\":["));
+        cm_buf_append(out, cm_buf_str(&c->logprobs));
+        cm_buf_append(out, CM_S("],\"refusal\":null}"));
+    } else {
+        cm_buf_append(out, CM_S("null"));
+    }
+    cm_buf_append(out, CM_S(",\"finish_reason\":"));
     cm_json_put_z(out, cm_openai_finish(c->finish, c->n_calls > 0));
     cm_buf_put(out, '}');
 }
@@ -159,5 +173,9 @@ void cm_openai_chat_whole(const struct cm_answer_meta *meta, const struct cm_ans
     }
     cm_buf_append(out, CM_S("],\"usage\":"));
     cm_openai_put_usage(out, &answer->usage);
+    if (answer->usage.service_tier[0] != '\0') {
+        cm_buf_append(out, CM_S(",\"service_tier\":"));
+        cm_json_put_z(out, answer->usage.service_tier);
+    }
     cm_buf_append(out, CM_S(",\"system_fingerprint\":null}"));
 }

@@ -81,6 +81,90 @@ START_TEST(tokens_are_guessed)
 }
 END_TEST
 
+START_TEST(what_a_request_says)
+{
+    struct cm_arena a = {0};
+    struct cm_part p[] = {TEXT("x")};
+    struct cm_msg msgs[] = {message(CM_ROLE_USER, p, 1)};
+    struct cm_chat chat = {.arena = &a, .path = CM_S("kept")};
+
+    cm_chat_begin(&chat, CM_DIALECT_GEMINI, CM_TASK_CHAT, CM_S("{}"));
+    ck_str(chat.path, "kept");
+    ck_assert_uint_eq(cm_chat_fields(&chat), 0);
+    ck_str(cm_chat_effort(&chat), "");
+    ck_assert_int_eq(cm_chat_thinking_budget(&chat), -1);
+
+    chat.top_k = 0;
+    chat.temperature = 0;
+    chat.msgs = msgs;
+    chat.n_msgs = 1;
+    p[0].cache = CM_S("1h");
+    ck_assert_uint_eq(cm_chat_fields(&chat),
+                      CM_FIELD_TOP_K | CM_FIELD_TEMPERATURE | CM_FIELD_CACHE);
+    ck_str(cm_chat_field_name(CM_FIELD_NUMBER_CACHE_KEY), "prompt_cache_key");
+
+    cm_chat_drop(&chat, CM_S("a"));
+    cm_chat_drop(&chat, CM_S("b"));
+    cm_chat_drop(&chat, CM_S("a"));
+    ck_assert_uint_eq(chat.n_dropped, 2);
+    ck_str(chat.dropped[1], "b");
+    for (size_t i = 0; i < 100; i++)
+        cm_chat_drop(&chat, cm_arena_printf(&a, "f%zu", i));
+    ck_assert_uint_eq(chat.n_dropped, CM_DROPPED_MAX);
+    cm_arena_clear(&a);
+}
+END_TEST
+
+START_TEST(how_much_thinking)
+{
+    static const struct {
+        enum cm_thinking thinking;
+        int64_t budget;
+        const char *effort;
+        const char *as_effort;
+        int64_t as_budget;
+    } cases[] = {
+        {CM_THINKING_ON, 1024, "", "low", 1024},
+        {CM_THINKING_ON, 2048, "", "low", 2048},
+        {CM_THINKING_ON, 2049, "", "medium", 2049},
+        {CM_THINKING_ON, 8192, "", "medium", 8192},
+        {CM_THINKING_ON, 100000, "", "high", 100000},
+        {CM_THINKING_ON, 0, "", "none", 0},
+        {CM_THINKING_ON, 30000, "low", "low", 30000},
+        {CM_THINKING_OFF, 5000, "high", "none", 0},
+        {CM_THINKING_ADAPTIVE, -1, "", "", -1},
+        {CM_THINKING_ADAPTIVE, -1, "xhigh", "xhigh", 16384},
+        {CM_THINKING_UNSET, -1, "minimal", "minimal", 1024},
+        {CM_THINKING_UNSET, -1, "none", "none", 0},
+        {CM_THINKING_UNSET, -1, "odd", "odd", -1},
+    };
+
+    for (size_t i = 0; i < CM_COUNT(cases); i++) {
+        const struct cm_chat chat = {.thinking = cases[i].thinking,
+                                     .thinking_budget = cases[i].budget,
+                                     .reasoning_effort = cm_str_of(cases[i].effort)};
+
+        ck_assert(cm_str_eq(cm_chat_effort(&chat), cm_str_of(cases[i].as_effort)));
+        ck_assert_int_eq(cm_chat_thinking_budget(&chat), cases[i].as_budget);
+    }
+}
+END_TEST
+
+START_TEST(results_find_their_calls)
+{
+    struct cm_part one[] = {{.kind = CM_PART_TOOL_CALL, .id = CM_S("a"), .name = CM_S("old")}};
+    struct cm_part two[] = {TEXT("x"),
+                            {.kind = CM_PART_TOOL_CALL, .id = CM_S("a"), .name = CM_S("new")}};
+    struct cm_part three[] = {{.kind = CM_PART_TOOL_RESULT, .id = CM_S("b"), .name = CM_S("no")}};
+    struct cm_msg msgs[] = {message(CM_ROLE_ASSISTANT, one, 1), message(CM_ROLE_ASSISTANT, two, 2),
+                            message(CM_ROLE_TOOL, three, 1)};
+    const struct cm_chat chat = {.msgs = msgs, .n_msgs = 3};
+
+    ck_assert_ptr_eq(cm_chat_call_of(&chat, CM_S("a")), &two[1]);
+    ck_assert_ptr_null(cm_chat_call_of(&chat, CM_S("b")));
+}
+END_TEST
+
 START_TEST(which_events_mean_something)
 {
     static const struct {
@@ -95,6 +179,8 @@ START_TEST(which_events_mean_something)
         {{.kind = CM_EVENT_TOOL_CALL}, true},
         {{.kind = CM_EVENT_IMAGE}, true},
         {{.kind = CM_EVENT_CITATION}, true},
+        {{.kind = CM_EVENT_SIGNATURE, .text = CM_S_INIT("x")}, false},
+        {{.kind = CM_EVENT_REDACTED, .text = CM_S_INIT("x")}, false},
         {{.kind = CM_EVENT_USAGE}, false},
         {{.kind = CM_EVENT_FINISH}, false},
         {{.kind = CM_EVENT_HEAD}, false},
@@ -207,6 +293,37 @@ START_TEST(what_serves_a_task)
 }
 END_TEST
 
+START_TEST(an_answer_with_figures)
+{
+    struct cm_answer a = {0};
+
+    add(&a, (struct cm_event){.kind = CM_EVENT_TEXT,
+                              .text = CM_S("ab"),
+                              .logprobs = CM_S("[{\"token\":\"a\"},{\"token\":\"b\"}]")});
+    add(&a, (struct cm_event){.kind = CM_EVENT_TEXT, .logprobs = CM_S("[]")});
+    add(&a, (struct cm_event){
+                .kind = CM_EVENT_TEXT, .text = CM_S("c"), .logprobs = CM_S("[{\"token\":\"c\"}]")});
+    add(&a, (struct cm_event){.kind = CM_EVENT_SIGNATURE, .text = CM_S("sealed")});
+    add(&a, (struct cm_event){.kind = CM_EVENT_REDACTED, .text = CM_S("sealed")});
+    add(&a, (struct cm_event){.kind = CM_EVENT_CITATION,
+                              .url = CM_S("u"),
+                              .text = CM_S("quote"),
+                              .from = 1,
+                              .to = 3});
+    add(&a, (struct cm_event){
+                .kind = CM_EVENT_FINISH, .finish = CM_FINISH_STOP_SEQUENCE, .text = CM_S("END")});
+
+    ck_str(cm_buf_str(&a.choices[0].text), "abc");
+    ck_str(cm_buf_str(&a.choices[0].logprobs),
+           "{\"token\":\"a\"},{\"token\":\"b\"},{\"token\":\"c\"}");
+    ck_assert_uint_eq(a.choices[0].reasoning.n, 0);
+    ck_str(a.choices[0].citations[0].cited, "quote");
+    ck_assert_int_eq(a.choices[0].citations[0].to, 3);
+    ck_str(a.choices[0].finish_text, "END");
+    cm_answer_clear(&a);
+}
+END_TEST
+
 START_TEST(an_answer_has_bounds)
 {
     static char big[1024 * 1024];
@@ -237,10 +354,14 @@ Suite *suite_chat(void)
     tcase_add_test(t, last_message_of_a_role);
     tcase_add_test(t, flattened);
     tcase_add_test(t, tokens_are_guessed);
+    tcase_add_test(t, what_a_request_says);
+    tcase_add_test(t, how_much_thinking);
+    tcase_add_test(t, results_find_their_calls);
     tcase_add_test(t, which_events_mean_something);
     tcase_add_test(t, an_answer_is_collected);
     tcase_add_test(t, images_are_kept_apart_where_they_are_the_answer);
     tcase_add_test(t, what_serves_a_task);
+    tcase_add_test(t, an_answer_with_figures);
     tcase_add_test(t, an_answer_has_bounds);
     suite_add_tcase(s, t);
     return s;

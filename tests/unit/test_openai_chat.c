@@ -53,6 +53,32 @@ START_TEST(a_small_request)
 }
 END_TEST
 
+START_TEST(what_others_have_no_words_for)
+{
+    parse("{\"model\":\"m\"," HI
+          ",\"logprobs\":true,\"top_logprobs\":3,\"logit_bias\":{\"5\":-100},\"verbosity\":\"low\","
+          "\"service_tier\":\"flex\",\"metadata\":{\"a\":\"b\"},\"prompt_cache_key\":\"k\","
+          "\"safety_identifier\":\"u\",\"store\":true,\"prediction\":{\"type\":\"content\"},"
+          "\"modalities\":[\"text\",\"image\"],\"response_format\":{\"type\":\"json_schema\","
+          "\"json_schema\":{\"name\":\"n\",\"description\":\"d\",\"strict\":true,\"schema\":{}}}}");
+    ck_assert(chat.logprobs);
+    ck_assert_int_eq(chat.top_logprobs, 3);
+    ck_str(chat.logit_bias, "{\"5\":-100}");
+    ck_str(chat.verbosity, "low");
+    ck_str(chat.service_tier, "flex");
+    ck_str(chat.metadata, "{\"a\":\"b\"}");
+    ck_str(chat.cache_key, "k");
+    ck_str(chat.user, "u");
+    ck_assert_uint_eq(chat.modalities, CM_MODALITY_TEXT | CM_MODALITY_IMAGE);
+    ck_str(chat.schema_description, "d");
+    ck_assert_int_eq(chat.schema_strict, 1);
+    ck_assert_uint_eq(chat.n_dropped, 2);
+    ck_str(chat.dropped[0], "store");
+    ck_str(chat.dropped[1], "prediction");
+    ck_assert_int_eq(chat.untranslatable.cls, CM_ERR_NONE);
+}
+END_TEST
+
 START_TEST(every_simple_member)
 {
     parse(
@@ -518,6 +544,21 @@ START_TEST(a_stream_of_everything_else)
 }
 END_TEST
 
+START_TEST(a_stream_with_logprobs)
+{
+    const struct cm_event events[] = {
+        {.kind = CM_EVENT_TEXT, .text = CM_S("a"), .logprobs = CM_S("[{\"token\":\"a\"}]")},
+        {.kind = CM_EVENT_SIGNATURE, .text = CM_S("sealed")},
+        EV_FINISH(REFUSAL),
+    };
+
+    EXPECT(meta(CM_REASONING_FIELD, false, 1), events,
+           CHUNK(ROLE) HEAD "{\"index\":0,\"delta\":{\"content\":\"a\"},\"logprobs\":{"
+                            "\"content\":[{\"token\":\"a\"}],\"refusal\":null},"
+                            "\"finish_reason\":null}]}\n\n" FINISH_OF("0", "content_filter") DONE);
+}
+END_TEST
+
 START_TEST(a_stream_of_two_choices)
 {
     const struct cm_event events[] = {
@@ -676,6 +717,7 @@ Suite *suite_openai_chat(void)
 
     tcase_add_checked_fixture(in, setup, teardown);
     tcase_add_test(in, a_small_request);
+    tcase_add_test(in, what_others_have_no_words_for);
     tcase_add_test(in, every_simple_member);
     tcase_add_test(in, null_is_absent);
     tcase_add_test(in, parts_of_a_user);
@@ -689,6 +731,7 @@ Suite *suite_openai_chat(void)
     tcase_add_test(out, reasoning_in_every_form);
     tcase_add_test(out, a_stream_of_tool_calls);
     tcase_add_test(out, a_stream_of_everything_else);
+    tcase_add_test(out, a_stream_with_logprobs);
     tcase_add_test(out, a_stream_of_two_choices);
     tcase_add_test(out, an_error_ends_a_stream);
     tcase_add_test(out, written_cache_is_told);

@@ -154,6 +154,36 @@ START_TEST(models_of_an_instance)
 }
 END_TEST
 
+START_TEST(what_an_instance_drops)
+{
+    const struct cm_provider adapter = {.name = "x", .understands = CM_FIELD_SEED};
+    struct cm_instance some = {.adapter = &adapter, .name = CM_S("some")};
+    struct cm_str fields[CM_INSTANCE_DROPS_MAX];
+    struct cm_chat chat = {.arena = &arena};
+    struct cm_err err;
+
+    cm_chat_begin(&chat, CM_DIALECT_OPENAI_CHAT, CM_TASK_CHAT, CM_S("{}"));
+    ck_assert_uint_eq(cm_instance_drops(&some, &chat, fields, CM_COUNT(fields)), 0);
+    chat.has_seed = true;
+    chat.top_k = 1;
+    chat.user = CM_S("u");
+    cm_chat_drop(&chat, CM_S("store"));
+    ck_assert_uint_eq(cm_instance_drops(&some, &chat, fields, CM_COUNT(fields)), 3);
+    ck_str(fields[0], "store");
+    ck_str(fields[1], "top_k");
+    ck_str(fields[2], "user");
+    ck_assert_uint_eq(cm_instance_drops(&some, &chat, fields, 2), 2);
+    some.adapter = cm_provider_find(CM_S("openai")); /* speaks the dialect */
+    some.tasks = CM_TASK_BIT(CHAT);
+    ck_assert_uint_eq(cm_instance_drops(&some, &chat, fields, CM_COUNT(fields)), 0);
+
+    ck_assert_int_eq(cm_fail_dropped(&err, &some, CM_S("top_k")), -1);
+    ck_assert_int_eq(err.cls, CM_ERR_BAD_REQUEST);
+    ck_assert_str_eq(err.param, "top_k");
+    ck_assert_str_eq(err.code, "unsupported_parameter");
+}
+END_TEST
+
 START_TEST(statuses_have_classes)
 {
     static const struct {
@@ -192,6 +222,7 @@ Suite *suite_provider(void)
     tcase_add_test(t, options_and_their_defaults);
     tcase_add_test(t, base_urls);
     tcase_add_test(t, models_of_an_instance);
+    tcase_add_test(t, what_an_instance_drops);
     tcase_add_test(t, statuses_have_classes);
     suite_add_tcase(s, t);
     return s;

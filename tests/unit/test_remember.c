@@ -206,6 +206,64 @@ START_TEST(nobody_continues_anothers)
 }
 END_TEST
 
+/* ---- what belongs to a client's conversation ---- */
+
+static bool keeps, kept;
+
+static enum cm_step seal(struct cm_run *run, const struct cm_ev *ev, struct cm_err *err)
+{
+    struct cm_str value;
+
+    (void)ev;
+    (void)err;
+    if (keeps)
+        cm_run_keep(run, cm_run_text_key(run, CM_S("Good day.")), CM_S("sealed"));
+    kept = cm_run_kept(run, cm_run_text_key(run, CM_S(" Good\n day.")), &value);
+    if (kept)
+        ck_str(value, "sealed");
+    cm_run_finish(run, CM_FINISH_STOP);
+    return CM_STEP_DONE;
+}
+
+static const struct cm_provider sealing = {.name = "test", .chat = {.step = seal}};
+
+static void seal_once(struct cm_memo *memo, const char *scope, const char *secret, bool keep)
+{
+    struct cm_memo *own;
+    struct fake f;
+
+    fake_init(&f);
+    own = f.host.memo;
+    f.host.memo = memo;
+    f.instance.adapter = &sealing;
+    f.flow = &sealing.chat;
+    f.cred.secret = cm_str_of(secret);
+    f.scope = cm_str_of(scope);
+    fake_chat(&f, CM_S("{\"model\":\"m\",\"messages\":[{\"role\":\"user\",\"content\":\"x\"}]}"));
+    keeps = keep;
+    fake_play(&f);
+    f.host.memo = own;
+    fake_clear(&f);
+}
+
+START_TEST(what_is_kept_for_a_client)
+{
+    struct cm_memo *memo = cm_memo_new(&cm_clock_system, 1024 * 1024);
+
+    seal_once(memo, "1 key", "sk-a", true);
+    ck_assert(kept);
+    seal_once(memo, "1 key", "sk-b", false); /* another account serves it */
+    ck_assert(kept);
+    seal_once(memo, "2 key", "sk-a", false);
+    ck_assert(!kept);
+    seal_once(memo, "", "sk-a", false);
+    ck_assert(!kept);
+    seal_once(NULL, "1 key", "sk-a", true);
+    ck_assert(!kept);
+    cm_memo_free(memo);
+}
+END_TEST
+
 Suite *suite_remember(void)
 {
     Suite *s = suite_create("remember");
@@ -221,6 +279,7 @@ Suite *suite_remember(void)
     t = tcase_create("conversations");
     tcase_add_test(t, a_conversation_goes_on_where_it_was);
     tcase_add_loop_test(t, nobody_continues_anothers, 0, (int)CM_COUNT(strangers));
+    tcase_add_test(t, what_is_kept_for_a_client);
     suite_add_tcase(s, t);
     return s;
 }

@@ -1311,6 +1311,32 @@ static void answer_all(struct fake *f)
     fake_data(f, CM_S("text"));
 }
 
+static enum cm_step drop_and_fetch(struct cm_run *run, const struct cm_ev *ev, struct cm_err *err)
+{
+    if (ev->kind == CM_EV_START)
+        cm_run_dropped(run, "seed");
+    return fetch_once(run, ev, err);
+}
+
+START_TEST(what_a_flow_drops_is_refused_where_that_is_asked_for)
+{
+    const struct fake_answer answer = {.status = 200, .body = CM_S("x")};
+    struct fake f;
+
+    for (int strict = 0; strict < 2; strict++) {
+        setup(&f, drop_and_fetch);
+        f.conf.upstream.strict = strict;
+        f.answers = &answer;
+        f.n_answers = 1;
+        fake_play(&f);
+        ck_assert_int_eq(f.err.cls, strict ? CM_ERR_BAD_REQUEST : CM_ERR_NONE);
+        ck_assert_str_eq(f.err.param, strict ? "seed" : "");
+        ck_assert_str_eq(adapter.log, strict ? "START" : "START REPLY");
+        teardown(&f);
+    }
+}
+END_TEST
+
 START_TEST(after_the_answer_a_flow_goes_on_by_itself)
 {
     struct fake f;
@@ -1439,6 +1465,7 @@ Suite *suite_run(void)
 
     t = tcase_create("after the answer");
     tcase_set_timeout(t, 60);
+    tcase_add_test(t, what_a_flow_drops_is_refused_where_that_is_asked_for);
     tcase_add_test(t, after_the_answer_a_flow_goes_on_by_itself);
     tcase_add_test(t, its_failure_then_is_nobodys);
     tcase_add_test(t, the_owner_may_close_when_it_hears_of_the_answer);

@@ -17,6 +17,7 @@ struct cm_upstream_conf {
     struct cm_str user_agent, ca_file;
     int http_version; /* enum cm_http_version */
     bool allow_private_fetch;
+    bool strict; /* a member that would be dropped is refused */
 };
 enum cm_on_disconnect { CM_DISCONNECT_CANCEL, CM_DISCONNECT_DRAIN };
 enum cm_http_version { CM_HTTP_AUTO, CM_HTTP_1_1, CM_HTTP_2 };

@@ -7,10 +7,17 @@
 #include "chatmux/base/header.h"
 #include "chatmux/chat/request.h"
 
+/* name, OpenAI's word */
 #define CM_FINISHES(X)                                                                             \
     X(NONE, "")                                                                                    \
     X(STOP, "stop")                                                                                \
-    X(LENGTH, "length") X(TOOL_CALLS, "tool_calls") X(CONTENT_FILTER, "content_filter")
+    X(STOP_SEQUENCE, "stop") /* one of the request's own; FINISH.text = which, where it is told */ \
+    X(PAUSE, "stop")         /* the platform wants to be asked to go on */                         \
+    X(LENGTH, "length")                                                                            \
+    X(CONTEXT, "length") /* no room is left in the model's context */                              \
+    X(TOOL_CALLS, "tool_calls")                                                                    \
+    X(CONTENT_FILTER, "content_filter") /* the platform stopped it */                              \
+    X(REFUSAL, "content_filter")        /* the model refused; FINISH.text = why, where it is told */
 enum cm_finish {
 #define X(name, text) CM_FINISH_##name,
     CM_FINISHES(X)
@@ -27,6 +34,8 @@ struct cm_usage {
     int64_t in_uncached, in_cache_read, in_cache_write;
     int64_t out_text, out_reasoning;
     int64_t images; /* made; told by what is relayed only: IMAGE events count themselves */
+    int64_t in_audio, out_audio; /* sound among them, of whatever bucket */
+    char service_tier[16]; /* that it was served with, in the platform's word; "" = not told */
 };
 static inline int64_t cm_usage_in(const struct cm_usage *u)
 {
@@ -38,16 +47,18 @@ static inline int64_t cm_usage_out(const struct cm_usage *u)
 }
 
 #define CM_EVENT_KINDS(X)                                                                          \
-    X(TEXT)      /* text */                                                                        \
+    X(TEXT)      /* text; logprobs of its tokens where they were asked for */                      \
     X(REASONING) /* text */                                                                        \
+    X(SIGNATURE) /* text = opaque proof of the reasoning before it: that block is over */          \
+    X(REDACTED)  /* text = a block of reasoning that the platform gives sealed */                  \
     X(REFUSAL)   /* text */                                                                        \
     X(TOOL_CALL) /* index, id, name: a call begins; pieces of its arguments follow */              \
     X(TOOL_ARGS) /* index, text */                                                                 \
     X(IMAGE) /* a picture, or a video (media_type "video/…"): url (http or data:), or base64   \
                     data and media_type; text = alternative text; name = the prompt, if rewritten */ \
-    X(CITATION) /* url, name = title */                                                            \
+    X(CITATION) /* url, name = title, text = what is cited; from, to */                            \
     X(USAGE)    /* usage, running totals: the last one counts */                                   \
-    X(FINISH)   /* finish: one choice has ended */                                                 \
+    X(FINISH)   /* finish: one choice has ended; text: see there */                                \
     X(HEAD)     /* relay lane: status, headers of the upstream's answer, before any RELAY */       \
     X(RELAY)    /* relay lane: text = bytes in the client's own dialect, ready to be sent */
 enum cm_event_kind {
@@ -62,6 +73,9 @@ struct cm_event {
     int choice; /* 0 … n-1 */
     int index;  /* ordinal of the tool call in its message, from 0 without gaps */
     struct cm_str text, id, name, url, data, media_type;
+    struct cm_str logprobs; /* TEXT: JSON array of OpenAI's entries; "" = none */
+    int64_t from, to; /* CITATION: the characters of the choice's text that rest on it; both 0 =
+                             * not told */
     enum cm_finish finish;
     bool semantic; /* RELAY: holds text, a tool call …, not only roles, pings and comments */
     const struct cm_usage *usage;
@@ -84,18 +98,21 @@ struct cm_call_acc {
     struct cm_buf args;
 };
 struct cm_citation {
-    struct cm_str url, title;
+    struct cm_str url, title, cited;
+    int64_t from, to;
 };
 struct cm_image_acc {
     struct cm_str url, data, media_type, prompt; /* as in IMAGE; a data: URL is taken apart */
 };
 struct cm_choice_acc {
     struct cm_buf text, reasoning, refusal;
+    struct cm_buf logprobs; /* entries with commas between, without brackets */
     struct cm_call_acc *calls;
     size_t n_calls, cap_calls;
     struct cm_citation *citations;
     size_t n_citations, cap_citations;
     enum cm_finish finish;
+    struct cm_str finish_text; /* FINISH.text; owned */
 };
 struct cm_answer {
     struct cm_choice_acc *choices;
@@ -108,7 +125,8 @@ struct cm_answer {
 };
 #define CM_ANSWER_MAX (64 * 1024 * 1024)
 /* Zeroed memory is an empty answer. -1: more than CM_ANSWER_MAX bytes, or a choice or call numbered
- * out of bounds (CM_ERR_UPSTREAM_DOWN). HEAD and RELAY are not for it. */
+ * out of bounds (CM_ERR_UPSTREAM_DOWN). HEAD and RELAY are not for it; signatures and sealed reasoning
+ * are left out. */
 int cm_answer_add(struct cm_answer *a, const struct cm_event *ev, struct cm_err *err);
 void cm_answer_clear(struct cm_answer *a); /* empty again; keep_images stays */
 

@@ -5,6 +5,7 @@
 
 #include "chatmux/base/arena.h"
 #include "chatmux/base/err.h"
+#include "chatmux/base/header.h"
 
 #define CM_DIALECTS(X)                                                                             \
     X(OPENAI_CHAT, "openai")                                                                       \
@@ -63,17 +64,39 @@ enum cm_part_kind {
     CM_PART_TOOL_RESULT
 };
 
+/* Which members count for which kind:
+ *
+ *   TEXT         text; signature (Gemini's proof of a text)
+ *   REFUSAL      text
+ *   IMAGE        url, or media_type and data; detail
+ *   AUDIO        media_type ("wav", "mp3", or a whole media type) and data
+ *   FILE         id, or url, or media_type and data; name, context. Documents that are given as
+ *                plain text are TEXT
+ *   REASONING    text, id (of a Responses item), signature; redacted: data instead of text
+ *   TOOL_CALL    id, name, text = arguments as JSON text, signature
+ *   TOOL_RESULT  id, name (when the dialect tells it), text = all its text together; parts when it
+ *                has more than text; failed
+ *
+ * What is opaque (signature, data of redacted reasoning) belongs to the platform whose dialect the
+ * client speaks; no other platform understands it. */
 struct cm_part {
     enum cm_part_kind kind;
-    /* TEXT, REFUSAL, REASONING: the text. TOOL_CALL: arguments as JSON text. TOOL_RESULT: the
-     * result as text */
     struct cm_str text;
-    struct cm_str id;   /* TOOL_CALL, TOOL_RESULT: call id. FILE: file_id. REASONING: signature */
-    struct cm_str name; /* TOOL_CALL: function name. FILE: file name */
-    struct cm_str url;  /* IMAGE, FILE: http(s) URL, or empty when `data` is given */
-    struct cm_str media_type; /* IMAGE, AUDIO, FILE with data: "image/png", "wav" */
+    struct cm_str id;
+    struct cm_str name;
+    struct cm_str url;        /* http(s), or empty when `data` is given */
+    struct cm_str media_type; /* "image/png" */
     struct cm_str data;       /* base64 without the data: prefix */
     struct cm_str detail;     /* IMAGE: low, high, auto or empty */
+    struct cm_str signature;  /* opaque; "" = none */
+    struct cm_str context;    /* FILE: what the client says about it besides its name */
+    struct cm_str cache;      /* a cache breakpoint stands behind this part: its life time, "5m" or
+                               * "1h"; "" = none */
+    struct cm_part *parts;    /* TOOL_RESULT: its text, image and file parts in order; NULL when
+                               * it is only text */
+    size_t n_parts;
+    bool failed;   /* TOOL_RESULT: the tool reports an error */
+    bool redacted; /* REASONING: the platform gave it sealed */
 };
 
 struct cm_msg {
@@ -83,10 +106,14 @@ struct cm_msg {
     size_t n_parts;
 };
 
+/* A function that the client offers. Tools that a platform runs itself (web search, code execution)
+ * are not here: they are untranslatable, or dropped where the answer works without. What the client
+ * excluded from the choice (allowed_tools) is left out. */
 struct cm_tool {
     struct cm_str name, description;
     struct cm_str parameters; /* JSON text of the schema; empty = none */
-    int strict;               /* 1, 0, -1 = not said */
+    int strict;               /* the schema is enforced: 1, 0, -1 = not said */
+    struct cm_str cache;      /* as in cm_part */
 };
 
 enum cm_tool_choice {
@@ -114,15 +141,35 @@ struct cm_media {
     struct cm_part *mask; /* IMAGE_EDIT: what may change; NULL = none */
 };
 
+/* Whether to think before answering. How much: thinking_budget, else reasoning_effort. */
+enum cm_thinking {
+    CM_THINKING_UNSET,
+    CM_THINKING_OFF,
+    CM_THINKING_ON,      /* as the budget says, if there is one */
+    CM_THINKING_ADAPTIVE /* the model decides */
+};
+
+/* What an answer may consist of; 0 = not said. */
+#define CM_MODALITY_TEXT 1u
+#define CM_MODALITY_IMAGE 2u
+#define CM_MODALITY_AUDIO 4u
+
 struct cm_chat {
-    struct cm_arena *arena;  /* the exchange's; not owned */
+    /* From the gateway, before a surface reads the body; cm_chat_begin() leaves them alone. */
+    struct cm_arena *arena;     /* the exchange's; not owned */
+    struct cm_str path;         /* what the route's * matched, decoded */
+    struct cm_str content_type; /* of the body, as the client wrote it: a form's boundary */
+    struct cm_str query;        /* of the URL, as it came, but without keys */
+    struct cm_header *headers;  /* of the client, but for those of the connection and its key: the
+                                * relay lane passes on those of its dialect */
+    size_t n_headers;
+
     enum cm_dialect dialect; /* in which the client spoke */
     enum cm_chat_task task;
-    struct cm_str content_type; /* of the body, as the client wrote it: a form's boundary */
-    struct cm_str raw;          /* the client's body as it came */
-    struct cm_str model;        /* as the client wrote it */
+    struct cm_str raw;   /* the client's body as it came */
+    struct cm_str model; /* as the client wrote it */
 
-    struct cm_msg *msgs;
+    struct cm_msg *msgs; /* system texts that stand outside of the conversation come first */
     size_t n_msgs;
     struct cm_tool *tools;
     size_t n_tools;
@@ -134,13 +181,32 @@ struct cm_chat {
     int64_t n;          /* choices wanted; 1 when not said */
     int64_t seed;       /* only when has_seed */
     bool has_seed;
+    int64_t top_k;
     double temperature, top_p, presence_penalty, frequency_penalty; /* NAN = not said */
     struct cm_str *stop;
     size_t n_stop;
-    struct cm_str reasoning_effort; /* "" = not said */
+    bool logprobs;
+    int64_t top_logprobs;     /* with logprobs: how many alternatives; -1 = not said */
+    struct cm_str logit_bias; /* JSON text; "" = none */
+
+    enum cm_thinking thinking;
+    int64_t thinking_budget; /* tokens */
+    int show_thinking;       /* the client wants to read it: 1, 0, -1 = not said */
+    struct cm_str
+        reasoning_effort;    /* none, minimal, low, medium, high, xhigh, max; "" = not said */
+    struct cm_str verbosity; /* low, medium, high; "" = not said */
+
+    unsigned modalities; /* CM_MODALITY_… */
     enum cm_format format;
     struct cm_str schema_name, schema; /* CM_FORMAT_SCHEMA: name, JSON text */
-    struct cm_str user;
+    struct cm_str schema_description;
+    int schema_strict; /* 1, 0, -1 = not said */
+
+    struct cm_str user;         /* the client's name for its own user */
+    struct cm_str metadata;     /* JSON text of an object; "" = none */
+    struct cm_str service_tier; /* in the dialect's words; "" = not said */
+    struct cm_str cache_key;    /* prompt_cache_key; "" = none */
+    struct cm_str cache;        /* cache what can be cached, for so long ("5m"); "" = not said */
 
     bool stream, include_usage;
     struct cm_media media; /* the tasks that make media */
@@ -149,11 +215,66 @@ struct cm_chat {
      * The relay lane carries it; a provider that is translated for must not guess: it answers with
      * this error. CM_ERR_NONE = everything was understood. */
     struct cm_err untranslatable;
+    /* Members that this struct cannot express and without which the answer means the same: told to
+     * the client in x-chatmux-dropped, refused where `strict` is set. Not those that the relay lane
+     * carries. */
+    struct cm_str *dropped;
+    size_t n_dropped;
 };
 
-/* For surfaces: nothing was said yet. Keeps arena and content_type, which are the caller's. */
+/* For surfaces: nothing was said yet. What the gateway filled in stays. */
 void cm_chat_begin(struct cm_chat *chat, enum cm_dialect dialect, enum cm_chat_task task,
                    struct cm_str raw);
+/* Adds to `dropped`, once; at most CM_DROPPED_MAX. `field` must live as long as the chat. */
+void cm_chat_drop(struct cm_chat *chat, struct cm_str field);
+#define CM_DROPPED_MAX 32
+
+/* Members that not every platform has a place for, and without which an answer means nearly the
+ * same: bit, name as clients know it. */
+#define CM_CHAT_FIELDS(X)                                                                          \
+    X(TEMPERATURE, "temperature")                                                                  \
+    X(TOP_P, "top_p")                                                                              \
+    X(TOP_K, "top_k")                                                                              \
+    X(PRESENCE_PENALTY, "presence_penalty")                                                        \
+    X(FREQUENCY_PENALTY, "frequency_penalty")                                                      \
+    X(SEED, "seed")                                                                                \
+    X(MAX_TOKENS, "max_tokens")                                                                    \
+    X(STOP, "stop")                                                                                \
+    X(LOGPROBS, "logprobs")                                                                        \
+    X(LOGIT_BIAS, "logit_bias")                                                                    \
+    X(EFFORT, "reasoning_effort") /* and thinking with its budget */                               \
+    X(VERBOSITY, "verbosity")                                                                      \
+    X(PARALLEL, "parallel_tool_calls")                                                             \
+    X(FORMAT, "response_format")                                                                   \
+    X(USER, "user")                                                                                \
+    X(METADATA, "metadata")                                                                        \
+    X(SERVICE_TIER, "service_tier")                                                                \
+    X(CACHE, "cache_control") /* breakpoints, too */                                               \
+    X(CACHE_KEY, "prompt_cache_key")
+enum cm_chat_field_number {
+#define X(name, text) CM_FIELD_NUMBER_##name,
+    CM_CHAT_FIELDS(X)
+#undef X
+        CM_FIELDS_N
+};
+enum cm_chat_field {
+#define X(name, text) CM_FIELD_##name = 1 << CM_FIELD_NUMBER_##name,
+    CM_CHAT_FIELDS(X)
+#undef X
+};
+/* Those that the client said, as bits. */
+unsigned cm_chat_fields(const struct cm_chat *chat);
+/* Of one bit's number: "top_k". */
+struct cm_str cm_chat_field_name(unsigned number);
+
+/* How much thinking is wanted in the words of reasoning_effort, whichever way the client said it
+ * (protocol notes of Anthropic, section 7): a budget up to 2048 tokens is low, up to 8192 medium.
+ * "none" = off; "" = not said. */
+struct cm_str cm_chat_effort(const struct cm_chat *chat);
+/* The same in tokens: 0 = off, -1 = not said; a client's own budget as it is. */
+int64_t cm_chat_thinking_budget(const struct cm_chat *chat);
+/* The call of an earlier message that this result answers; NULL when there is none. */
+const struct cm_part *cm_chat_call_of(const struct cm_chat *chat, struct cm_str id);
 
 /* Text parts of one message put together with LF between; no copy when there is one part. */
 struct cm_str cm_msg_text(struct cm_arena *arena, const struct cm_msg *msg);

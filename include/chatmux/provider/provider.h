@@ -84,6 +84,8 @@ struct cm_provider {
     size_t n_models;
     unsigned any_features; /* of models that are in no table */
     unsigned tasks;        /* CM_TASK_BIT(CHAT) | …; 0 = CHAT only. All are answered by `chat` */
+    unsigned understands; /* CM_FIELD_…: those of chat/request.h that reach the platform when it is
+                            * translated for. Others are told to the client as dropped */
     bool
         keyless; /* an empty list of credentials is one without a secret: demo, servers that ask for no key */
     bool isolated;        /* web platform: connections are never shared between credentials */
@@ -122,6 +124,13 @@ struct cm_instance {
 
 /* provider/list.h names every adapter once. NULL when there is none of that name. */
 const struct cm_provider *cm_provider_find(struct cm_str type);
+/* Members of the request that this instance drops when it translates: at most max are written. */
+size_t cm_instance_drops(const struct cm_instance *in, const struct cm_chat *chat,
+                         struct cm_str *fields, size_t max);
+#define CM_INSTANCE_DROPS_MAX (CM_DROPPED_MAX + CM_FIELDS_N)
+/* CM_ERR_BAD_REQUEST for a member that has no effect where `strict` is set. */
+int cm_fail_dropped(struct cm_err *err, const struct cm_instance *in, struct cm_str field);
+
 /* "openai, demo, hix" for messages. */
 const char *cm_provider_names(void);
 

@@ -69,6 +69,8 @@ struct cm_run_setup {
     void (*on_quota)(void *arg, struct cm_str json);
     void (*on_trace)(void *arg,
                      const struct cm_trace *trace); /* may be NULL; must not close the run */
+    /* A member of the request that has no effect; same arg. May be NULL. */
+    void (*on_dropped)(void *arg, struct cm_str field);
 };
 
 /* Chat and target are borrowed until cm_run_close(); instance, credential and their strings until the credential is released (see there). The first
@@ -148,6 +150,9 @@ void cm_run_model(struct cm_run *run, const struct cm_model_row *row); /* models
 void cm_run_token(struct cm_run *run, struct cm_str token, int64_t expires_unix_ms);
 /* probe: figures for the operator, a JSON object. */
 void cm_run_quota(struct cm_run *run, struct cm_str json);
+/* Besides what the adapter's `understands` tells: a member of the request, as clients know it ("seed"), that has no effect at this model. To be called
+ * in the step that answers START, before anything is emitted; with `strict` set the run then fails when the step returns. */
+void cm_run_dropped(struct cm_run *run, const char *field);
 /* Something of the platform's was not understood: logged with the state, secrets masked, and counted. Not an error by itself. */
 void cm_run_odd(struct cm_run *run, const char *what, struct cm_str piece);
 
@@ -157,6 +162,15 @@ void cm_run_odd(struct cm_run *run, const char *what, struct cm_str piece);
 bool cm_run_recall(struct cm_run *run, struct cm_str key, struct cm_str *value);
 void cm_run_remember(struct cm_run *run, struct cm_str key, struct cm_str value, int64_t ttl_ms);
 void cm_run_forget(struct cm_run *run, struct cm_str key);
+
+/* The same for what belongs to the client's conversation and not to an account: what a platform wants back on the next turn and the client's dialect has
+ * no place for (a signature of reasoning, encrypted reasoning). One client of one provider finds only its own, for CM_KEPT_MS, whatever credential
+ * serves it. The key is the id of a tool call, or cm_run_text_key() of a message; put the model into the value where it matters. */
+bool cm_run_kept(struct cm_run *run, struct cm_str key, struct cm_str *value);
+void cm_run_keep(struct cm_run *run, struct cm_str key, struct cm_str value);
+#define CM_KEPT_MS (6 * 60 * 60 * 1000)
+/* Of an answer's text, white space left out; in the run's arena. */
+struct cm_str cm_run_text_key(struct cm_run *run, struct cm_str text);
 
 /* A conversation of the platform that can go on. */
 struct cm_thread {
