@@ -166,7 +166,7 @@ static void rounds(struct cm_pool *pool, size_t n, struct figures *f)
     }
     for (size_t i = 0; i < INFLIGHT; i++) {
         if (out[i])
-            cm_lease_cancel(out[i]);
+            cm_lease_cancel(out[i], NULL);
         out[i] = NULL;
     }
 }

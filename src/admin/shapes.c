@@ -43,6 +43,8 @@ static const struct field credential[] = {
     INT("failures", "of them failed"),
     INT("tokens_in", ""),
     INT("tokens_out", ""),
+    INT("month_requests", "of them in this month (UTC): those that were served or broke off"),
+    INT("monthly_limit", "it is exhausted until the 1st after so many; 0 = any number"),
     TIME_N("last_used", ""),
     TIME_N("created", ""),
 };

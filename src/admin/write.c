@@ -164,6 +164,8 @@ void cred_write(struct cm_buf *out, struct cm_arena *arena, const struct cm_cred
     out_int(&o, "failures", cred->failures);
     out_int(&o, "tokens_in", cred->tokens_in);
     out_int(&o, "tokens_out", cred->tokens_out);
+    out_int(&o, "month_requests", cred->month_requests);
+    out_int(&o, "monthly_limit", cred->monthly_limit);
     out_time(&o, "last_used", cred->last_used_ms);
     out_time(&o, "created", cred->created_ms);
     out_end(&o);

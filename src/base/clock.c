@@ -185,3 +185,38 @@ bool cm_rfc3339_parse(struct cm_str text, int64_t *unix_ms)
     *unix_ms = ms;
     return true;
 }
+
+/* ---- months ---- */
+
+#define DAY_MS INT64_C(86400000)
+
+static int64_t floor_div(int64_t a, int64_t b)
+{
+    return a / b - (a % b < 0);
+}
+
+/* From 0. Years that begin in March have their leap day at the end: then a day's place in its year
+ * tells the month, 153 days for each five of them. */
+static int64_t day_of_month(int64_t day)
+{
+    int64_t since = day + 719468; /* since 0000-03-01 */
+    int64_t of_era = since - floor_div(since, 146097) * 146097;
+    int64_t year = (of_era - of_era / 1460 + of_era / 36524 - of_era / 146096) / 365;
+    int64_t of_year = of_era - (365 * year + year / 4 - year / 100);
+    int64_t month = (5 * of_year + 2) / 153;
+
+    return of_year - (153 * month + 2) / 5;
+}
+
+int64_t cm_month_began_ms(int64_t unix_ms)
+{
+    int64_t day = floor_div(unix_ms, DAY_MS);
+
+    return (day - day_of_month(day)) * DAY_MS;
+}
+
+int64_t cm_month_ends_ms(int64_t unix_ms)
+{
+    /* a day of the month after */
+    return cm_month_began_ms(cm_month_began_ms(unix_ms) + 31 * DAY_MS);
+}

@@ -198,11 +198,18 @@ static int read_number(const struct cm_conf_key *row, struct cm_str value, int64
     int64_t number = 0;
     int r;
 
-    if (row->type == CM_CONF_INT)
-        return cm_conf_int(value, row->min, row->max, out, err);
     if (row->choices && cm_str_eq(value, cm_str_of(row->choices))) {
         *out = -1;
         return 0;
+    }
+    if (row->type == CM_CONF_INT) {
+        if (cm_conf_int(value, row->min, row->max, out, err) == 0)
+            return 0;
+        if (row->choices)
+            (void)cm_fail(err, CM_ERR_CONFIG, "must be a whole number from %lld to %lld, or %s",
+                          (long long)row->min, (long long)row->max,
+                          *row->choices ? row->choices : "empty");
+        return -1;
     }
     if (row->type == CM_CONF_USD)
         return cm_conf_usd(value, out, err);

@@ -14,8 +14,8 @@ struct attempt {
     struct snapshot *snap; /* a reference */
     struct cm_lease *lease;
     struct cm_run *run;
-    struct cm_err *verdict; /* owned; NULL = no blame */
-    bool cancelled;         /* the client left: neither blame nor praise */
+    struct cm_err *verdict; /* owned; how it failed, NULL = not */
+    bool cancelled;         /* the client left, or a repetition failed: neither blame nor praise */
     int64_t tokens_in, tokens_out;
     uint64_t began_us;
 };
@@ -24,12 +24,18 @@ static void on_released(void *arg)
 {
     struct attempt *a = arg;
     struct cm_gateway *gw = a->gw;
+    struct cm_cred_count count = {.id = cm_lease_id(a->lease),
+                                  .requests = 1,
+                                  .failures = a->verdict && !a->cancelled &&
+                                              cm_err_info(a->verdict->cls)->cred != CM_CRED_KEEP,
+                                  .tokens_in = a->tokens_in,
+                                  .tokens_out = a->tokens_out};
 
-    creds_count(gw, cm_lease_id(a->lease), a->verdict != NULL, a->tokens_in, a->tokens_out);
     if (a->cancelled)
-        cm_lease_cancel(a->lease);
+        count.month_ms = cm_lease_cancel(a->lease, a->verdict);
     else
-        cm_lease_give_back(a->lease, a->verdict, a->tokens_in, a->tokens_out);
+        count.month_ms = cm_lease_give_back(a->lease, a->verdict, a->tokens_in, a->tokens_out);
+    creds_count(gw, &count);
     snapshot_unref(a->snap);
     free(a->verdict);
     free(a);
@@ -203,7 +209,7 @@ void attempt_end(struct attempt *a, const struct cm_err *verdict, bool blame, bo
 
     report_attempt(a->gw, exchange_instance(a->ex)->name, verdict);
     note_try(a->ex, a, verdict, cancelled);
-    if (verdict && blame) {
+    if (verdict) {
         a->verdict = cm_alloc(sizeof(*verdict));
         *a->verdict = *verdict;
     }

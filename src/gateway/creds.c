@@ -144,7 +144,10 @@ static void pool_put(struct cm_gateway *gw, const struct cm_cred_row *row)
                                 .tokens_in = row->tokens_in,
                                 .tokens_out = row->tokens_out,
                                 .last_used_ms = row->last_used_ms,
-                                .created_ms = row->created_ms};
+                                .created_ms = row->created_ms,
+                                .token_expires_ms = row->token_expires_ms,
+                                .month_ms = row->month_ms,
+                                .month_requests = row->month_requests};
 
     uint64_t nobody = cm_pool_find_secret(gw->pool, row->provider, CM_STR_NONE);
 
@@ -172,6 +175,9 @@ static void with_figures(struct cm_gateway *gw, struct cm_cred_row *row)
     row->tokens_in = info.tokens_in;
     row->tokens_out = info.tokens_out;
     row->last_used_ms = info.last_used_ms;
+    row->token_expires_ms = info.token_expires_ms;
+    row->month_ms = info.month_ms;
+    row->month_requests = info.month_requests;
 }
 
 static uint64_t new_id(struct cm_gateway *gw)
@@ -245,6 +251,8 @@ static void providers_to_pool(struct cm_gateway *gw)
             .isolated = in->adapter->isolated,
             .max_inflight = up->max_inflight > 0 ? up->max_inflight : in->adapter->max_inflight,
             .cooldown_ms = up->cooldown_ms >= 0 ? up->cooldown_ms : in->adapter->cooldown_ms,
+            .monthly_limit =
+                up->monthly_limit >= 0 ? up->monthly_limit : in->adapter->monthly_limit,
             .can_refresh = in->adapter->refresh.step != NULL,
             .can_probe = in->adapter->probe.step != NULL};
     }
@@ -348,18 +356,11 @@ void creds_on_state(void *arg, const struct cm_cred_info *cred)
                        cred->reason, cred->until_ms, cred->quota);
 }
 
-void creds_count(struct cm_gateway *gw, uint64_t id, bool failed, int64_t tokens_in,
-                 int64_t tokens_out)
+void creds_count(struct cm_gateway *gw, struct cm_cred_count *count)
 {
-    struct cm_cred_count count = {.id = id,
-                                  .requests = 1,
-                                  .failures = failed,
-                                  .tokens_in = tokens_in,
-                                  .tokens_out = tokens_out,
-                                  .last_used_ms = cm_unix_ms()};
-
-    if (gw->store && id < UNSTORED_ID)
-        cm_store_count(gw->store, &count);
+    count->last_used_ms = cm_unix_ms();
+    if (gw->store && count->id < UNSTORED_ID)
+        cm_store_count(gw->store, count);
 }
 
 /* ---- refreshed tokens ---- */
@@ -407,6 +408,7 @@ void creds_store_token(struct cm_gateway *gw, uint64_t id, struct cm_str token, 
     row = k->row;
     with_figures(gw, &row);
     row.token = token;
+    row.token_expires_ms = expires_ms;
     change.cred = &kept_put(gw, &row)->row;
     cm_store_change(gw->store, &change, 1, on_token_kept, f);
 }
@@ -442,6 +444,7 @@ static void edit_apply(struct edit *e)
 
     switch (e->kind) {
     case CM_CHANGE_PUT_CRED:
+        e->row.month_anew = false; /* it has been */
         pool_put(gw, &kept_put(gw, &e->row)->row);
         break;
     case CM_CHANGE_DEL_CRED:
@@ -575,7 +578,8 @@ void cm_gateway_edit_cred(struct cm_gateway *gw, const struct cm_cred_edit *edit
             row.enabled |= cm_str_eq(row.reason, CM_S("damaged_secret"));
             row.state = CM_S("ok");
             row.reason = row.token = row.quota = CM_STR_NONE;
-            row.until_ms = 0;
+            row.until_ms = row.token_expires_ms = row.month_requests = 0;
+            row.month_anew = true;
         }
         row.id = k ? edit->id : twin ? twin->row.id : new_id(gw);
         row.provider = k ? row.provider : edit->provider;

@@ -262,7 +262,7 @@ bool errand_under_way(struct cm_gateway *gw, struct cm_str provider)
 
 void errand_models(struct cm_gateway *gw, const struct cm_instance *in)
 {
-    struct cm_pool_ask ask = {.provider = in->name};
+    struct cm_pool_ask ask = {.provider = in->name, .uncounted = true};
     struct cm_err err = {0};
     struct cm_lease *lease = cm_pool_lease(gw->pool, &ask, &err);
     struct errand *e;

@@ -91,8 +91,7 @@ void creds_sync(struct cm_gateway *gw); /* after every load of the configuration
 void creds_free(struct cm_gateway *gw);
 void creds_mask(struct cm_gateway *gw, struct cm_err *err); /* in the words of an upstream */
 void creds_on_state(void *arg, const struct cm_cred_info *cred);
-void creds_count(struct cm_gateway *gw, uint64_t id, bool failed, int64_t tokens_in,
-                 int64_t tokens_out);
+void creds_count(struct cm_gateway *gw, struct cm_cred_count *count); /* dates it */
 /* A refreshed token: on the disk before it is used. */
 void creds_store_token(struct cm_gateway *gw, uint64_t id, struct cm_str token, int64_t expires_ms);
 

@@ -1,6 +1,8 @@
 /* Budget periods: when the running one began and ends, in UTC. */
 #include "keys_int.h"
 
+#include "chatmux/base/clock.h"
+
 #define DAY_MS INT64_C(86400000)
 
 static const char *const names[PERIODS] = {"total", "day", "week", "month"};
@@ -24,19 +26,6 @@ static int64_t floor_div(int64_t a, int64_t b)
     return a / b - (a % b < 0);
 }
 
-/* Years of the civil calendar that begin in March have their leap day at the end: then a day's
- * place in its year tells the month, 153 days for each five of them. */
-static int64_t day_of_month(int64_t day)
-{
-    int64_t since = day + 719468; /* since 0000-03-01 */
-    int64_t of_era = since - floor_div(since, 146097) * 146097;
-    int64_t year = (of_era - of_era / 1460 + of_era / 36524 - of_era / 146096) / 365;
-    int64_t of_year = of_era - (365 * year + year / 4 - year / 100);
-    int64_t month = (5 * of_year + 2) / 153;
-
-    return of_year - (153 * month + 2) / 5; /* from 0 */
-}
-
 int64_t period_began_ms(enum period p, int64_t now_unix_ms)
 {
     int64_t day = floor_div(now_unix_ms, DAY_MS);
@@ -51,8 +40,7 @@ int64_t period_began_ms(enum period p, int64_t now_unix_ms)
         day -= day + 3 - floor_div(day + 3, 7) * 7; /* 1970-01-01 was a Thursday */
         break;
     case PERIOD_MONTH:
-        day -= day_of_month(day);
-        break;
+        return cm_month_began_ms(now_unix_ms);
     }
     return day * DAY_MS;
 }
@@ -72,5 +60,5 @@ int64_t period_ends_ms(enum period p, int64_t now_unix_ms)
     case PERIOD_MONTH:
         break;
     }
-    return period_began_ms(PERIOD_MONTH, began + 31 * DAY_MS); /* a day of the next month */
+    return cm_month_ends_ms(now_unix_ms);
 }

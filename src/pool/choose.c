@@ -9,7 +9,7 @@
 
 /* ---- leases ---- */
 
-struct cm_lease *lease_new(struct cred *c, struct cm_str model, uint64_t hash)
+struct cm_lease *lease_new(struct cred *c, const struct cm_pool_ask *ask, uint64_t hash)
 {
     struct provider *p = c->provider;
     struct cm_pool *pool = p->pool;
@@ -26,8 +26,9 @@ struct cm_lease *lease_new(struct cred *c, struct cm_str model, uint64_t hash)
     l->secret_gen = c->secret_gen;
     l->isolated = p->isolated;
     l->trial = c->state == CM_CRED_STATE_HALF_OPEN;
+    l->uncounted = ask->uncounted;
     l->model_hash = hash;
-    cm_str_copy(l->model, sizeof(l->model), model);
+    cm_str_copy(l->model, sizeof(l->model), ask->model);
     pool->n_leases++;
 
     cred_take(c);
@@ -63,33 +64,50 @@ void lease_end(struct cm_lease *l)
     pool->n_leases--;
 }
 
-void cm_lease_give_back(struct cm_lease *lease, const struct cm_err *why, int64_t tokens_in,
-                        int64_t tokens_out)
+/* The platform has answered, or has been at it when it broke off. */
+static bool costs(const struct cm_err *why)
+{
+    return !why || why->cls == CM_ERR_CUT || why->cls == CM_ERR_TIMEOUT;
+}
+
+int64_t cm_lease_give_back(struct cm_lease *lease, const struct cm_err *why, int64_t tokens_in,
+                           int64_t tokens_out)
 {
     struct cm_pool *pool = lease->pool;
     struct cred *c = lease->cred;
+    int64_t month;
 
     pool_enter(pool);
     if (why && why->cls == CM_ERR_NONE)
         why = NULL;
+    month = costs(why) ? month_count(lease) : 0;
     c->requests++;
     c->failures += why && cm_err_info(why->cls)->cred != CM_CRED_KEEP;
     c->tokens_in += tokens_in;
     c->tokens_out += tokens_out;
-    if (c->provider)
+    if (c->provider) {
         cred_judge(lease, why);
+        month_judge(c);
+    }
     lease_end(lease);
     pool_settle(pool);
+    return month;
 }
 
-void cm_lease_cancel(struct cm_lease *lease)
+int64_t cm_lease_cancel(struct cm_lease *lease, const struct cm_err *why)
 {
     struct cm_pool *pool = lease->pool;
+    struct cred *c = lease->cred;
+    int64_t month;
 
     pool_enter(pool);
-    lease->cred->requests++;
+    month = costs(why) ? month_count(lease) : 0;
+    c->requests++;
+    if (c->provider)
+        month_judge(c);
     lease_end(lease);
     pool_settle(pool);
+    return month;
 }
 
 uint64_t cm_lease_id(const struct cm_lease *lease)
@@ -238,7 +256,7 @@ struct cm_lease *ask_lease(struct provider *p, const struct cm_pool_ask *ask, ui
     if (!c)
         return NULL;
     ask_bind(p->pool, p, ask, c);
-    return lease_new(c, ask->model, hash);
+    return lease_new(c, ask, hash);
 }
 
 struct cm_lease *cm_pool_lease(struct cm_pool *pool, const struct cm_pool_ask *ask,

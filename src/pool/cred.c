@@ -139,6 +139,9 @@ void cred_info(const struct cm_pool *pool, const struct cred *c, struct cm_cred_
         .last_used_ms = c->used_ms ? pool_unix_of(pool, c->used_ms) : c->used_unix_ms,
         .created_ms = c->created_ms,
         .token_expires_ms = pool_unix_of(pool, c->expires_ms),
+        .month_ms = c->month_ms,
+        .month_requests = month_used(c),
+        .monthly_limit = c->provider->monthly_limit,
     };
 }
 
@@ -302,7 +305,9 @@ static struct cm_str label_of(const struct cred *c, struct cm_str given, char *r
 static void cred_restore(struct cred *c, const struct cm_cred_info *info)
 {
     struct cm_pool *pool = c->provider->pool;
-    bool limited = info->state == CM_CRED_STATE_COOLING || info->state == CM_CRED_STATE_EXHAUSTED;
+    bool of_month = cm_str_eq(info->reason, cm_str_of(month_reason));
+    bool limited = info->state == CM_CRED_STATE_COOLING ||
+                   (info->state == CM_CRED_STATE_EXHAUSTED && !of_month);
 
     c->requests = info->requests;
     c->failures = info->failures;
@@ -310,9 +315,11 @@ static void cred_restore(struct cred *c, const struct cm_cred_info *info)
     c->tokens_out = info->tokens_out;
     c->used_unix_ms = info->last_used_ms;
     c->created_ms = info->created_ms ? info->created_ms : pool_unix_now(pool);
+    c->month_ms = info->month_ms;
+    c->month_requests = info->month_requests;
     c->quota = info->quota.n ? cm_str_dup(info->quota) : NULL;
     cm_str_copy(c->reason_kept, sizeof(c->reason_kept), info->reason);
-    c->reason = c->reason_kept;
+    c->reason = of_month ? month_reason : c->reason_kept;
     c->limit_reason = c->reason_kept;
     if (limited) {
         c->limit = info->state;
@@ -392,6 +399,7 @@ static void cred_forget(struct cred *c)
     }
     c->refresh_void = c->refreshing;
     c->token_unproven = false;
+    c->month_requests = 0;
     free(c->quota), c->quota = NULL;
     cred_reset(c, "new secret");
 }

@@ -102,6 +102,7 @@ static void tell_limits_anew(struct cm_pool *pool)
         {
             struct cred *c = CM_LIST_ITEM(at, struct cred, link);
 
+            month_judge(c); /* another month, perhaps */
             if (c->until_ms)
                 cred_tell(c);
         }
@@ -165,6 +166,7 @@ static void provider_set(struct provider *p, const struct cm_pool_provider *told
     p->max_inflight = told->max_inflight;
     p->min_interval_ms = told->min_interval_ms;
     p->cooldown_ms = told->cooldown_ms;
+    p->monthly_limit = told->monthly_limit;
     p->can_refresh = told->can_refresh;
     p->can_probe = told->can_probe;
     CM_LIST_EACH(&p->creds, link)
@@ -174,6 +176,7 @@ static void provider_set(struct provider *p, const struct cm_pool_provider *told
         cred_take(c);
         cred_place(c);
         cred_replan(c);
+        month_judge(c);
     }
 }
 

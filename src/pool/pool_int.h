@@ -1,5 +1,5 @@
 /* What the parts of the pool share: the whole (pool.c), who is in it (cred.c), orders (order.c), states (state.c), errands (errand.c), choosing (choose.c),
- * waiting (wait.c), conversations (affinity.c).
+ * waiting (wait.c), conversations (affinity.c), what a month allows (month.c).
  *
  * A credential is in at most one place: in the tree of those that can serve (per provider and weight), in the tree of those that are busy, or in the
  * heap of those that return at a known time. Whatever changes its place or its rank goes through cred_take() … cred_place().
@@ -98,7 +98,7 @@ struct provider {
     char *name;          /* owned */
     struct cm_list creds;
     struct cm_map secrets; /* secret -> struct cred; others with the same follow in ->twin */
-    int64_t max_inflight, min_interval_ms, cooldown_ms;
+    int64_t max_inflight, min_interval_ms, cooldown_ms, monthly_limit;
     bool isolated, can_refresh, can_probe;
     bool named;        /* while a configuration is applied: still in it */
     uint64_t numbered; /* labels given so far */
@@ -171,6 +171,7 @@ struct cred {
     uint64_t used_ms;  /* 0 = not in this process */
     int64_t used_unix_ms, created_ms;
     int64_t requests, failures, tokens_in, tokens_out;
+    int64_t month_ms, month_requests; /* of the month that began then; Unix */
 
     enum place place, was; /* was: before cred_take() */
     struct due ret;
@@ -187,9 +188,10 @@ struct cm_pool {
     struct cm_pool_host host;
     struct cm_rng rng;
     struct cm_list providers;
-    struct cm_map by_name, by_id; /* -> struct provider, struct cred */
-    uint64_t now_ms;              /* as of the call that is running */
-    int64_t wall_offset_ms;       /* Unix minus monotonic time when limits were told last */
+    struct cm_map by_name, by_id;    /* -> struct provider, struct cred */
+    uint64_t now_ms;                 /* as of the call that is running */
+    int64_t wall_offset_ms;          /* Unix minus monotonic time when limits were told last */
+    int64_t month_ms, month_ends_ms; /* the month it was when somebody asked last; Unix */
     uint64_t seq, salts;
     struct heap chores;     /* cred->chore */
     struct heap patience;   /* cm_pool_wait->patience */
@@ -211,6 +213,7 @@ struct cm_lease {
     unsigned secret_gen;
     bool trial;          /* given while half open: it decides */
     bool isolated;       /* connections are not shared */
+    bool uncounted;      /* no request of the month */
     uint64_t model_hash; /* 0 = no model */
     char model[64];      /* for the log; cut */
 };
@@ -252,6 +255,17 @@ uint64_t model_bit(const struct provider *p, uint64_t hash);
 void provider_wake(struct provider *p); /* whose time has come */
 bool secretless(const struct cred *c);
 
+/* ---- what a month allows ---- */
+
+extern const char month_reason[];         /* of a credential that has had its requests */
+int64_t month_used(const struct cred *c); /* requests of this month */
+bool month_is_out(const struct cred *c);  /* all that are left are out */
+/* True: it has had them, which ends no earlier than its limit, and is exhausted. */
+bool month_rest(struct cred *c);
+/* After the count, the limit or the clock has changed: exhausted, or no longer. */
+void month_judge(struct cred *c);
+int64_t month_count(struct cm_lease *lease); /* one request more; its month, 0 = none */
+
 /* ---- errands ---- */
 
 bool can_refresh(const struct cred *c);
@@ -264,7 +278,7 @@ void pool_run_errands(struct cm_pool *pool);
 
 /* ---- choosing, waiting, conversations ---- */
 
-struct cm_lease *lease_new(struct cred *c, struct cm_str model, uint64_t hash);
+struct cm_lease *lease_new(struct cred *c, const struct cm_pool_ask *ask, uint64_t hash);
 void lease_end(struct cm_lease *lease); /* without a verdict */
 bool ask_suits(const struct cm_pool_ask *ask, uint64_t bit, const struct cred *c);
 struct cm_lease *ask_lease(struct provider *p, const struct cm_pool_ask *ask, uint64_t hash);

@@ -83,7 +83,7 @@ static enum place place_of(const struct cred *c, uint64_t *until_ms)
     case CM_CRED_STATES_N:
         return PLACE_NONE;
     }
-    if (cap > 0 && c->inflight >= cap)
+    if ((cap > 0 && c->inflight >= cap) || month_is_out(c))
         return PLACE_BUSY;
     *until_ms = c->ready_ms;
     return c->ready_ms > p->pool->now_ms ? PLACE_RETURNS : PLACE_FIT;
@@ -196,6 +196,8 @@ void cred_resume(struct cred *c, const char *reason)
 
     if (!c->enabled) {
         cred_set(c, CM_CRED_STATE_DISABLED, 0, "operator");
+    } else if (month_rest(c)) {
+        return;
     } else if (c->limit_until_ms > now) {
         cred_set(c, c->limit, c->limit_until_ms, c->limit_reason);
     } else if (c->expires_ms && c->expires_ms <= now && can_refresh(c)) {
@@ -242,7 +244,7 @@ static void limit(struct cred *c, enum cm_cred_state kind, uint64_t for_ms, bool
         c->limit_ms = for_ms;
         c->limit_reason = reason;
     }
-    if (serves(c) || limited(c))
+    if ((serves(c) || limited(c)) && !month_rest(c))
         cred_set(c, c->limit, c->limit_until_ms, c->limit_reason);
 }
 

@@ -126,7 +126,7 @@ static void offer(struct cred *c)
         if (!ask_suits(&w->ask, c->mask ? model_bit(p, w->hash) : 0, c))
             continue;
         ask_bind(p->pool, p, &w->ask, c);
-        answer(w, lease_new(c, w->ask.model, w->hash));
+        answer(w, lease_new(c, &w->ask, w->hash));
     }
 }
 

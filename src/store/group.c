@@ -110,6 +110,20 @@ void cm_group_count(struct cm_store_group *g, const struct cm_cred_count *add)
     c->tokens_out += add->tokens_out;
     if (add->last_used_ms > c->last_used_ms)
         c->last_used_ms = add->last_used_ms;
+    if (add->month_ms == 0 || add->month_ms < c->month_ms)
+        return;
+    if (c->month_ms != add->month_ms) /* what the month before had counts for nothing any more */
+        c->month_requests = 0;
+    c->month_ms = add->month_ms;
+    c->month_requests += add->month_requests;
+}
+
+void cm_group_month_anew(struct cm_store_group *g, uint64_t id)
+{
+    struct cm_cred_count *c = cm_map_get(&g->counts, id_key(&id));
+
+    if (c)
+        c->month_requests = 0;
 }
 
 static char *copy_text(char *at, struct cm_str *s)

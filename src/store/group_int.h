@@ -14,6 +14,8 @@ size_t cm_group_entries(const struct cm_store_group *g);
 size_t cm_group_bytes(const struct cm_store_group *g); /* of the entries */
 
 void cm_group_count(struct cm_store_group *g, const struct cm_cred_count *add);
+void cm_group_month_anew(struct cm_store_group *g,
+                         uint64_t id); /* what it counts in a month is forgotten */
 void cm_group_state(struct cm_store_group *g, const struct cm_store_state *state); /* copied */
 /* Copied, and added to the sums of its hour; returns the bytes of the copy. */
 size_t cm_group_log(struct cm_store_group *g, const struct cm_request_row *row);

@@ -29,6 +29,9 @@ static const char *const pool_steps[] = {
     " expires_s INTEGER NOT NULL, created_s INTEGER NOT NULL, enabled INTEGER NOT NULL,"
     " digest BLOB NOT NULL UNIQUE, name TEXT NOT NULL, hint TEXT NOT NULL,"
     " models TEXT NOT NULL, budget_period TEXT NOT NULL) STRICT;",
+    "ALTER TABLE creds ADD COLUMN month_ms INTEGER NOT NULL DEFAULT 0;"
+    "ALTER TABLE creds ADD COLUMN month_requests INTEGER NOT NULL DEFAULT 0;"
+    "ALTER TABLE creds ADD COLUMN token_expires_ms INTEGER NOT NULL DEFAULT 0;",
 };
 const struct sq_schema sq_pool_schema = {pool_steps, CM_COUNT(pool_steps), 0x636d7870};
 
@@ -276,6 +279,9 @@ static void read_cred(struct cm_store_db *db, struct cm_arena *arena, sqlite3_st
     row->tokens_out = sqlite3_column_int64(st, at++);
     row->last_used_ms = sqlite3_column_int64(st, at++);
     row->created_ms = sqlite3_column_int64(st, at++);
+    row->month_ms = sqlite3_column_int64(st, at++);
+    row->month_requests = sqlite3_column_int64(st, at++);
+    row->token_expires_ms = sqlite3_column_int64(st, at++);
     row->provider = cm_arena_str(arena, sq_col(st, at++));
     row->label = cm_arena_str(arena, sq_col(st, at++));
     row->state = cm_arena_str(arena, sq_col(st, at++));
@@ -311,8 +317,9 @@ static int load_creds(struct cm_store_db *db, struct cm_arena *arena, struct cm_
     sqlite3_stmt *st =
         sq_use(&db->pool, ST_LOAD_CREDS,
                "SELECT id, from_config, gone, enabled, weight, max_inflight, until_ms, requests, "
-               "failures, tokens_in, tokens_out, last_used_ms, created_ms, provider, label, state, "
-               "reason, quota, secret, token, proxy FROM creds ORDER BY id",
+               "failures, tokens_in, tokens_out, last_used_ms, created_ms, month_ms, "
+               "month_requests, token_expires_ms, provider, label, state, reason, "
+               "quota, secret, token, proxy FROM creds ORDER BY id",
                err);
     struct cm_cred_row *all = NULL;
     size_t count = 0, cap = 0;
@@ -403,11 +410,13 @@ static int put_cred(struct cm_store_db *db, const struct cm_cred_row *row, uint6
         &db->pool, ST_PUT_CRED,
         "INSERT INTO creds (id, rev, from_config, gone, enabled, weight, max_inflight, until_ms, "
         "created_ms, provider, label, state, reason, quota, secret, token, proxy, requests, "
-        "failures, tokens_in, tokens_out, last_used_ms) VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, "
-        "?9, ?10, ?11, ?12, ?13, ?14, ?15, ?16, ?17, ?18, ?19, ?20, ?21, ?22) ON CONFLICT (id) DO "
-        "UPDATE SET rev=?2, from_config=?3, gone=?4, enabled=?5, weight=?6, max_inflight=?7, "
-        "until_ms=?8, created_ms=?9, provider=?10, label=?11, state=?12, reason=?13, quota=?14, "
-        "secret=?15, token=?16, proxy=?17",
+        "failures, tokens_in, tokens_out, last_used_ms, month_ms, month_requests, "
+        "token_expires_ms) VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11, ?12, ?13, ?14, "
+        "?15, ?16, ?17, ?18, ?19, ?20, ?21, ?22, ?23, ?24, ?25) ON CONFLICT (id) DO UPDATE SET "
+        "rev=?2, from_config=?3, gone=?4, enabled=?5, weight=?6, max_inflight=?7, until_ms=?8, "
+        "created_ms=?9, provider=?10, label=?11, state=?12, reason=?13, quota=?14, secret=?15, "
+        "token=?16, proxy=?17, token_expires_ms=?25, "
+        "month_requests=CASE WHEN ?26 THEN 0 ELSE month_requests END",
         err);
     struct cm_str secret = seal(&db->key, row->id, "secret", row->secret);
     struct cm_str token = seal(&db->key, row->id, "token", row->token);
@@ -437,6 +446,10 @@ static int put_cred(struct cm_store_db *db, const struct cm_cred_row *row, uint6
         sq_int(st, 20, row->tokens_in);
         sq_int(st, 21, row->tokens_out);
         sq_int(st, 22, row->last_used_ms);
+        sq_int(st, 23, row->month_ms);
+        sq_int(st, 24, row->month_requests);
+        sq_int(st, 25, row->token_expires_ms);
+        sq_int(st, 26, row->month_anew);
         rc = sq_run(&db->pool, st, err);
     }
     free_str(secret);
@@ -529,7 +542,9 @@ static int write_count(struct cm_store_db *db, const struct cm_cred_count *c, st
     sqlite3_stmt *st = sq_use(&db->pool, ST_COUNT,
                               "UPDATE creds SET requests=requests+?2, failures=failures+?3, "
                               "tokens_in=tokens_in+?4, tokens_out=tokens_out+?5, "
-                              "last_used_ms=max(last_used_ms, ?6) WHERE id=?1",
+                              "last_used_ms=max(last_used_ms, ?6), month_requests=CASE ?7 WHEN 0 "
+                              "THEN month_requests WHEN month_ms THEN month_requests+?8 ELSE ?8 "
+                              "END, month_ms=CASE ?7 WHEN 0 THEN month_ms ELSE ?7 END WHERE id=?1",
                               err);
 
     if (!st)
@@ -540,6 +555,8 @@ static int write_count(struct cm_store_db *db, const struct cm_cred_count *c, st
     sq_int(st, 4, c->tokens_in);
     sq_int(st, 5, c->tokens_out);
     sq_int(st, 6, c->last_used_ms);
+    sq_int(st, 7, c->month_ms);
+    sq_int(st, 8, c->month_requests);
     return sq_run(&db->pool, st, err);
 }
 

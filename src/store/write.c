@@ -237,7 +237,10 @@ void cm_store_flush(struct cm_store *s, cm_store_done_fn *done, void *arg)
 
 void cm_store_count(struct cm_store *s, const struct cm_cred_count *count)
 {
-    cm_group_count(&s->pending, count);
+    struct cm_cred_count add = *count;
+
+    add.month_requests = add.month_ms != 0 ? add.requests : 0;
+    cm_group_count(&s->pending, &add);
     collected(s);
 }
 
@@ -373,6 +376,8 @@ void cm_store_change(struct cm_store *s, const struct cm_change *changes, size_t
             .key = from->kind == CM_CHANGE_PUT_KEY ? copy_key(&c->arena, from->key) : NULL,
             .id = from->id,
         };
+        if (from->kind == CM_CHANGE_PUT_CRED && from->cred->month_anew)
+            cm_group_month_anew(&s->pending, from->cred->id);
     }
     c->stamp = (struct cm_store_stamp){.rev = ++s->rev, .ids_below = ids_wanted(s)};
     c->done = done;

@@ -41,6 +41,25 @@ START_TEST(agrees_with_the_c_library_on_every_day)
 }
 END_TEST
 
+START_TEST(months_begin_and_end_with_the_calendar)
+{
+    for (int64_t day = -200000; day < 200000; day++) {
+        int64_t ms = day * 86400000 + 45296789;
+        const char *began = shown(cm_month_began_ms(ms)), *now;
+        char month[CM_RFC3339_CAP];
+
+        cm_str_copy(month, sizeof(month), cm_str_of(began));
+        ck_assert_str_eq(month + 7, "-01T00:00:00.000Z");
+        now = shown(ms);
+        ck_assert_msg(strncmp(month, now, 7) == 0, "%s in %s", now, month);
+        ck_assert(cm_month_ends_ms(ms) > ms);
+        ck_assert_int_eq(cm_month_began_ms(cm_month_ends_ms(ms)), cm_month_ends_ms(ms));
+        ck_assert_int_eq(cm_month_ends_ms(cm_month_ends_ms(ms) - 1), cm_month_ends_ms(ms));
+        ck_assert_int_eq(cm_month_began_ms(cm_month_ends_ms(ms) - 1), cm_month_began_ms(ms));
+    }
+}
+END_TEST
+
 START_TEST(clocks_go_on)
 {
     const struct cm_clock *c = &cm_clock_system;
@@ -126,6 +145,7 @@ Suite *suite_clock(void)
 
     tcase_add_test(t, writes_instants);
     tcase_add_test(t, agrees_with_the_c_library_on_every_day);
+    tcase_add_test(t, months_begin_and_end_with_the_calendar);
     tcase_add_test(t, times_are_read_in_every_spelling_of_rfc_3339);
     tcase_add_test(t, what_is_no_time_is_refused);
     tcase_add_test(t, clocks_go_on);

@@ -112,6 +112,7 @@ START_TEST(defaults_are_those_of_the_contract)
     ck_assert(!c->log.json && c->log.access);
     ck_assert_int_eq(c->upstream.total_timeout_ms, 3600000);
     ck_assert_int_eq(c->upstream.cooldown_ms, -1);
+    ck_assert_int_eq(c->upstream.monthly_limit, -1);
     ck_assert_int_eq(c->retry.credentials, 8);
     ck_assert_int_eq(c->stream.keepalive_ms, 15000);
     ck_assert_int_eq(c->stream.commit_after_ms, 0);
@@ -145,19 +146,20 @@ END_TEST
 
 START_TEST(a_whole_file_is_read)
 {
-    accept("[server]\nlisten =\n  127.0.0.1:1\n  [::1]:2\n  unix:/run/x.sock\nroute_prefix = hf/\n"
-           "max_body_bytes = 1g\ncors_origins = https://a.example, http://b:1\n"
-           "trusted_proxies = 10.0.0.0/8, ::1\n"
-           "[auth]\nkeys = k1, k2\nopen = TRUE\nadmin_secret = a;b#c\n"
-           "[log]\nlevel = trace\nformat = json\naccess = off\n"
-           "[upstream]\nproxy = socks5h://u:p@proxy:1080\ncooldown = 600s\nhttp_version = 1.1\n"
-           "[stream]\nreasoning = think_colon_delta\n"
-           "[provider a.b]\ntype = openai\nbase_url = https://api.example:8443/v1/\n"
-           "credentials =\n  #one, with ; signs\n  two\nmodels = x=y, *\npriority = -3\n"
-           "cooldown =\non_disconnect = drain\nheader.X-A = b c\nx.opt = 1, 2\n"
-           "[provider c]\ntype = demo\n"
-           "[model best]\ntargets =\n  a.b/x weight=3\n  c/z/y\nstrategy = fastest\n"
-           "hedge_after = auto\n");
+    accept(
+        "[server]\nlisten =\n  127.0.0.1:1\n  [::1]:2\n  unix:/run/x.sock\nroute_prefix = hf/\n"
+        "max_body_bytes = 1g\ncors_origins = https://a.example, http://b:1\n"
+        "trusted_proxies = 10.0.0.0/8, ::1\n"
+        "[auth]\nkeys = k1, k2\nopen = TRUE\nadmin_secret = a;b#c\n"
+        "[log]\nlevel = trace\nformat = json\naccess = off\n"
+        "[upstream]\nproxy = socks5h://u:p@proxy:1080\ncooldown = 600s\nmonthly_limit = 200\nhttp_version = 1.1\n"
+        "[stream]\nreasoning = think_colon_delta\n"
+        "[provider a.b]\ntype = openai\nbase_url = https://api.example:8443/v1/\n"
+        "credentials =\n  #one, with ; signs\n  two\nmodels = x=y, *\npriority = -3\n"
+        "cooldown =\nmonthly_limit =\non_disconnect = drain\nheader.X-A = b c\nx.opt = 1, 2\n"
+        "[provider c]\ntype = demo\n"
+        "[model best]\ntargets =\n  a.b/x weight=3\n  c/z/y\nstrategy = fastest\n"
+        "hedge_after = auto\n");
     ck_str(joined(c->server.listen), "127.0.0.1:1|[::1]:2|unix:/run/x.sock");
     ck_str(c->server.route_prefix, "/hf");
     ck_assert_int_eq(c->server.max_body_bytes, 1 << 30);
@@ -173,6 +175,7 @@ START_TEST(a_whole_file_is_read)
     ck_str(joined(c->providers[0].models), "x=y|*");
     ck_assert_int_eq(c->providers[0].priority, -3);
     ck_assert_int_eq(c->providers[0].upstream.cooldown_ms, -1);
+    ck_assert_int_eq(c->providers[0].upstream.monthly_limit, -1);
     ck_assert_int_eq(c->providers[0].upstream.on_disconnect, CM_DISCONNECT_DRAIN);
     ck_str(c->providers[0].upstream.proxy, "socks5h://u:p@proxy:1080");
     ck_assert_uint_eq(c->providers[0].n_headers, 1);
@@ -182,6 +185,7 @@ START_TEST(a_whole_file_is_read)
     ck_str(joined(c->providers[0].options[0].items), "1|2");
     ck_assert(cm_str_starts(c->providers[0].options[0].where, CM_S("f.ini:")));
     ck_assert_int_eq(c->providers[1].upstream.cooldown_ms, 600000);
+    ck_assert_int_eq(c->providers[1].upstream.monthly_limit, 200);
 
     ck_str(c->models[0].name, "best");
     ck_str(joined(c->models[0].targets), "a.b/x weight=3|c/z/y");
@@ -236,6 +240,7 @@ START_TEST(values_tell_what_they_must_be)
     refuse(DEMO "[log]\naccess = maybe\n", "f.ini:4", "must be yes or no");
     refuse(DEMO "[log]\nlevel = info\n  debug\n", "f.ini:4", "takes one value on one line");
     refuse(DEMO "[upstream]\ncooldown = soon\n", "f.ini:4", "or empty");
+    refuse(DEMO "[upstream]\nmonthly_limit = many\n", "f.ini:4", "or empty");
     refuse(DEMO "[model m]\ntargets = demo/x\nhedge_after = soon\n", "f.ini:5", "or auto");
     refuse(DEMO "[model m]\ntargets = demo/x\nhedge_after = 5d\n", "f.ini:5", "0 to 1h, or auto");
     read_text("[server]\nlistn = x\nmax_connections = 0\n[log]\nlevel = x\n");

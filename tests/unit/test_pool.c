@@ -370,7 +370,7 @@ START_TEST(half_open_stays_for_what_is_not_its_doing)
     use(1, CM_ERR_BAD_REQUEST, 0);
     expect(1, HALF_OPEN, 0);
     l = lease();
-    cm_lease_cancel(l);
+    cm_lease_cancel(l, NULL);
     expect(1, HALF_OPEN, 0);
     use(1, CM_ERR_NONE, 0);
     expect(1, OK, 0);
@@ -1592,7 +1592,7 @@ START_TEST(what_wakes)
         l = lease();
         pass(500);
         ck_assert(wait_for(&w, 10 * S));
-        cm_lease_cancel(l);
+        cm_lease_cancel(l, NULL);
         l = NULL;
         break;
     case 6: /* the cap is raised: told at the next tick */

@@ -302,7 +302,7 @@ static void give_back(struct held *h, enum cm_err_class cls)
                   was.model);
     }
     if (cls == CM_ERR_NONE && below(4) == 0)
-        cm_lease_cancel(was.lease);
+        cm_lease_cancel(was.lease, NULL);
     else
         cm_lease_give_back(was.lease, cls ? &why : NULL, 1, 1);
 }

@@ -111,6 +111,9 @@ START_TEST(credentials_come_back_as_they_were)
         .tokens_out = 7,
         .last_used_ms = 1767225600001,
         .created_ms = 1767225600000,
+        .month_ms = 1764547200000,
+        .month_requests = 199,
+        .token_expires_ms = 1767229200000,
     };
     const struct cm_cred_row *got;
     size_t n;
@@ -139,6 +142,9 @@ START_TEST(credentials_come_back_as_they_were)
     ck_assert_int_eq(got->tokens_out, 7);
     ck_assert_int_eq(got->last_used_ms, 1767225600001);
     ck_assert_int_eq(got->created_ms, 1767225600000);
+    ck_assert_int_eq(got->month_ms, 1764547200000);
+    ck_assert_int_eq(got->month_requests, 199);
+    ck_assert_int_eq(got->token_expires_ms, 1767229200000);
 
     row = fix_cred(5, "other");
     ck_assert_int_eq(fix_put_cred(&f, &row), 0); /* all but the counters */
@@ -148,6 +154,8 @@ START_TEST(credentials_come_back_as_they_were)
     ck_str(got->proxy, "");
     ck_assert(!got->from_config && !got->gone);
     ck_assert_int_eq(got->requests, 10);
+    ck_assert_int_eq(got->month_requests, 199);
+    ck_assert_int_eq(got->token_expires_ms, 0);
     ck_assert_int_eq(fix_change(&f, &(struct cm_change){.kind = CM_CHANGE_DEL_CRED, .id = 5}, 1),
                      0);
     ck_assert_ptr_null(fix_find_cred(&f, 5));
@@ -254,11 +262,17 @@ START_TEST(counters_add_up_and_the_last_state_counts)
     fix_open(&f);
     ck_assert_int_eq(fix_put_cred(&f, &row), 0);
     for (int i = 1; i <= 10; i++) {
-        cm_store_count(f.store, &(struct cm_cred_count){1, 1, i == 3, 100, 10, 1000 + i});
+        cm_store_count(f.store, &(struct cm_cred_count){.id = 1,
+                                                        .requests = 1,
+                                                        .failures = i == 3,
+                                                        .tokens_in = 100,
+                                                        .tokens_out = 10,
+                                                        .last_used_ms = 1000 + i});
         if (i == 5)
             ck_assert_int_eq(fix_flush(&f), 0);
     }
-    cm_store_count(f.store, &(struct cm_cred_count){99, 1, 0, 0, 0, 0}); /* no such credential */
+    cm_store_count(f.store,
+                   &(struct cm_cred_count){.id = 99, .requests = 1}); /* no such credential */
     cm_store_state(f.store, 1, CM_S("cooling"), CM_S("rate_limited"), 5000, CM_S("{}"));
     cm_store_state(f.store, 1, CM_S("exhausted"), CM_S("quota"), 9000, CM_S("{\"left\":0}"));
     ck_assert_int_eq(fix_flush(&f), 0);
@@ -283,6 +297,86 @@ START_TEST(counters_add_up_and_the_last_state_counts)
 }
 END_TEST
 
+static void count_in(int64_t month_ms)
+{
+    cm_store_count(f.store, &(struct cm_cred_count){.id = 1, .requests = 1, .month_ms = month_ms});
+}
+
+static void expect_month(int64_t month_ms, int64_t requests)
+{
+    const struct cm_cred_row *got = fix_find_cred(&f, 1);
+
+    ck_assert_int_eq(got->month_ms, month_ms);
+    ck_assert_int_eq(got->month_requests, requests);
+}
+
+START_TEST(a_month_is_counted_for_itself)
+{
+    struct cm_cred_row row = fix_cred(1, "secret");
+
+    fix_open(&f);
+    ck_assert_int_eq(fix_put_cred(&f, &row), 0);
+    count_in(1000);
+    count_in(0); /* a request that cost nothing */
+    count_in(1000);
+    ck_assert_int_eq(fix_flush(&f), 0);
+    expect_month(1000, 2);
+    count_in(1000);
+    ck_assert_int_eq(fix_flush(&f), 0);
+    expect_month(1000, 3);
+    count_in(0);
+    ck_assert_int_eq(fix_flush(&f), 0);
+    expect_month(1000, 3);
+    count_in(1000); /* the next month begins within a group */
+    count_in(2000);
+    count_in(2000);
+    reopen();
+    expect_month(2000, 2);
+    ck_assert_int_eq(fix_find_cred(&f, 1)->requests, 8);
+
+    count_in(2000); /* an edit leaves the count alone, but for another account */
+    ck_assert_int_eq(fix_put_cred(&f, &row), 0);
+    ck_assert_int_eq(fix_flush(&f), 0);
+    expect_month(2000, 3);
+    count_in(2000);
+    row.month_anew = true;
+    ck_assert_int_eq(fix_put_cred(&f, &row), 0);
+    ck_assert_int_eq(fix_flush(&f), 0);
+    expect_month(2000, 0);
+    count_in(2000);
+    ck_assert_int_eq(fix_flush(&f), 0);
+    expect_month(2000, 1);
+}
+END_TEST
+
+/* What the first release wrote. */
+START_TEST(a_file_of_the_first_schema_is_brought_up_to_date)
+{
+    struct sq_schema first = sq_pool_schema;
+    struct sq_file file = {0};
+    const struct cm_cred_row *got;
+    char path[128];
+
+    first.n = 1;
+    snprintf(path, sizeof(path), "%s/state", f.dir);
+    ck_assert_int_eq(mkdir(path, 0700), 0);
+    snprintf(path, sizeof(path), "%s", fix_path(&f, "chatmux.db"));
+    close(open(path, O_CREAT | O_WRONLY, 0600));
+    ck_assert_int_eq(sq_open(&file, path, &first, &f.err), 0);
+    sq_close(&file);
+    fix_sql(path, "INSERT INTO creds VALUES (7, 1, 0, 0, 1, 1, 0, 0, 11, 0, 0, 0, 0, 0, 'p', 'l', "
+                  "'ok', '', '', x'', x'', x'')");
+    fix_open(&f);
+    got = fix_find_cred(&f, 7);
+    ck_assert_ptr_nonnull(got);
+    ck_assert_int_eq(got->requests, 11);
+    ck_assert_int_eq(got->month_ms + got->month_requests + got->token_expires_ms, 0);
+    cm_store_count(f.store, &(struct cm_cred_count){.id = 7, .requests = 1, .month_ms = 1000});
+    ck_assert_int_eq(fix_flush(&f), 0);
+    ck_assert_int_eq(fix_find_cred(&f, 7)->month_requests, 1);
+}
+END_TEST
+
 START_TEST(an_older_state_never_overwrites_a_newer_row)
 {
     struct cm_cred_row row = fix_cred(1, "secret");
@@ -303,7 +397,7 @@ START_TEST(groups_are_written_within_half_a_second)
 
     fix_open(&f);
     ck_assert_int_eq(fix_put_cred(&f, &row), 0);
-    cm_store_count(f.store, &(struct cm_cred_count){1, 1, 0, 0, 0, 0});
+    cm_store_count(f.store, &(struct cm_cred_count){.id = 1, .requests = 1});
     ck_assert_int_eq(fix_find_cred(&f, 1)->requests, 0);
     fix_run_ms(&f, 600);
     ck_assert_int_eq(fix_find_cred(&f, 1)->requests, 1);
@@ -785,7 +879,7 @@ START_TEST(closing_answers_everybody_first)
     int change = 0, flush = 0, second = 0;
 
     fix_open(&f);
-    cm_store_count(f.store, &(struct cm_cred_count){1, 1, 0, 0, 0, 0});
+    cm_store_count(f.store, &(struct cm_cred_count){.id = 1, .requests = 1});
     cm_store_change(f.store, &(struct cm_change){.kind = CM_CHANGE_PUT_CRED, .cred = &row}, 1,
                     on_close_done, &change);
     cm_store_flush(f.store, on_close_done, &flush);
@@ -838,6 +932,8 @@ Suite *suite_store(void)
     tcase_add_test(t, keys_come_back_as_they_were);
     tcase_add_test(t, changes_come_together_or_not_at_all);
     tcase_add_test(t, counters_add_up_and_the_last_state_counts);
+    tcase_add_test(t, a_month_is_counted_for_itself);
+    tcase_add_test(t, a_file_of_the_first_schema_is_brought_up_to_date);
     tcase_add_test(t, an_older_state_never_overwrites_a_newer_row);
     tcase_add_test(t, groups_are_written_within_half_a_second);
     tcase_add_test(t, identifiers_are_never_given_twice);

@@ -93,7 +93,7 @@ static void work(int rounds)
 
             promised->started++;
             cm_store_log(f.store, &r);
-            cm_store_count(f.store, &(struct cm_cred_count){id, 1, 0, 0, 0, 0});
+            cm_store_count(f.store, &(struct cm_cred_count){.id = id, .requests = 1});
         }
         cm_store_state(f.store, id, CM_S("cooling"), CM_S("x"), 1, CM_S(""));
         if (i % 3 == 0 && fix_flush(&f) == 0)
@@ -356,7 +356,7 @@ static unsigned changes_under_fire(void)
         else
             ck_assert_msg(f.err.cls == CM_ERR_IO && f.err.msg[0], "%s", f.err.msg);
         cm_store_log(f.store, &r);
-        cm_store_count(f.store, &(struct cm_cred_count){1, 1, 0, 0, 0, 0});
+        cm_store_count(f.store, &(struct cm_cred_count){.id = 1, .requests = 1});
         fix_flush(&f);
     }
     return acked;

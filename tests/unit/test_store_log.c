@@ -666,7 +666,7 @@ START_TEST(a_stuck_writer_costs_bounded_memory_and_no_spending)
 
         row.detail = cm_str(detail, sizeof(detail));
         cm_store_log(f.store, &row);
-        cm_store_count(f.store, &(struct cm_cred_count){1, 1, 0, 0, 0, 0});
+        cm_store_count(f.store, &(struct cm_cred_count){.id = 1, .requests = 1});
         logged++;
         if (i % 100 == 0)
             uv_run(cm_loop_uv(f.loop), UV_RUN_NOWAIT); /* the loop is never held up */

@@ -25,4 +25,9 @@ void cm_rfc3339(int64_t unix_ms, char out[CM_RFC3339_CAP]);
  * (midnight UTC). False and *unix_ms untouched for anything else. */
 bool cm_rfc3339_parse(struct cm_str text, int64_t *unix_ms);
 
+/* The month of the calendar that holds this instant, in UTC: its first millisecond, and the first of
+ * the month after. */
+int64_t cm_month_began_ms(int64_t unix_ms);
+int64_t cm_month_ends_ms(int64_t unix_ms);
+
 #endif

@@ -13,7 +13,9 @@ struct cm_upstream_conf {
         total_timeout_ms;
     int64_t max_inflight; /* 0 = the adapter's default */
     int64_t cooldown_ms;  /* -1 = empty: the adapter's own */
-    int on_disconnect;    /* enum cm_on_disconnect */
+    int64_t
+        monthly_limit; /* requests per credential and month; 0 = none, -1 = empty: the adapter's own */
+    int on_disconnect; /* enum cm_on_disconnect */
     struct cm_str user_agent, ca_file;
     int http_version; /* enum cm_http_version */
     bool allow_private_fetch;
@@ -145,8 +147,8 @@ struct cm_conf_key {
     size_t offset;    /* into cm_config, cm_provider_conf, cm_model_conf or cm_price_conf */
     const char *def;  /* as one would write it */
     int64_t min, max; /* numbers, durations in ms, sizes in bytes */
-    /* enum: "text|json"; duration, USD: the word that stands for -1 ("" = an empty value does) or
-     * NULL */
+    /* enum: "text|json"; number, duration, USD: the word that stands for -1 ("" = an empty value does)
+     * or NULL */
     const char *choices;
     bool reloadable, secret;
     const char *help; /* one line */

@@ -4,7 +4,7 @@
  * handle, the store or a platform. The gateway calls cm_pool_tick() at cm_pool_next_ms().
  *
  *     ok -> cooling(until) -> half_open -> ok         one real request decides; failing cools twice as long, up to an hour or the time told
- *     ok -> exhausted(until) -> half_open -> ok
+ *     ok -> exhausted(until) -> half_open -> ok      the month's requests are used up: -> exhausted(the 1st) -> ok
  *     ok -> refreshing -> ok | needs_login            it was refused, or its token is over; not chosen meanwhile. Ahead of its end a token is refreshed
  *                                                     while the credential goes on serving with it
  *     ok -> needs_login | verify | disabled           an operator acts (reset, enable, new secret); needs_login is probed every 6 h
@@ -55,6 +55,9 @@ struct cm_cred_info {
     int64_t inflight, requests, failures, tokens_in, tokens_out;
     int64_t last_used_ms, created_ms; /* Unix; 0 = never */
     int64_t token_expires_ms;         /* Unix; 0 = not known: no refresh ahead of time */
+    int64_t month_ms,
+        month_requests; /* when the month began (Unix, UTC) that month_requests counts; 0 = none yet */
+    int64_t monthly_limit; /* the provider's; told, never read */
 };
 
 /* What the pool asks of the world. All may be NULL: then nothing can be refreshed or probed. refresh and probe come at the end of cm_pool_put(),
@@ -83,6 +86,9 @@ struct cm_pool_provider {
     int64_t max_inflight;    /* per credential; 0 = unlimited */
     int64_t min_interval_ms; /* between two requests on one credential */
     int64_t cooldown_ms;     /* after a limit without a time; 0 = 60 s */
+    /* Requests per credential in a calendar month (UTC); 0 = any number. One that has had them is exhausted (reason "monthly_limit") until the 1st, and
+     * then ok at once. Never more are out than are left. A reset does not begin the month anew. */
+    int64_t monthly_limit;
     bool can_refresh, can_probe;
 };
 /* Providers that are not named any more lose their credentials (those go when their last lease is back). */
@@ -128,6 +134,7 @@ struct cm_pool_ask {
     uint64_t only;                /* this credential or none; 0 = any */
     bool
         begins; /* the conversation's first turn: it is bound, and follows no older binding (equal beginnings are common) */
+    bool uncounted; /* an errand, no request: nothing of the month is used up by it */
 };
 
 /* Among those that are fit (ok, or the one request of half_open; not cooled for the model, not busy, not too soon, not tried): the one the conversation is bound to;
@@ -163,11 +170,14 @@ struct cm_str
 cm_lease_isolation(const struct cm_lease *lease); /* "" when connections may be shared */
 
 /* `why` NULL: served well. Otherwise its class decides (design, section 3): keep, cool, exhaust, refresh, disable …; three cuts, overloads or
- * time-outs within 60 s cool for 60 s, doubling up to an hour. Tokens are added to the credential's figures. */
-void cm_lease_give_back(struct cm_lease *lease, const struct cm_err *why, int64_t tokens_in,
-                        int64_t tokens_out);
-/* The client left: no blame, no praise; a half-open credential stays half open. */
-void cm_lease_cancel(struct cm_lease *lease);
+ * time-outs within 60 s cool for 60 s, doubling up to an hour. Tokens are added to the credential's figures. Returns the month (when it began, Unix)
+ * in which this was a request, 0 = it counts in none: what the platform refused or never got costs nothing, what was served, broke off or took too
+ * long does. */
+int64_t cm_lease_give_back(struct cm_lease *lease, const struct cm_err *why, int64_t tokens_in,
+                           int64_t tokens_out);
+/* The client left (`why` NULL), or this failure is nobody's fault: no blame, no praise; a half-open credential stays half open. Counts in the month like
+ * the above; for a client that left the platform is taken to have answered. */
+int64_t cm_lease_cancel(struct cm_lease *lease, const struct cm_err *why);
 
 /* ---- errands' answers ---- */
 

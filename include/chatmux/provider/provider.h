@@ -88,9 +88,10 @@ struct cm_provider {
                             * translated for. Others are told to the client as dropped */
     bool
         keyless; /* an empty list of credentials is one without a secret: demo, servers that ask for no key */
-    bool isolated;        /* web platform: connections are never shared between credentials */
-    int64_t max_inflight; /* default per credential; 0 = unlimited */
-    int64_t cooldown_ms;  /* default after a limit without a time */
+    bool isolated;         /* web platform: connections are never shared between credentials */
+    int64_t max_inflight;  /* default per credential; 0 = unlimited */
+    int64_t cooldown_ms;   /* default after a limit without a time */
+    int64_t monthly_limit; /* default of requests per credential and month; 0 = unlimited */
 
     /* True when bytes of this dialect go through as they came, for every task the instance has; the flow then emits HEAD and RELAY. */
     bool (*relays)(const struct cm_instance *in, enum cm_dialect dialect);

@@ -35,6 +35,10 @@ struct cm_cred_row {
     struct cm_str quota;          /* JSON or "" */
     int64_t requests, failures, tokens_in, tokens_out;
     int64_t last_used_ms, created_ms; /* Unix; 0 = never */
+    int64_t month_ms,
+        month_requests;       /* when the month began that month_requests counts (Unix); 0 = none */
+    bool month_anew;          /* PUT_CRED: another account, of whose requests none is counted yet */
+    int64_t token_expires_ms; /* Unix; 0 = not known */
 };
 
 struct cm_key_row {
@@ -142,6 +146,8 @@ struct cm_cred_count {
     uint64_t id;
     int64_t requests, failures, tokens_in, tokens_out; /* to be added */
     int64_t last_used_ms;
+    int64_t month_ms;       /* the month in which they count (when it began, Unix); 0 = in none */
+    int64_t month_requests; /* the store's own */
 };
 void cm_store_count(struct cm_store *s, const struct cm_cred_count *count);
 /* State, reason, until, quota of a credential: group-committed, the last one counts. */
