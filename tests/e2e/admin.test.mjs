@@ -28,7 +28,7 @@ async function refused(gw, method, path, body, status, param = null) {
 }
 
 const ask = (gw, model = 'm1', key = CLIENT_KEY) => request(gw, { body: chat(model), key });
-const CREDENTIAL = 'created,enabled,failures,hint,id,inflight,label,last_used,max_inflight,provider,proxy,quota,reason,requests,source,state,tokens_in,tokens_out,until,weight';
+const CREDENTIAL = 'created,enabled,failures,hint,id,inflight,label,last_used,max_inflight,month_requests,monthly_limit,provider,proxy,quota,reason,requests,source,state,tokens_in,tokens_out,until,weight';
 const TIME = /^\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d\.\d{3}Z$/;
 
 // ---- credentials ----------------------------------------------------------------------------------------------
@@ -43,7 +43,7 @@ scenario('a credential is added, used, changed, disabled, reset and removed', as
     const { id, created, ...rest } = made;
     assert.deepEqual(rest, {
         provider: 'up', label: 'mine', hint: '9876', source: 'api', enabled: true, state: 'ok', reason: null, until: null, inflight: 0, max_inflight: 3,
-        weight: 5, proxy: null, quota: null, requests: 0, failures: 0, tokens_in: 0, tokens_out: 0, last_used: null,
+        weight: 5, proxy: null, quota: null, requests: 0, failures: 0, tokens_in: 0, tokens_out: 0, month_requests: 0, monthly_limit: 0, last_used: null,
     });
     assert.equal((await ask(gw)).status, 200);
     assert.equal(fake.last.key, secret);
