@@ -1,11 +1,13 @@
 /* Which credential serves: leases out and back.
  *
  * The one a conversation is bound to comes first. Otherwise the provider's groups (same weight) take turns by what they have paid, and in a group the
- * top of its tree serves: least in flight, then least recently used. Those that cannot serve are not in the trees; those cooled for the model are
- * skipped by whole subtrees; only the few that were tried are looked at in vain. */
+ * top of its tree serves: least in flight, then least recently used. Those that cannot serve are not in the trees; those cooled for the model, and those
+ * that cannot pay, are skipped by whole subtrees; only the few that were tried are looked at in vain. */
 #include "pool_int.h"
 
 #include <stdlib.h>
+
+#define LOOKS_MAX 256 /* into a heap by time, for one that suits */
 
 /* ---- leases ---- */
 
@@ -28,10 +30,13 @@ struct cm_lease *lease_new(struct cred *c, const struct cm_pool_ask *ask, uint64
     l->trial = c->state == CM_CRED_STATE_HALF_OPEN;
     l->uncounted = ask->uncounted;
     l->model_hash = hash;
+    l->cost = ask->cost;
+    l->purse = ask->purse;
     cm_str_copy(l->model, sizeof(l->model), ask->model);
     pool->n_leases++;
 
     cred_take(c);
+    credit_hold(l);
     c->inflight++;
     c->trials += l->trial;
     c->seq = ++pool->seq;
@@ -43,17 +48,21 @@ struct cm_lease *lease_new(struct cred *c, const struct cm_pool_ask *ask, uint64
     return l;
 }
 
-void lease_end(struct cm_lease *l)
+void lease_end(struct cm_lease *l, bool spent)
 {
     struct cm_pool *pool = l->pool;
     struct cred *c = l->cred;
+    const bool back = l->held && !spent;
 
     cred_take(c);
+    credit_release(l, spent);
     c->inflight--;
     c->trials -= l->trial;
     if (c->provider)
         c->provider->count.inflight--;
     cred_place(c);
+    if (back)
+        cred_stir(c);
     if (!c->provider && c->inflight == 0)
         cred_free(c);
     ident_unref(l->ident);
@@ -89,7 +98,7 @@ int64_t cm_lease_give_back(struct cm_lease *lease, const struct cm_err *why, int
         cred_judge(lease, why);
         month_judge(c);
     }
-    lease_end(lease);
+    lease_end(lease, costs(why));
     pool_settle(pool);
     return month;
 }
@@ -105,7 +114,7 @@ int64_t cm_lease_cancel(struct cm_lease *lease, const struct cm_err *why)
     c->requests++;
     if (c->provider)
         month_judge(c);
-    lease_end(lease);
+    lease_end(lease, costs(why));
     pool_settle(pool);
     return month;
 }
@@ -142,23 +151,27 @@ struct cm_str cm_lease_isolation(const struct cm_lease *lease)
 
 /* ---- choosing ---- */
 
-/* Apart from its place. */
-static bool suits(const struct cm_pool_ask *ask, uint64_t bit, const struct cred *c)
+struct want ask_want(const struct provider *p, const struct cm_pool_ask *ask, uint64_t hash)
 {
-    return !(c->mask & bit) && !was_tried(ask->tried, c->id) && (!ask->only || ask->only == c->id);
+    CM_ASSERT(ask->purse < CM_PURSES);
+    return (struct want){.bit = model_bit(p, hash),
+                         .cost = ask->cost,
+                         .purse = ask->purse,
+                         .tried = ask->tried,
+                         .only = ask->only};
 }
 
-bool ask_suits(const struct cm_pool_ask *ask, uint64_t bit, const struct cred *c)
+bool want_suits(const struct want *w, const struct cred *c)
 {
-    return c->place == PLACE_FIT && suits(ask, bit, c);
+    return !(c->mask & w->bit) && cred_purse(c, w->purse) >= w->cost &&
+           !was_tried(w->tried, c->id) && (!w->only || w->only == c->id);
 }
 
-static struct cred *fit_one(const struct provider *p, const struct cm_pool_ask *ask, uint64_t bit,
-                            uint64_t id)
+static struct cred *fit_one(const struct provider *p, const struct want *w, uint64_t id)
 {
     struct cred *c = id ? cred_find(p->pool, id) : NULL;
 
-    return c && c->provider == p && ask_suits(ask, bit, c) ? c : NULL;
+    return c && c->provider == p && c->place == PLACE_FIT && want_suits(w, c) ? c : NULL;
 }
 
 /* A group that has paid less than the turn is worth (it had nobody, or not for this model) does not get the rest in one go. */
@@ -169,7 +182,7 @@ static uint64_t turn_of(const struct provider *p, struct group *g)
     return g->pass - p->vtime;
 }
 
-static struct group *next_group(struct provider *p, uint64_t bit)
+static struct group *next_group(struct provider *p, const struct want *w)
 {
     struct group *best = NULL;
     uint64_t best_turn = 0;
@@ -180,7 +193,7 @@ static struct group *next_group(struct provider *p, uint64_t bit)
         uint64_t turn;
 
         ++p->pool->ops;
-        if (!g->fit.root || (g->fit.root->all & bit) || g->passed_over == p->choices)
+        if (!tree_hopeful(&g->fit, w) || g->passed_over == p->choices)
             continue;
         turn = turn_of(p, g);
         if (!best || turn < best_turn || (turn == best_turn && g->weight > best->weight)) {
@@ -191,13 +204,13 @@ static struct group *next_group(struct provider *p, uint64_t bit)
     return best;
 }
 
-static struct cred *choose(struct provider *p, const struct cm_pool_ask *ask, uint64_t bit)
+static struct cred *choose(struct provider *p, const struct want *w)
 {
     struct group *g;
 
     p->choices++;
-    while ((g = next_group(p, bit))) {
-        struct cred *c = tree_first(&g->fit, bit, ask->tried);
+    while ((g = next_group(p, w))) {
+        struct cred *c = tree_first(&g->fit, w);
 
         if (c) {
             p->vtime = g->pass;
@@ -214,19 +227,19 @@ static uint64_t binding_key(const struct provider *p, const struct cm_pool_ask *
     return ask->affinity ^ (p->salt * 0x9e3779b97f4a7c15);
 }
 
-static struct cred *pick(struct provider *p, const struct cm_pool_ask *ask, uint64_t bit)
+static struct cred *pick(struct provider *p, const struct cm_pool_ask *ask, const struct want *w)
 {
     struct cred *c = NULL;
 
     if (ask->only)
-        return fit_one(p, ask, bit, ask->only);
+        return fit_one(p, w, ask->only);
     if (ask->affinity && !ask->begins) {
         const struct binding *b = affinity_find(p->pool, binding_key(p, ask));
 
-        if (b && !(c = fit_one(p, ask, bit, b->home)))
-            c = fit_one(p, ask, bit, b->guest);
+        if (b && !(c = fit_one(p, w, b->home)))
+            c = fit_one(p, w, b->guest);
     }
-    return c ? c : choose(p, ask, bit);
+    return c ? c : choose(p, w);
 }
 
 /* True when it will not serve again by itself: its conversations find another home. */
@@ -251,7 +264,8 @@ void ask_bind(struct cm_pool *pool, const struct provider *p, const struct cm_po
 
 struct cm_lease *ask_lease(struct provider *p, const struct cm_pool_ask *ask, uint64_t hash)
 {
-    struct cred *c = pick(p, ask, model_bit(p, hash));
+    const struct want w = ask_want(p, ask, hash);
+    struct cred *c = pick(p, ask, &w);
 
     if (!c)
         return NULL;
@@ -298,72 +312,120 @@ static uint64_t model_over_ms(const struct cred *c, uint64_t bit)
     return 0;
 }
 
+/* The soonest of the returning from `pos` down who could pay. */
+/* NOLINTNEXTLINE(misc-no-recursion): as deep as the heap */
+static void soonest_return(struct provider *p, const struct want *w, size_t pos, unsigned *left,
+                           uint64_t *at)
+{
+    const struct heap *heap = &p->returns;
+
+    if (pos > heap->n || heap->v[pos]->at_ms >= *at || *left == 0)
+        return;
+    --*left;
+    ++p->pool->ops;
+    if (cred_purse(CM_CONTAINER(heap->v[pos], struct cred, ret), w->purse) >= w->cost) {
+        *at = heap->v[pos]->at_ms;
+        return;
+    }
+    soonest_return(p, w, 2 * pos, left, at);
+    soonest_return(p, w, 2 * pos + 1, left, at);
+}
+
 /* When somebody can serve again for whom time alone has to pass; UINT64_MAX = nobody. Whether this exchange has tried it does not count: the answer is
  * for the client, who will come with another. */
-static uint64_t soonest(struct provider *p, const struct cm_pool_ask *ask, uint64_t bit)
+static uint64_t soonest(struct provider *p, const struct want *w)
 {
-    const struct due *ret = heap_top(&p->returns);
+    const struct want untried = {.bit = w->bit, .cost = w->cost, .purse = w->purse};
+    unsigned left = LOOKS_MAX;
     uint64_t at = UINT64_MAX;
+    const struct due *over;
 
-    if (ask->only) {
-        const struct cred *c = cred_find(p->pool, ask->only);
+    if (w->only) {
+        const struct cred *c = cred_find(p->pool, w->only);
 
-        if (!c || c->provider != p || is_out(c))
+        if (!c || c->provider != p || is_out(c) || cred_purse(c, w->purse) < w->cost)
             return UINT64_MAX;
         at = c->place == PLACE_RETURNS ? c->ret.at_ms : p->pool->now_ms;
-        return model_over_ms(c, bit) > at ? model_over_ms(c, bit) : at;
+        return model_over_ms(c, w->bit) > at ? model_over_ms(c, w->bit) : at;
     }
-    if (tree_first(&p->busy, bit, NULL))
+    if (tree_first(&p->busy, &untried))
         return p->pool->now_ms;
-    if (ret)
-        at = ret->at_ms;
-    if (bit) {
-        ret = heap_top(&p->model[__builtin_ctzll(bit)].over);
-        if (ret->at_ms < at)
-            at = ret->at_ms;
+    soonest_return(p, w, 1, &left, &at);
+    if (w->bit) {
+        over = heap_top(&p->model[__builtin_ctzll(w->bit)].over);
+        if (over->at_ms < at)
+            at = over->at_ms;
     }
     return at;
 }
 
-static bool busy_one(struct provider *p, const struct cm_pool_ask *ask, uint64_t bit)
+static bool busy_one(struct provider *p, const struct want *w)
 {
-    const struct cred *c =
-        ask->only ? cred_find(p->pool, ask->only) : tree_first(&p->busy, bit, ask->tried);
+    const struct cred *c = w->only ? cred_find(p->pool, w->only) : tree_first(&p->busy, w);
 
-    return c && c->provider == p && c->place == PLACE_BUSY && suits(ask, bit, c);
+    return c && c->provider == p && c->place == PLACE_BUSY && want_suits(w, c);
+}
+
+/* Apart from its cost somebody could serve it now, or as soon as somebody else is done. */
+static bool only_credit_lacks(struct provider *p, const struct want *w)
+{
+    struct want free = *w;
+
+    free.cost = 0;
+    if (w->cost == 0)
+        return false;
+    if (w->only)
+        return fit_one(p, &free, w->only) || busy_one(p, &free);
+    CM_LIST_EACH(&p->groups, link)
+    {
+        if (tree_first(&CM_LIST_ITEM(link, struct group, link)->fit, &free))
+            return true;
+    }
+    return busy_one(p, &free);
+}
+
+/* How many are in which state. */
+static void tell_states(struct provider *p, const struct want *w, struct cm_err *err)
+{
+    const struct cm_pool_counts *n = &p->count;
+    const size_t limited = n->state[CM_CRED_STATE_COOLING] + n->state[CM_CRED_STATE_EXHAUSTED];
+    const size_t too_soon = p->returns.n > limited ? p->returns.n - limited : 0;
+
+    cm_fail(err, CM_ERR_NO_CREDENTIAL,
+            "%s: none of %zu credentials can serve now (%zu limited, %zu busy, %zu without this "
+            "model, %zu tried for this request, %zu waiting for an operator)",
+            p->name, n->total, limited, p->busy.n + too_soon,
+            w->bit ? p->model[__builtin_ctzll(w->bit)].over.n : 0, n_tried(p, w->tried),
+            n->state[CM_CRED_STATE_NEEDS_LOGIN] + n->state[CM_CRED_STATE_VERIFY] +
+                n->state[CM_CRED_STATE_DISABLED]);
 }
 
 void ask_fail(struct cm_pool *pool, struct provider *p, const struct cm_pool_ask *ask,
               struct cm_err *err)
 {
-    const struct cm_pool_counts *n = p ? &p->count : NULL;
-    uint64_t bit, at;
-    size_t limited, too_soon;
+    struct want w;
+    uint64_t at;
 
-    if (!n || n->total == 0) {
+    if (!p || p->count.total == 0) {
         cm_fail(err, CM_ERR_NO_CREDENTIAL, CM_PRI " has no credential: an operator must add one",
                 CM_ARG(ask->provider));
         return;
     }
     if (!err)
         return;
-    bit = model_bit(p, model_hash(ask->model));
-    limited = n->state[CM_CRED_STATE_COOLING] + n->state[CM_CRED_STATE_EXHAUSTED];
-    too_soon = p->returns.n > limited ? p->returns.n - limited : 0;
-    cm_fail(err, CM_ERR_NO_CREDENTIAL,
-            CM_PRI
-            ": none of %zu credentials can serve now (%zu limited, %zu busy, %zu without this "
-            "model, %zu tried for this request, %zu waiting for an operator)",
-            CM_ARG(ask->provider), n->total, limited, p->busy.n + too_soon,
-            bit ? p->model[__builtin_ctzll(bit)].over.n : 0, n_tried(p, ask->tried),
-            n->state[CM_CRED_STATE_NEEDS_LOGIN] + n->state[CM_CRED_STATE_VERIFY] +
-                n->state[CM_CRED_STATE_DISABLED]);
-    at = soonest(p, ask, bit);
+    w = ask_want(p, ask, model_hash(ask->model));
+    tell_states(p, &w, err);
+    at = soonest(p, &w);
     if (at != UINT64_MAX) {
         err->http_status = 429;
         err->retry_after_s = at > pool->now_ms ? (int)((at - pool->now_ms + 999) / 1000) : 1;
+    } else if (only_credit_lacks(p, &w)) {
+        cm_fail(err, CM_ERR_QUOTA_EXHAUSTED,
+                "%s: none of %zu credentials has the %lld credits left that an answer of " CM_PRI
+                " costs",
+                p->name, p->count.total, (long long)w.cost, CM_ARG(ask->model));
     }
-    if (busy_one(p, ask, bit))
+    if (busy_one(p, &w))
         cm_str_copy(err->param, sizeof(err->param), CM_S("busy"));
 }
 
@@ -371,24 +433,29 @@ void ask_fail(struct cm_pool *pool, struct provider *p, const struct cm_pool_ask
 
 struct hope {
     struct provider *p;
-    const struct cm_pool_ask *ask;
-    uint64_t bit, by_ms;
+    struct want w;
+    uint64_t by_ms;
     unsigned left; /* looks left: those that were tried, and models limited for longer, are few */
 };
+
+/* Apart from the limit of the model, which ends. */
+static bool may_suit(const struct hope *h, const struct cred *c)
+{
+    return !was_tried(h->w.tried, c->id) && model_over_ms(c, h->w.bit) <= h->by_ms &&
+           cred_purse(c, h->w.purse) >= h->w.cost;
+}
 
 /* From `pos` down somebody returns in time. */
 /* NOLINTNEXTLINE(misc-no-recursion): as deep as the heap */
 static bool returns_by(struct hope *h, size_t pos)
 {
     const struct heap *heap = &h->p->returns;
-    const struct cred *c;
 
     if (pos > heap->n || heap->v[pos]->at_ms > h->by_ms || h->left == 0)
         return false;
     h->left--;
     ++h->p->pool->ops;
-    c = CM_CONTAINER(heap->v[pos], struct cred, ret);
-    if (!was_tried(h->ask->tried, c->id) && model_over_ms(c, h->bit) <= h->by_ms)
+    if (may_suit(h, CM_CONTAINER(heap->v[pos], struct cred, ret)))
         return true;
     return returns_by(h, 2 * pos) || returns_by(h, 2 * pos + 1);
 }
@@ -396,7 +463,7 @@ static bool returns_by(struct hope *h, size_t pos)
 /* NOLINTNEXTLINE(misc-no-recursion): as deep as the heap */
 static bool uncooled_by(struct hope *h, size_t pos)
 {
-    const struct heap *heap = &h->p->model[__builtin_ctzll(h->bit)].over;
+    const struct heap *heap = &h->p->model[__builtin_ctzll(h->w.bit)].over;
     const struct cred *c;
 
     if (pos > heap->n || heap->v[pos]->at_ms > h->by_ms || h->left == 0)
@@ -404,16 +471,16 @@ static bool uncooled_by(struct hope *h, size_t pos)
     h->left--;
     ++h->p->pool->ops;
     c = CM_CONTAINER(heap->v[pos], struct cooled, over)->cred;
-    if (!was_tried(h->ask->tried, c->id) && (c->place == PLACE_FIT || c->place == PLACE_BUSY))
+    if (may_suit(h, c) && (c->place == PLACE_FIT || c->place == PLACE_BUSY))
         return true;
     return uncooled_by(h, 2 * pos) || uncooled_by(h, 2 * pos + 1);
 }
 
 bool ask_hopeful(struct provider *p, const struct cm_pool_ask *ask, uint64_t hash, uint64_t by_ms)
 {
-    struct hope h = {.p = p, .ask = ask, .bit = model_bit(p, hash), .by_ms = by_ms, .left = 256};
+    struct hope h = {.p = p, .w = ask_want(p, ask, hash), .by_ms = by_ms, .left = LOOKS_MAX};
 
     if (ask->only)
-        return !was_tried(ask->tried, ask->only) && soonest(p, ask, h.bit) <= by_ms;
-    return busy_one(p, ask, h.bit) || returns_by(&h, 1) || (h.bit && uncooled_by(&h, 1));
+        return !was_tried(ask->tried, ask->only) && soonest(p, &h.w) <= by_ms;
+    return busy_one(p, &h.w) || returns_by(&h, 1) || (h.w.bit && uncooled_by(&h, 1));
 }

@@ -8,7 +8,6 @@
 #include <stdlib.h>
 
 #define WEIGHT_MAX 1000
-#define PROBE_SPREAD_MS (6 * HOUR_MS) /* first probes after a restart do not come all at once */
 
 static const char *const state_names[] = {
 #define X(name, text) text,
@@ -131,6 +130,7 @@ void cred_info(const struct cm_pool *pool, const struct cred *c, struct cm_cred_
         .reason = cm_str_of(c->reason),
         .until_ms = pool_unix_of(pool, c->until_ms),
         .quota = cm_str_of(c->quota),
+        .credit = c->credit,
         .inflight = c->inflight,
         .requests = c->requests,
         .failures = c->failures,
@@ -318,6 +318,7 @@ static void cred_restore(struct cred *c, const struct cm_cred_info *info)
     c->month_ms = info->month_ms;
     c->month_requests = info->month_requests;
     c->quota = info->quota.n ? cm_str_dup(info->quota) : NULL;
+    cred_restore_credit(c, &info->credit);
     cm_str_copy(c->reason_kept, sizeof(c->reason_kept), info->reason);
     c->reason = of_month ? month_reason : c->reason_kept;
     c->limit_reason = c->reason_kept;
@@ -333,8 +334,7 @@ static void cred_restore(struct cred *c, const struct cm_cred_info *info)
         c->until_ms = c->limit_until_ms;
     c->provider->count.state[c->state]++;
     cred_place(c);
-    if (c->state == CM_CRED_STATE_NEEDS_LOGIN || c->state == CM_CRED_STATE_VERIFY)
-        c->probe_at_ms = pool->now_ms + 1 + cm_rng_below(&pool->rng, PROBE_SPREAD_MS);
+    cred_plan_first_probe(c);
     cred_plan(c, info->token_expires_ms);
     switch (c->state) {
     case CM_CRED_STATE_OK:
@@ -401,6 +401,7 @@ static void cred_forget(struct cred *c)
     c->token_unproven = false;
     c->month_requests = 0;
     free(c->quota), c->quota = NULL;
+    memset(c->held, 0, sizeof(c->held));
     cred_reset(c, "new secret");
 }
 

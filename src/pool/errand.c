@@ -1,13 +1,14 @@
-/* What the pool asks the host to do for a credential: refreshing ahead of time or when it is refused, and asking whether a state without an end is
- * over. One of each at a time; the host is asked at the end of the call in which it became due. */
+/* What the pool asks the host to do for a credential: refreshing ahead of time or when it is refused, and asking the platform whether a state without an
+ * end is over and, where it tells, what is left. One of each at a time; the host is asked at the end of the call in which it became due. */
 #include "pool_int.h"
 
 #include "chatmux/base/log.h"
 
 #include <stdlib.h>
 
-#define PROBE_MS (6 * HOUR_MS)
-#define AHEAD_MS MINUTE_MS /* a token is refreshed at least so long before its end */
+#define PROBE_MS (6 * HOUR_MS)          /* one that waits for an operator */
+#define FIRST_PROBE_MS (10 * MINUTE_MS) /* one that was never asked, at the latest */
+#define AHEAD_MS MINUTE_MS              /* a token is refreshed at least so long before its end */
 #define REST_MS                                                                                    \
     (30 * SECOND_MS) /* … but not sooner than that, or half its life, after it was made */
 #define BACKOFF_MS (30 * SECOND_MS) /* a refresh that did not get through; doubles */
@@ -41,16 +42,37 @@ static bool asks_operator(const struct cred *c)
     return c->state == CM_CRED_STATE_NEEDS_LOGIN || c->state == CM_CRED_STATE_VERIFY;
 }
 
+static uint64_t probe_gap(const struct cred *c)
+{
+    if (asks_operator(c))
+        return PROBE_MS;
+    return c->state == CM_CRED_STATE_DISABLED ? 0 : (uint64_t)c->provider->probe_every_ms;
+}
+
+/* Those of a restart do not come all at once. */
+void cred_plan_first_probe(struct cred *c)
+{
+    uint64_t within = c->probe_gap_ms = probe_gap(c);
+
+    if (!asks_operator(c) && !c->credit.known && within > FIRST_PROBE_MS)
+        within = FIRST_PROBE_MS;
+    if (within)
+        c->probe_at_ms =
+            c->provider->pool->now_ms + 1 + cm_rng_below(&c->provider->pool->rng, within);
+}
+
 void cred_replan(struct cred *c)
 {
     struct cm_pool *pool = c->provider->pool;
-    uint64_t at = UINT64_MAX;
+    uint64_t at = UINT64_MAX, gap = probe_gap(c);
 
-    if (!asks_operator(c))
-        c->probe_at_ms = 0;
-    else if (!c->probe_at_ms)
-        c->probe_at_ms = pool->now_ms + PROBE_MS;
-    if (c->probe_at_ms && can_probe(c))
+    if (gap != c->probe_gap_ms) {
+        c->probe_gap_ms = gap;
+        c->probe_at_ms = gap ? pool->now_ms + gap : 0;
+    }
+    if (c->credit_until_ms)
+        at = c->credit_until_ms;
+    if (c->probe_at_ms && c->probe_at_ms < at && can_probe(c))
         at = c->probe_at_ms;
     if (can_refresh(c) && keeps_token(c) && c->refresh_at_ms && !c->refreshing &&
         c->refresh_at_ms < at)
@@ -106,17 +128,26 @@ void cred_want_refresh(struct cred *c)
     want(c, WANT_REFRESH);
 }
 
+static void want_probe(struct cred *c)
+{
+    if (!can_probe(c) || c->probing)
+        return;
+    c->probing = true;
+    want(c, WANT_PROBE);
+}
+
 /* Something of it is due. */
 static void chore(struct cred *c)
 {
     uint64_t now = c->provider->pool->now_ms;
 
     if (c->probe_at_ms && now >= c->probe_at_ms) {
-        c->probe_at_ms = now + PROBE_MS;
-        if (can_probe(c) && !c->probing) {
-            c->probing = true;
-            want(c, WANT_PROBE);
-        }
+        c->probe_at_ms = now + c->probe_gap_ms;
+        want_probe(c);
+    }
+    if (c->credit_until_ms && now >= c->credit_until_ms) {
+        cred_forget_credit(c);
+        want_probe(c);
     }
     if (keeps_token(c) && c->refresh_at_ms && now >= c->refresh_at_ms)
         cred_want_refresh(c);
@@ -233,11 +264,11 @@ void cm_pool_probed(struct cm_pool *pool, uint64_t id, struct cm_str quota,
     if (!c)
         return;
     c->probing = false;
-    if (quota.n && !cm_str_eq(quota, cm_str_of(c->quota))) {
-        free(c->quota);
-        c->quota = cm_str_dup(quota);
-        cred_tell(c);
+    if (c->probe_gap_ms) {
+        c->probe_at_ms = pool->now_ms + c->probe_gap_ms;
+        cred_replan(c);
     }
+    cred_told(c, quota, NULL);
     cred_judge_probe(c, err);
     pool_settle(pool);
 }

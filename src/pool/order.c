@@ -1,4 +1,4 @@
-/* Orders of the pool: a binary heap by time, and a treap by rank whose nodes know for which models a whole subtree is cooled. */
+/* Orders of the pool: a binary heap by time, and a treap by rank whose nodes know for which models a whole subtree is cooled, and what it can pay. */
 #include "pool_int.h"
 
 #include <stdlib.h>
@@ -77,13 +77,29 @@ static bool before(const struct cred *a, const struct cred *b)
     return a->id < b->id;
 }
 
-static void sum_up(struct cred *c)
+/* What is known of a subtree goes into what is known of the one above. */
+static void add_up(struct cred *c, const struct cred *below)
+{
+    c->all &= below->all;
+    for (unsigned i = 0; i < CM_PURSES; i++)
+        if (below->rich[i] > c->rich[i])
+            c->rich[i] = below->rich[i];
+}
+
+static void begin_sum(struct cred *c)
 {
     c->all = c->mask;
+    for (unsigned i = 0; i < CM_PURSES; i++)
+        c->rich[i] = cred_purse(c, i);
+}
+
+static void sum_up(struct cred *c)
+{
+    begin_sum(c);
     if (c->left)
-        c->all &= c->left->all;
+        add_up(c, c->left);
     if (c->right)
-        c->all &= c->right->all;
+        add_up(c, c->right);
 }
 
 static struct cred **link_to(struct tree *t, struct cred *c)
@@ -122,10 +138,10 @@ void tree_put(struct tree *t, struct cred *c)
     struct cred **at = &t->root;
 
     c->up = c->left = c->right = NULL;
-    c->all = c->mask;
+    begin_sum(c);
     while (*at) {
         c->up = *at;
-        c->up->all &= c->mask;
+        add_up(c->up, c);
         at = before(c, *at) ? &(*at)->left : &(*at)->right;
         ++*t->ops;
     }
@@ -170,23 +186,32 @@ bool was_tried(const struct cm_tried *tried, uint64_t id)
     return false;
 }
 
-/* NOLINTNEXTLINE(misc-no-recursion): as deep as the treap, about 2 log n */
-static struct cred *first_below(const struct tree *t, struct cred *c, uint64_t bit,
-                                const struct cm_tried *tried)
+static bool hopeful(const struct cred *root, const struct want *w)
 {
-    for (; c && !(c->all & bit); c = c->right) {
-        struct cred *found = first_below(t, c->left, bit, tried);
+    return root && !(root->all & w->bit) && root->rich[w->purse] >= w->cost;
+}
+
+/* NOLINTNEXTLINE(misc-no-recursion): as deep as the treap, about 2 log n */
+static struct cred *first_below(const struct tree *t, struct cred *c, const struct want *w)
+{
+    for (; hopeful(c, w); c = c->right) {
+        struct cred *found = first_below(t, c->left, w);
 
         ++*t->ops;
         if (found)
             return found;
-        if (!(c->mask & bit) && !was_tried(tried, c->id))
+        if (want_suits(w, c))
             return c;
     }
     return NULL;
 }
 
-struct cred *tree_first(const struct tree *t, uint64_t bit, const struct cm_tried *tried)
+struct cred *tree_first(const struct tree *t, const struct want *w)
 {
-    return first_below(t, t->root, bit, tried);
+    return first_below(t, t->root, w);
+}
+
+bool tree_hopeful(const struct tree *t, const struct want *w)
+{
+    return hopeful(t->root, w);
 }

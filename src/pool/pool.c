@@ -169,6 +169,7 @@ static void provider_set(struct provider *p, const struct cm_pool_provider *told
     p->monthly_limit = told->monthly_limit;
     p->can_refresh = told->can_refresh;
     p->can_probe = told->can_probe;
+    p->probe_every_ms = told->probe_every_ms;
     CM_LIST_EACH(&p->creds, link)
     {
         struct cred *c = CM_LIST_ITEM(link, struct cred, link);

@@ -1,5 +1,5 @@
-/* What the parts of the pool share: the whole (pool.c), who is in it (cred.c), orders (order.c), states (state.c), errands (errand.c), choosing (choose.c),
- * waiting (wait.c), conversations (affinity.c), what a month allows (month.c).
+/* What the parts of the pool share: the whole (pool.c), who is in it (cred.c), orders (order.c), states (state.c), credit (credit.c), what a month allows
+ * (month.c), errands (errand.c), choosing (choose.c), waiting (wait.c), conversations (affinity.c).
  *
  * A credential is in at most one place: in the tree of those that can serve (per provider and weight), in the tree of those that are busy, or in the
  * heap of those that return at a known time. Whatever changes its place or its rank goes through cred_take() … cred_place().
@@ -51,11 +51,22 @@ static inline struct due *heap_top(const struct heap *h)
     return h->n > 0 ? h->v[1] : NULL;
 }
 
+/* What somebody asks of a credential, apart from its place. */
+struct want {
+    uint64_t bit; /* of the model, if anybody is cooled for it; 0 = none is */
+    int64_t cost;
+    unsigned purse;
+    const struct cm_tried *tried; /* NULL = none */
+    uint64_t only;                /* 0 = any */
+};
+
 void tree_put(struct tree *t, struct cred *c);
 void tree_del(struct tree *t, struct cred *c);
-void tree_remask(struct tree *t, struct cred *c); /* after c->mask has changed */
-/* The first that is not cooled for the model of `bit` (0 = no model) and not tried. Subtrees in which all are cooled for it are not entered. */
-struct cred *tree_first(const struct tree *t, uint64_t bit, const struct cm_tried *tried);
+void tree_remask(struct tree *t, struct cred *c); /* after c->mask or its credit has changed */
+/* The first that suits. Subtrees in which all are cooled for the model are not entered, nor those in which nobody can pay. */
+struct cred *tree_first(const struct tree *t, const struct want *w);
+/* Somebody in it may suit: the same two things, looked at for the whole tree. */
+bool tree_hopeful(const struct tree *t, const struct want *w);
 
 bool was_tried(const struct cm_tried *tried, uint64_t id);
 
@@ -98,7 +109,7 @@ struct provider {
     char *name;          /* owned */
     struct cm_list creds;
     struct cm_map secrets; /* secret -> struct cred; others with the same follow in ->twin */
-    int64_t max_inflight, min_interval_ms, cooldown_ms, monthly_limit;
+    int64_t max_inflight, min_interval_ms, cooldown_ms, monthly_limit, probe_every_ms;
     bool isolated, can_refresh, can_probe;
     bool named;        /* while a configuration is applied: still in it */
     uint64_t numbered; /* labels given so far */
@@ -139,6 +150,9 @@ struct cred {
     char reason_kept[32];
     uint64_t until_ms; /* 0 = none */
     char *quota;       /* owned; NULL = not known */
+    struct cm_credit credit;
+    int64_t held[CM_PURSES];  /* of it, what leases that are out will cost */
+    uint64_t credit_until_ms; /* when it is not known any more; 0 = it is not known */
 
     /* The limit told last; it outlives a refresh or a login that comes between. */
     enum cm_cred_state limit; /* COOLING or EXHAUSTED */
@@ -156,10 +170,10 @@ struct cred {
     uint64_t expires_ms;    /* of the token; 0 = not known */
     uint64_t refresh_at_ms; /* 0 = not planned; ahead of that, or after backing off */
     uint64_t backoff_ms;    /* after the last refresh that did not get through; 0 = it did */
-    uint64_t probe_at_ms;
-    struct due chore;      /* in pool->chores: the earliest of them */
-    struct cm_list errand; /* in pool->errands while anything is wanted */
-    unsigned wanted;       /* WANT_… bits: the host is to be asked */
+    uint64_t probe_at_ms, probe_gap_ms; /* 0 = never */
+    struct due chore;                   /* in pool->chores: the earliest of them */
+    struct cm_list errand;              /* in pool->errands while anything is wanted */
+    unsigned wanted;                    /* WANT_… bits: the host is to be asked */
 
     struct cooled *cooled; /* owned */
     uint64_t mask;         /* their bits */
@@ -177,6 +191,7 @@ struct cred {
     struct due ret;
     struct cred *up, *left, *right; /* in a tree */
     uint64_t all;                   /* models for which everybody from here down is cooled */
+    int64_t rich[CM_PURSES];        /* the most that anybody from here down can pay */
     uint32_t prio;
     struct cm_list fresh; /* in pool->fresh */
 };
@@ -211,9 +226,12 @@ struct cm_lease {
     struct ident *ident;   /* a reference */
     struct cm_lease *next; /* while spare */
     unsigned secret_gen;
-    bool trial;          /* given while half open: it decides */
-    bool isolated;       /* connections are not shared */
-    bool uncounted;      /* no request of the month */
+    bool trial;     /* given while half open: it decides */
+    bool isolated;  /* connections are not shared */
+    bool uncounted; /* no request of the month */
+    bool held;      /* its cost is set aside */
+    unsigned purse;
+    int64_t cost;
     uint64_t model_hash; /* 0 = no model */
     char model[64];      /* for the log; cut */
 };
@@ -255,6 +273,8 @@ uint64_t model_bit(const struct provider *p, uint64_t hash);
 void provider_wake(struct provider *p); /* whose time has come */
 bool secretless(const struct cred *c);
 
+void cred_stir(struct cred *c); /* it can serve more than before: somebody who waits may want it */
+
 /* ---- what a month allows ---- */
 
 extern const char month_reason[];         /* of a credential that has had its requests */
@@ -266,6 +286,18 @@ bool month_rest(struct cred *c);
 void month_judge(struct cred *c);
 int64_t month_count(struct cm_lease *lease); /* one request more; its month, 0 = none */
 
+/* ---- credit ---- */
+
+int64_t cred_purse(const struct cred *c,
+                   unsigned purse); /* what it can pay; INT64_MAX = not known */
+void cred_restore_credit(struct cred *c, const struct cm_credit *kept); /* of a new one */
+void cred_forget_credit(struct cred *c);
+void cred_told(struct cred *c, struct cm_str quota, const struct cm_credit *credit);
+void credit_hold(struct cm_lease *lease); /* both between cred_take() and cred_place() */
+void credit_release(struct cm_lease *lease, bool spent); /* held no more; spent: it is gone */
+bool credit_short(const struct cm_lease *lease);         /* it is known not to be able to pay */
+bool credit_gone(const struct cred *c);                  /* known, and nothing is left */
+
 /* ---- errands ---- */
 
 bool can_refresh(const struct cred *c);
@@ -273,14 +305,17 @@ void cred_want_refresh(struct cred *c); /* single flight */
 void cred_plan(struct cred *c,
                int64_t expires_unix_ms); /* a token that is valid until then; 0 = not known */
 void cred_replan(struct cred *c);        /* its state or its times have changed */
+void cred_plan_first_probe(struct cred *c);
 void pool_chores(struct cm_pool *pool);
 void pool_run_errands(struct cm_pool *pool);
 
 /* ---- choosing, waiting, conversations ---- */
 
 struct cm_lease *lease_new(struct cred *c, const struct cm_pool_ask *ask, uint64_t hash);
-void lease_end(struct cm_lease *lease); /* without a verdict */
-bool ask_suits(const struct cm_pool_ask *ask, uint64_t bit, const struct cred *c);
+void lease_end(struct cm_lease *lease,
+               bool spent); /* without a verdict; spent: the platform has charged for it */
+bool want_suits(const struct want *w, const struct cred *c);
+struct want ask_want(const struct provider *p, const struct cm_pool_ask *ask, uint64_t hash);
 struct cm_lease *ask_lease(struct provider *p, const struct cm_pool_ask *ask, uint64_t hash);
 /* Somebody may be able to serve it before then. */
 bool ask_hopeful(struct provider *p, const struct cm_pool_ask *ask, uint64_t hash, uint64_t by_ms);

@@ -89,10 +89,9 @@ static enum place place_of(const struct cred *c, uint64_t *until_ms)
     return c->ready_ms > p->pool->now_ms ? PLACE_RETURNS : PLACE_FIT;
 }
 
-/* Somebody who waits may want it now. */
-static void stir(struct cred *c)
+void cred_stir(struct cred *c)
 {
-    if (cm_list_empty(&c->fresh) && !cm_list_empty(&c->provider->waiting))
+    if (c->place == PLACE_FIT && cm_list_empty(&c->fresh) && !cm_list_empty(&c->provider->waiting))
         cm_list_push(&c->provider->pool->fresh, &c->fresh);
 }
 
@@ -110,7 +109,7 @@ void cred_place(struct cred *c)
     case PLACE_FIT:
         tree_put(&c->group->fit, c);
         if (c->was != PLACE_FIT)
-            stir(c);
+            cred_stir(c);
         break;
     case PLACE_BUSY:
         tree_put(&p->busy, c);
@@ -223,6 +222,7 @@ void cred_reset(struct cred *c, const char *reason)
     c->series_ms = 0;
     c->backoff_ms = 0;
     cred_uncool_all(c);
+    cred_forget_credit(c);
     cred_resume(c, reason);
 }
 
@@ -369,8 +369,7 @@ void cooled_end(struct cooled *m)
         slot->over.cap = 0;
     }
     free(m);
-    if (c->place == PLACE_FIT)
-        stir(c);
+    cred_stir(c);
 }
 
 void cred_uncool_all(struct cred *c)
@@ -447,6 +446,8 @@ void cred_judge(struct cm_lease *lease, const struct cm_err *why)
     if (verdict == CM_CRED_COOL_MODEL)
         cool_model(lease, c->provider->pool->now_ms +
                               least(told_ms(why) ? told_ms(why) : MODEL_MS, LIMIT_MAX_MS));
+    else if (verdict == CM_CRED_EXHAUST && credit_short(lease) && !credit_gone(c))
+        return; /* it can pay for others: its credit says so where it is chosen */
     else if (verdict != CM_CRED_REFRESH || same_token) /* else it has been renewed meanwhile */
         judge(c, why, decides);
 }

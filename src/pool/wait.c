@@ -106,7 +106,7 @@ void cm_pool_wait_cancel(struct cm_pool_wait *w)
     pool_enter(pool);
     leave(w);
     if (w->lease)
-        lease_end(w->lease); /* it never went out */
+        lease_end(w->lease, false); /* it never went out */
     wait_free(w);
     wait_match(pool);
 }
@@ -119,11 +119,13 @@ static void offer(struct cred *c)
     CM_LIST_EACH(&p->waiting, link)
     {
         struct cm_pool_wait *w = CM_LIST_ITEM(link, struct cm_pool_wait, link);
+        struct want want;
 
         if (c->place != PLACE_FIT)
             return;
         ++p->pool->ops;
-        if (!ask_suits(&w->ask, c->mask ? model_bit(p, w->hash) : 0, c))
+        want = ask_want(p, &w->ask, c->mask ? w->hash : 0);
+        if (!want_suits(&want, c))
             continue;
         ask_bind(p->pool, p, &w->ask, c);
         answer(w, lease_new(c, &w->ask, w->hash));

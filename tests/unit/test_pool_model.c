@@ -36,14 +36,18 @@ struct shadow { /* a credential */
     uint64_t seq;
     enum blame blame;
     bool refreshing, refresh_void;
+    bool rich; /* its credit is not known, which is taken for enough */
+    int64_t left[CM_PURSES], held[CM_PURSES];
 };
 
 struct held {
     struct cm_lease *lease; /* NULL = free place */
     uint64_t id;
     unsigned life, secret_gen, token_gen;
-    bool keyless, trial;
+    bool keyless, trial, sets_aside;
     int model;
+    int64_t cost;
+    unsigned purse;
 };
 
 struct waiter {
@@ -52,6 +56,8 @@ struct waiter {
     int provider, model;
     struct cm_tried tried;
     uint64_t only, talk;
+    int64_t cost;
+    unsigned purse;
 };
 
 static struct cm_pool *pool;
@@ -133,7 +139,8 @@ static void on_refresh(void *arg, const struct cm_cred_info *told)
 static void on_probe(void *arg, const struct cm_cred_info *told)
 {
     (void)arg;
-    must(told->state == CM_CRED_STATE_NEEDS_LOGIN || told->state == CM_CRED_STATE_VERIFY,
+    must(told->state == CM_CRED_STATE_NEEDS_LOGIN || told->state == CM_CRED_STATE_VERIFY ||
+             !told->credit.known,
          "%llu is %s", (unsigned long long)told->id, cm_cred_state_name(told->state));
 }
 
@@ -152,6 +159,12 @@ static void look(uint64_t id)
     bool there = cm_pool_get(pool, id, &info[id]);
 
     must(there == cred[id].present, "%llu", (unsigned long long)id);
+    if (there && !info[id].credit.known)
+        cred[id].rich = true; /* a figure does not last: the pool's own test tells how long */
+    for (unsigned i = 0; there && !cred[id].rich && i < CM_PURSES; i++)
+        must(info[id].credit.left[i] == cred[id].left[i], "%llu has %lld, not %lld",
+             (unsigned long long)id, (long long)info[id].credit.left[i],
+             (long long)cred[id].left[i]);
 }
 
 static int64_t cap_of(uint64_t id)
@@ -159,11 +172,17 @@ static int64_t cap_of(uint64_t id)
     return cred[id].cap ? cred[id].cap : providers[provider_of(id)].max_inflight;
 }
 
-static bool matches(uint64_t id, int provider, int model, const struct cm_tried *tried,
-                    uint64_t only)
+static bool pays(uint64_t id, const struct waiter *w)
 {
-    return provider_of(id) == provider && !tried_has(tried, id) && (!only || only == id) &&
-           cred[id].model_ms[model] <= mono;
+    const struct shadow *c = &cred[id];
+
+    return c->rich || w->cost == 0 || c->left[w->purse] - c->held[w->purse] >= w->cost;
+}
+
+static bool matches(uint64_t id, const struct waiter *w)
+{
+    return provider_of(id) == w->provider && !tried_has(&w->tried, id) &&
+           (!w->only || w->only == id) && cred[id].model_ms[w->model] <= mono && pays(id, w);
 }
 
 static bool fit(uint64_t id)
@@ -184,17 +203,16 @@ static void look_all(void)
 }
 
 /* A lease has come: it must have been allowed. */
-static struct held *hold(struct cm_lease *lease, int provider, int model,
-                         const struct cm_tried *tried, uint64_t only, uint64_t talk)
+static struct held *hold(struct cm_lease *lease, const struct waiter *w)
 {
-    uint64_t id = cm_lease_id(lease);
+    uint64_t id = cm_lease_id(lease), talk = w->talk;
     struct shadow *c = &cred[id];
     struct held *h = held;
     bool home_is_out;
 
     look(id);
     must(c->present && c->enabled, "%llu", (unsigned long long)id);
-    must(matches(id, provider, model, tried, only), "%llu does not suit", (unsigned long long)id);
+    must(matches(id, w), "%llu does not suit", (unsigned long long)id);
     must(info[id].state == CM_CRED_STATE_OK || info[id].state == CM_CRED_STATE_HALF_OPEN,
          "%llu is %s", (unsigned long long)id, cm_cred_state_name(info[id].state));
     must(fit(id), "%llu: %lld in flight, cap %lld, %lld trials, ready %lld, now %lld",
@@ -203,7 +221,7 @@ static struct held *hold(struct cm_lease *lease, int provider, int model,
     must(c->limit_ms <= mono, "%llu is limited for %llu ms", (unsigned long long)id,
          (unsigned long long)(c->limit_ms - mono));
     must(c->blame == BLAME_NONE, "%llu was refused", (unsigned long long)id);
-    if (talk && !only) {
+    if (talk && !w->only) {
         uint64_t home = mono - talks[talk].used_ms < HOUR ? talks[talk].home : 0;
 
         if (home)
@@ -214,7 +232,8 @@ static struct held *hold(struct cm_lease *lease, int provider, int model,
     }
     c->inflight++;
     c->seq = ++seq;
-    c->ready_ms = mono + (uint64_t)providers[provider].min_interval_ms;
+    c->ready_ms = mono + (uint64_t)providers[w->provider].min_interval_ms;
+    c->held[w->purse] += w->cost;
     while (h->lease)
         h++;
     *h = (struct held){.lease = lease,
@@ -224,7 +243,10 @@ static struct held *hold(struct cm_lease *lease, int provider, int model,
                        .token_gen = c->token_gen,
                        .keyless = c->keyless,
                        .trial = info[id].state == CM_CRED_STATE_HALF_OPEN,
-                       .model = model};
+                       .sets_aside = w->cost > 0,
+                       .model = w->model,
+                       .cost = w->cost,
+                       .purse = w->purse};
     c->trials += h->trial;
     trials += h->trial;
     return h;
@@ -263,10 +285,23 @@ static void blame(struct shadow *c, enum blame b)
         c->blame = b;
 }
 
-static void judge(uint64_t id, enum cm_err_class cls, uint64_t told_ms, bool same_token, int model)
+static bool gone(const struct shadow *c)
+{
+    for (unsigned i = 0; i < CM_PURSES; i++)
+        if (c->rich || c->left[i] > 0)
+            return false;
+    return true;
+}
+
+static void judge(uint64_t id, enum cm_err_class cls, uint64_t told_ms, bool same_token,
+                  const struct held *h)
 {
     struct shadow *c = &cred[id];
     int64_t cooldown = providers[provider_of(id)].cooldown_ms;
+    int model = h ? h->model : -1;
+
+    if (cls == CM_ERR_QUOTA_EXHAUSTED && h && !c->rich && c->left[h->purse] < h->cost && !gone(c))
+        return; /* it can pay for others */
 
     if (cls == CM_ERR_RATE_LIMITED)
         later(&c->limit_ms, told_ms ? told_ms : cooldown ? (uint64_t)cooldown : 60000);
@@ -299,7 +334,13 @@ static void give_back(struct held *h, enum cm_err_class cls)
         c->trials -= was.trial;
         if (!was.keyless && was.secret_gen == c->secret_gen)
             judge(was.id, cls, (uint64_t)why.retry_after_s * 1000, was.token_gen == c->token_gen,
-                  was.model);
+                  &was);
+        if (was.secret_gen == c->secret_gen && was.sets_aside) {
+            c->held[was.purse] -= was.cost;
+            if (cls == CM_ERR_NONE || cls == CM_ERR_CUT || cls == CM_ERR_TIMEOUT)
+                c->left[was.purse] =
+                    c->left[was.purse] > was.cost ? c->left[was.purse] - was.cost : 0;
+        }
     }
     if (cls == CM_ERR_NONE && below(4) == 0)
         cm_lease_cancel(was.lease, NULL);
@@ -317,14 +358,16 @@ static void on_lease(void *arg, struct cm_lease *lease, const struct cm_err *err
     calls++;
     ((struct waiter *)arg)->wait = NULL;
     if (!lease) {
-        must(err->cls == CM_ERR_NO_CREDENTIAL && mono >= w.deadline_ms, "given up too early");
+        must((err->cls == CM_ERR_NO_CREDENTIAL || err->cls == CM_ERR_QUOTA_EXHAUSTED) &&
+                 mono >= w.deadline_ms,
+             "given up too early");
         return;
     }
     for (struct waiter *o = waiters; o < waiters + WAITS; o++)
         must(!o->wait || o->order > w.order || o->provider != w.provider ||
-                 !matches(cm_lease_id(lease), o->provider, o->model, &o->tried, o->only),
+                 !matches(cm_lease_id(lease), o),
              "%llu was overtaken", (unsigned long long)o->order);
-    h = hold(lease, w.provider, w.model, &w.tried, w.only, w.talk);
+    h = hold(lease, &w);
     waited += mono > w.since_ms;
     if (nesting && below(4) == 0)
         give_back(h, CM_ERR_NONE);
@@ -334,8 +377,7 @@ static void nobody_waits_in_vain(void)
 {
     for (struct waiter *w = waiters; w < waiters + WAITS; w++)
         for (uint64_t id = 1; w->wait && id <= CREDS; id++)
-            must(!matches(id, w->provider, w->model, &w->tried, w->only) || !fit(id),
-                 "%llu is fit, and %llu waits", (unsigned long long)id,
+            must(!matches(id, w) || !fit(id), "%llu is fit, and %llu waits", (unsigned long long)id,
                  (unsigned long long)w->order);
 }
 
@@ -389,11 +431,15 @@ static struct cm_pool_ask random_ask(struct waiter *w)
     w->tried = random_tried(w->provider);
     w->only = below(8) ? 0 : (uint64_t)w->provider + 1 + below(PER_PROVIDER) * PROVIDERS;
     w->talk = below(2) ? 0 : (uint64_t)w->provider + 1 + below(2) * PROVIDERS;
+    w->cost = below(3) ? 0 : (int64_t)below(60);
+    w->purse = (unsigned)below(CM_PURSES);
     return (struct cm_pool_ask){.provider = providers[w->provider].name,
                                 .model = models[w->model],
                                 .tried = &w->tried,
                                 .affinity = w->talk,
-                                .only = w->only};
+                                .only = w->only,
+                                .cost = w->cost,
+                                .purse = w->purse};
 }
 
 /* The best of its weight must serve; a conversation stays where it is when it can. */
@@ -404,13 +450,12 @@ static void must_be_best(uint64_t id, const struct waiter *w, uint64_t home)
     if (w->only)
         return;
     if (home && home != id)
-        must(!fit(home) || !matches(home, w->provider, w->model, &w->tried, 0),
-             "not at home %llu but at %llu", (unsigned long long)home, (unsigned long long)id);
+        must(!fit(home) || !matches(home, w), "not at home %llu but at %llu",
+             (unsigned long long)home, (unsigned long long)id);
     if (w->talk)
         return;
     for (uint64_t o = 1; o <= CREDS; o++) {
-        if (o == id || !cred[o].present || cred[o].weight != c->weight || !fit(o) ||
-            !matches(o, w->provider, w->model, &w->tried, 0))
+        if (o == id || !cred[o].present || cred[o].weight != c->weight || !fit(o) || !matches(o, w))
             continue;
         must(c->inflight < cred[o].inflight ||
                  (c->inflight == cred[o].inflight && c->seq < cred[o].seq) ||
@@ -427,10 +472,13 @@ static void step_lease(void)
     struct cm_err err = {0};
     struct cm_lease *lease;
     uint64_t before = calls;
+    bool paid[CREDS + 1]; /* a figure that the tick below forgets was still believed */
 
     if (n_held() > LEASES - WAITS - 1)
         return;
     lease = cm_pool_lease(pool, &ask, &err);
+    for (uint64_t id = 1; id <= CREDS; id++)
+        paid[id] = pays(id, &w);
     nesting = false; /* those who wait come before us, and keep what they get */
     tick();
     nesting = true;
@@ -439,13 +487,14 @@ static void step_lease(void)
         if (talks[w.talk].used_ms == mono)
             home = 0; /* one of them may have moved the conversation */
         must_be_best(cm_lease_id(lease), &w, home);
-        hold(lease, w.provider, w.model, &w.tried, w.only, w.talk);
+        hold(lease, &w);
         return;
     }
-    must(err.cls == CM_ERR_NO_CREDENTIAL, "%s", err.msg);
+    must(err.cls == CM_ERR_NO_CREDENTIAL || (w.cost && err.cls == CM_ERR_QUOTA_EXHAUSTED), "%s",
+         err.msg);
     for (uint64_t id = 1; id <= CREDS && calls == before; id++)
-        must(!cred[id].present || !fit(id) || !matches(id, w.provider, w.model, &w.tried, w.only),
-             "%llu is fit", (unsigned long long)id);
+        must(!cred[id].present || !fit(id) || !matches(id, &w) || !paid[id], "%llu is fit",
+             (unsigned long long)id);
 }
 
 static void step_wait(void)
@@ -462,7 +511,9 @@ static void step_wait(void)
     w->since_ms = mono;
     w->deadline_ms = mono + (uint64_t)max_ms;
     w->wait = cm_pool_wait(pool, &ask, max_ms, on_lease, w, &err);
-    must(w->wait || err.cls == CM_ERR_NO_CREDENTIAL, "%s", err.msg);
+    must(w->wait || err.cls == CM_ERR_NO_CREDENTIAL ||
+             (w->cost && err.cls == CM_ERR_QUOTA_EXHAUSTED),
+         "%s", err.msg);
 }
 
 static void step_cancel_wait(void)
@@ -486,9 +537,38 @@ static void step_give_back(void)
 
 static void forget(struct shadow *c)
 {
+    c->rich = true;
     c->limit_ms = 0;
     memset(c->model_ms, 0, sizeof(c->model_ms));
     c->blame = BLAME_NONE;
+}
+
+static void step_told(void)
+{
+    uint64_t id = 1 + below(CREDS);
+    struct shadow *c = &cred[id];
+    struct cm_credit credit = {.known = true, .left = {0}};
+    struct held *h = &held[below(LEASES)];
+
+    bool own = below(2) && h->lease; /* what the end of an answer told */
+    bool counts;
+
+    for (unsigned i = 0; i < CM_PURSES; i++)
+        credit.left[i] = (int64_t)below(below(3) ? 3000 : 100);
+    c = own ? &cred[h->id] : c;
+    counts = c->present && (!own || (h->life == c->life && h->secret_gen == c->secret_gen));
+    if (counts && own && h->sets_aside)
+        c->held[h->purse] -= h->cost;
+    if (counts && own)
+        h->sets_aside = false;
+    if (counts)
+        memcpy(c->left, credit.left, sizeof(c->left));
+    if (counts)
+        c->rich = false;
+    if (own)
+        cm_lease_told(h->lease, CM_STR_NONE, &credit);
+    else
+        cm_pool_told(pool, id, CM_STR_NONE, &credit);
 }
 
 static void step_put(void)
@@ -507,10 +587,12 @@ static void step_put(void)
         c->present = true;
         c->keyless = below(10) == 0;
         c->enabled = true;
-    } else if (below(4) == 0) {
+        c->rich = true;
+    } else if (!c->keyless && below(4) == 0) {
         c->secret_gen++;
         c->token_gen++;
         forget(c);
+        memset(c->held, 0, sizeof(c->held));
         c->refresh_void = c->refreshing;
     } else if (below(4) == 0) {
         if (!c->enabled)
@@ -597,7 +679,7 @@ static void step_probed(void)
         return;
     look(id);
     if (why.cls)
-        judge(id, why.cls, (uint64_t)why.retry_after_s * 1000, true, -1);
+        judge(id, why.cls, (uint64_t)why.retry_after_s * 1000, true, NULL);
     else if (c->enabled && info[id].state >= CM_CRED_STATE_NEEDS_LOGIN)
         c->blame = BLAME_NONE;
     cm_pool_probed(pool, id, below(2) ? CM_S("{\"left\":1}") : CM_S("{\"left\":2}"),
@@ -661,8 +743,10 @@ static void one_step(void)
         step_wait();
     else if (what < 70)
         step_cancel_wait();
-    else if (what < 88)
+    else if (what < 86)
         step_time();
+    else if (what < 88)
+        step_told();
     else if (what < 92)
         step_put();
     else if (what < 93)

@@ -39,6 +39,14 @@ const char *cm_cred_state_name(enum cm_cred_state state);
 /* -1: no such word. */
 int cm_cred_state_parse(struct cm_str word, enum cm_cred_state *out);
 
+/* What an account has left at its platform, in the platform's own unit. Kinds that a platform keeps apart are purses (hix: standard and advanced credit). */
+#define CM_PURSES 2
+struct cm_credit {
+    bool known;              /* false: taken for enough */
+    int64_t left[CM_PURSES]; /* what a platform has only one of is purse 0 */
+    int64_t renews_ms;       /* Unix: the platform fills it up again; 0 = not told */
+};
+
 /* One credential as the outside sees it; slices are valid until the pool is called again. */
 struct cm_cred_info {
     uint64_t id;
@@ -49,9 +57,10 @@ struct cm_cred_info {
     bool from_config, enabled;
     int64_t weight, max_inflight; /* 1 … 1000, else the nearest; max_inflight 0 = the provider's */
     enum cm_cred_state state;
-    struct cm_str reason; /* error class or an operator's word; "" = none */
-    int64_t until_ms;     /* Unix; 0 = none */
-    struct cm_str quota;  /* JSON; "" = not known */
+    struct cm_str reason;    /* error class or an operator's word; "" = none */
+    int64_t until_ms;        /* Unix; 0 = none */
+    struct cm_str quota;     /* JSON as the platform told it; "" = not known */
+    struct cm_credit credit; /* as told, less what has been spent since */
     int64_t inflight, requests, failures, tokens_in, tokens_out;
     int64_t last_used_ms, created_ms; /* Unix; 0 = never */
     int64_t token_expires_ms;         /* Unix; 0 = not known: no refresh ahead of time */
@@ -90,6 +99,8 @@ struct cm_pool_provider {
      * then ok at once. Never more are out than are left. A reset does not begin the month anew. */
     int64_t monthly_limit;
     bool can_refresh, can_probe;
+    int64_t
+        probe_every_ms; /* also one that serves is probed so often, the first time within ten minutes; 0 = only who waits for an operator */
 };
 /* Providers that are not named any more lose their credentials (those go when their last lease is back). */
 void cm_pool_providers(struct cm_pool *pool, const struct cm_pool_provider *providers, size_t n);
@@ -132,18 +143,21 @@ struct cm_pool_ask {
     const struct cm_tried *tried; /* NULL = none */
     uint64_t affinity;            /* hash of the conversation, scoped by client key; 0 = none */
     uint64_t only;                /* this credential or none; 0 = any */
+    int64_t cost;                 /* of one answer by this model; 0 = nothing, or not known */
+    unsigned purse;               /* what it is paid from */
     bool
         begins; /* the conversation's first turn: it is bound, and follows no older binding (equal beginnings are common) */
     bool uncounted; /* an errand, no request: nothing of the month is used up by it */
 };
 
-/* Among those that are fit (ok, or the one request of half_open; not cooled for the model, not busy, not too soon, not tried): the one the conversation is bound to;
+/* Among those that are fit (ok, or the one request of half_open; not cooled for the model, not busy, not too soon, not tried, and able to pay: what leases
+ * that are out will cost is set aside): the one the conversation is bound to;
  * else by weight, then least in flight, then least recently used. Weight is a share: while all are fit, one with weight 3 gets three of these choices
  * for each that one with weight 1 gets, however long they last; the other two criteria decide among equal weights. The first lease of a conversation
  * binds it for an hour after its last use; while its credential is limited or busy, another is borrowed (the same again, if it can) and the binding
  * stays; one that waits for an operator or was removed loses it. Costs O(log n), given few distinct weights, and no allocation but the lease.
  * NULL and *err CM_ERR_NO_CREDENTIAL: err->retry_after_s when some will return, err->param "busy" when one is only busy; the message tells how many are
- * in which state; err may be NULL. The lease belongs to the caller, who hands it back with cm_lease_give_back() exactly once, also on failure and on cancel. */
+ * in which state. CM_ERR_QUOTA_EXHAUSTED: credit is all that is missing. err may be NULL. The lease belongs to the caller, who hands it back with cm_lease_give_back() exactly once, also on failure and on cancel. */
 struct cm_lease *cm_pool_lease(struct cm_pool *pool, const struct cm_pool_ask *ask,
                                struct cm_err *err);
 
@@ -179,6 +193,17 @@ int64_t cm_lease_give_back(struct cm_lease *lease, const struct cm_err *why, int
  * the above; for a client that left the platform is taken to have answered. */
 int64_t cm_lease_cancel(struct cm_lease *lease, const struct cm_err *why);
 
+/* ---- credit ---- */
+
+/* What the platform tells of a credential: `quota` for the operator ("" = nothing new), `credit` for choosing (NULL or not known = nothing new). Good until
+ * the platform renews it, a day where it tells no time; then it is not known again, and a probe is asked for. What answers cost is subtracted
+ * meanwhile. Unknown ids are fine. */
+void cm_pool_told(struct cm_pool *pool, uint64_t id, struct cm_str quota,
+                  const struct cm_credit *credit);
+/* The same, read at the end of what the lease was for: its own cost is in these figures already. A credential that turns out unable to pay for the model is
+ * passed over for that, and CM_ERR_QUOTA_EXHAUSTED does not exhaust it for cheaper ones, unless nothing is left at all. */
+void cm_lease_told(struct cm_lease *lease, struct cm_str quota, const struct cm_credit *credit);
+
 /* ---- errands' answers ---- */
 
 /* err NULL: a new token (durable before this is called) that ends at a Unix time, 0 = not known; "" = the old one goes on. Otherwise its class decides:
@@ -186,7 +211,7 @@ int64_t cm_lease_cancel(struct cm_lease *lease, const struct cm_err *why);
  * Unknown ids are fine, as credentials may be removed meanwhile. */
 void cm_pool_refreshed(struct cm_pool *pool, uint64_t id, struct cm_str token,
                        int64_t expires_unix_ms, const struct cm_err *err);
-/* err NULL: it works, which ends needs_login, verify and what the platform had disabled, but no limit. Otherwise as if a request had failed, except
+/* quota as in cm_pool_told(). err NULL: it works, which ends needs_login, verify and what the platform had disabled, but no limit. Otherwise as if a request had failed, except
  * that not getting through blames nobody. May be called without having been asked for. quota "" = not known. */
 void cm_pool_probed(struct cm_pool *pool, uint64_t id, struct cm_str quota,
                     const struct cm_err *err);
