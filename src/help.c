@@ -83,8 +83,9 @@ static void print_type(const struct cm_provider *p)
     if (p->base_url)
         printf("base_url = %s unless set\n", p->base_url);
     for (const struct cm_option *o = p->options; o && o->name; o++)
-        printf("  x.%s = %s\n      %s%s%s\n", o->name, o->def, o->help,
-               o->choices ? "; one of " : "", o->choices ? o->choices : "");
+        printf("  x.%s = %s\n      %s%s%s%s%s\n", o->name, o->def, o->help,
+               o->choices ? "; one of " : "", o->choices ? o->choices : "",
+               o->env ? "; also from the variable " : "", o->env ? o->env : "");
     if (p->n_models > 0)
         printf("Models:");
     for (size_t i = 0; i < p->n_models; i++)

@@ -254,7 +254,9 @@ static void providers_to_pool(struct cm_gateway *gw)
             .monthly_limit =
                 up->monthly_limit >= 0 ? up->monthly_limit : in->adapter->monthly_limit,
             .can_refresh = in->adapter->refresh.step != NULL,
-            .can_probe = in->adapter->probe.step != NULL};
+            .can_probe = in->adapter->probe.step != NULL,
+            .needs_token = in->adapter->needs_token,
+            .lacks = in->lacks};
     }
     cm_pool_providers(gw->pool, p, s->n_instances);
     free(p);

@@ -8,6 +8,9 @@
 #include "chatmux/base/mem.h"
 #include <stdlib.h>
 
+#define TOGETHER_MAX                                                                               \
+    16 /* refreshes and probes: a thousand accounts may want one at the same time */
+
 #define ERRAND_KINDS(X)                                                                            \
     X(MODELS, "models") X(REFRESH, "refresh") X(PROBE, "probe") X(CHECK, "check")
 enum errand_kind {
@@ -23,7 +26,9 @@ struct errand {
     struct snapshot *snap; /* a reference */
     const struct cm_instance *in;
     struct cm_lease *lease; /* MODELS; else NULL */
-    struct cm_run *run;     /* NULL once it has been closed */
+    const struct cm_flow *flow;
+    bool waits;         /* for its turn: too many are under way */
+    struct cm_run *run; /* NULL before it runs, and once it has been closed */
     uint64_t cred_id;
     struct cm_buf secret, token, proxy, label, isolation; /* copies of the credential's; wiped */
     struct listed *found; /* MODELS: owned until it is handed over */
@@ -68,6 +73,8 @@ static void errand_free(struct errand *e)
     free(e);
 }
 
+static void next_errand(struct cm_gateway *gw);
+
 static void on_released(void *arg)
 {
     struct errand *e = arg;
@@ -76,6 +83,7 @@ static void on_released(void *arg)
     if (e->lease)
         cm_lease_give_back(e->lease, e->verdict.cls ? &e->verdict : NULL, 0, 0);
     errand_free(e);
+    next_errand(gw);
     gateway_pool_moved(gw);
     gateway_attempt_over(gw);
 }
@@ -176,9 +184,9 @@ static struct errand *errand_new(struct cm_gateway *gw, enum errand_kind kind,
     return e;
 }
 
-static void errand_go(struct errand *e, const struct cm_flow *flow)
+static void errand_run(struct errand *e)
 {
-    struct cm_run_setup setup = {.flow = flow,
+    struct cm_run_setup setup = {.flow = e->flow,
                                  .instance = e->in,
                                  .cred = {.id = e->cred_id,
                                           .secret = cm_buf_str(&e->secret),
@@ -191,7 +199,50 @@ static void errand_go(struct errand *e, const struct cm_flow *flow)
                                  .on_token = on_token,
                                  .on_quota = on_quota};
 
+    e->waits = false;
     e->run = cm_run_open(e->gw->host, &setup, &errand_cb, e);
+}
+
+/* What the pool asks for may be much at once, and takes turns. */
+static bool takes_turns(const struct errand *e)
+{
+    return e->kind == ERRAND_REFRESH || e->kind == ERRAND_PROBE;
+}
+
+static void errand_go(struct errand *e, const struct cm_flow *flow)
+{
+    size_t together = 0;
+
+    e->flow = flow;
+    CM_LIST_EACH(&e->gw->errands, link)
+    {
+        const struct errand *other = CM_LIST_ITEM(link, struct errand, link);
+
+        together += takes_turns(other) && !other->waits;
+        if (together > TOGETHER_MAX) /* it is one of them */
+            break;
+    }
+    if (takes_turns(e) && together > TOGETHER_MAX)
+        e->waits = true;
+    else
+        errand_run(e);
+}
+
+/* The oldest first. */
+static void next_errand(struct cm_gateway *gw)
+{
+    size_t together = 0;
+
+    CM_LIST_EACH(&gw->errands, link)
+    {
+        struct errand *e = CM_LIST_ITEM(link, struct errand, link);
+
+        if (gw->closing || together == TOGETHER_MAX)
+            return;
+        together += takes_turns(e);
+        if (e->waits)
+            errand_run(e);
+    }
 }
 
 static void copy_cred(struct errand *e, const struct cm_cred_info *cred)
@@ -295,5 +346,7 @@ void errands_stop(struct cm_gateway *gw)
         e->checked = NULL;
         if (run)
             cm_run_close(run, on_released, e);
+        else if (e->waits)
+            on_released(e);
     }
 }

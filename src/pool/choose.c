@@ -413,6 +413,10 @@ void ask_fail(struct cm_pool *pool, struct provider *p, const struct cm_pool_ask
     }
     if (!err)
         return;
+    if (p->lacks) {
+        cm_fail(err, CM_ERR_NO_CREDENTIAL, CM_PRI ": %s", CM_ARG(ask->provider), p->lacks);
+        return;
+    }
     w = ask_want(p, ask, model_hash(ask->model));
     tell_states(p, &w, err);
     at = soonest(p, &w);

@@ -346,6 +346,9 @@ static void cred_restore(struct cred *c, const struct cm_cred_info *info)
     case CM_CRED_STATE_HALF_OPEN:
         break;
     case CM_CRED_STATE_NEEDS_LOGIN:
+        if (c->enabled && !cm_str_eq(info->reason, cm_str_of(lacks_reason)))
+            return;
+        break;
     case CM_CRED_STATE_VERIFY:
         if (c->enabled)
             return;
@@ -469,6 +472,9 @@ bool cm_pool_reset(struct cm_pool *pool, uint64_t id)
     pool_enter(pool);
     if (!c)
         return false;
+    if (c->provider->lacks && !c->provider->lacks_known)
+        provider_lacks(c->provider, NULL,
+                       false); /* it may have been mended where we cannot see it */
     cred_reset(c, "reset");
     pool_settle(pool);
     return true;

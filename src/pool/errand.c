@@ -16,12 +16,12 @@
 
 bool can_refresh(const struct cred *c)
 {
-    return c->provider->can_refresh && c->provider->pool->host.refresh;
+    return c->provider->can_refresh && !c->provider->lacks && c->provider->pool->host.refresh;
 }
 
 static bool can_probe(const struct cred *c)
 {
-    return c->provider->can_probe && c->provider->pool->host.probe;
+    return c->provider->can_probe && !c->provider->lacks && c->provider->pool->host.probe;
 }
 
 /* ---- when ---- */
@@ -198,6 +198,10 @@ static void refresh_failed(struct cred *c, const struct cm_err *why)
     const struct cm_err_info *info = cm_err_info(why->cls);
     uint64_t now = c->provider->pool->now_ms, told;
 
+    if (why->cls == CM_ERR_CONFIG) {
+        provider_lacks(c->provider, why->msg, false);
+        return;
+    }
     switch (info->cred) {
     case CM_CRED_DISABLE:
     case CM_CRED_REFRESH:

@@ -155,8 +155,18 @@ static void provider_free(struct provider *p)
     cm_map_del(&p->pool->by_name, cm_str_of(p->name));
     cm_map_clear(&p->secrets);
     free(p->returns.v);
+    free(p->lacks);
     free(p->name);
     free(p);
+}
+
+static void provider_lacks_set(struct provider *p, struct cm_str told)
+{
+    char *text = told.n > 0 ? cm_str_dup(told) : NULL;
+
+    if (text || p->lacks)
+        provider_lacks(p, text, text != NULL);
+    free(text);
 }
 
 static void provider_set(struct provider *p, const struct cm_pool_provider *told)
@@ -170,6 +180,8 @@ static void provider_set(struct provider *p, const struct cm_pool_provider *told
     p->can_refresh = told->can_refresh;
     p->can_probe = told->can_probe;
     p->probe_every_ms = told->probe_every_ms;
+    p->needs_token = told->needs_token;
+    provider_lacks_set(p, told->lacks);
     CM_LIST_EACH(&p->creds, link)
     {
         struct cred *c = CM_LIST_ITEM(link, struct cred, link);

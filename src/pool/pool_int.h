@@ -110,7 +110,9 @@ struct provider {
     struct cm_list creds;
     struct cm_map secrets; /* secret -> struct cred; others with the same follow in ->twin */
     int64_t max_inflight, min_interval_ms, cooldown_ms, monthly_limit, probe_every_ms;
-    bool isolated, can_refresh, can_probe;
+    bool isolated, can_refresh, can_probe, needs_token;
+    char *lacks;       /* owned; what an operator has to set first, NULL = nothing */
+    bool lacks_known;  /* the configuration itself tells it: a reset does not help */
     bool named;        /* while a configuration is applied: still in it */
     uint64_t numbered; /* labels given so far */
 
@@ -268,6 +270,9 @@ void cred_judge(struct cm_lease *lease, const struct cm_err *why); /* NULL: serv
 void cred_judge_probe(struct cred *c, const struct cm_err *why);
 void cooled_end(struct cooled *m);
 void cred_uncool_all(struct cred *c);
+extern const char lacks_reason[]; /* of a credential that cannot serve before something is set */
+/* `text` NULL: nothing any more. All who depend on it change their state. */
+void provider_lacks(struct provider *p, const char *text, bool known);
 uint64_t model_hash(struct cm_str model);
 uint64_t model_bit(const struct provider *p, uint64_t hash);
 void provider_wake(struct provider *p); /* whose time has come */

@@ -7,6 +7,8 @@
 
 #include <stdlib.h>
 
+const char lacks_reason[] = "config";
+
 #define COOLDOWN_MS MINUTE_MS     /* of a provider that names none */
 #define EXHAUSTED_MS HOUR_MS      /* a quota whose reset nobody told */
 #define DOUBLED_MAX_MS HOUR_MS    /* doubling ends here; a time that was told may be longer */
@@ -189,23 +191,54 @@ void cred_set(struct cred *c, enum cm_cred_state state, uint64_t until_ms, const
     cred_tell(c);
 }
 
+static bool wants_token(const struct cred *c)
+{
+    bool none = c->provider->needs_token && c->ident->token.n == 0 && !secretless(c);
+    bool over = c->expires_ms && c->expires_ms <= c->provider->pool->now_ms;
+
+    return (none || over) && can_refresh(c);
+}
+
 void cred_resume(struct cred *c, const char *reason)
 {
     const uint64_t now = c->provider->pool->now_ms;
 
     if (!c->enabled) {
         cred_set(c, CM_CRED_STATE_DISABLED, 0, "operator");
+    } else if (c->provider->lacks) {
+        cred_set(c, CM_CRED_STATE_NEEDS_LOGIN, 0, lacks_reason);
     } else if (month_rest(c)) {
         return;
     } else if (c->limit_until_ms > now) {
         cred_set(c, c->limit, c->limit_until_ms, c->limit_reason);
-    } else if (c->expires_ms && c->expires_ms <= now && can_refresh(c)) {
+    } else if (wants_token(c)) {
         cred_want_refresh(c);
         cred_set(c, CM_CRED_STATE_REFRESHING, 0, "expired");
     } else if (c->limit_ms) {
         cred_set(c, CM_CRED_STATE_HALF_OPEN, 0, c->limit_reason);
     } else {
         cred_set(c, CM_CRED_STATE_OK, 0, reason);
+    }
+}
+
+/* The graver states stay: they have another reason. */
+void provider_lacks(struct provider *p, const char *text, bool known)
+{
+    char *before = p->lacks;
+
+    p->lacks = text ? cm_strdup(text) : NULL;
+    p->lacks_known = known;
+    if (text && !before)
+        cm_warn("pool", "%s: %s", p->name, text);
+    free(before);
+    CM_LIST_EACH(&p->creds, link)
+    {
+        struct cred *c = CM_LIST_ITEM(link, struct cred, link);
+        bool waits = c->state == CM_CRED_STATE_NEEDS_LOGIN &&
+                     cm_str_eq(cm_str_of(c->reason), cm_str_of(lacks_reason));
+
+        if (text ? c->state < CM_CRED_STATE_NEEDS_LOGIN : waits)
+            cred_resume(c, "the setting is there");
     }
 }
 

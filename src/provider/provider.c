@@ -5,6 +5,8 @@
 #include "chatmux/base/mem.h"
 #include "chatmux/provider/list.h"
 
+#include <stdlib.h>
+
 static const struct cm_provider *const adapters[] = {
 #define X(id) &cm_provider_##id,
     CM_PROVIDER_LIST(X)
@@ -107,6 +109,14 @@ static int check_value(const struct cm_option *o, struct cm_str value, struct cm
     return 0;
 }
 
+/* NULL when it is not set; nobody changes the environment while we run. */
+static const char *variable_of(const struct cm_option *o)
+{
+    const char *value = o->env ? getenv(o->env) : NULL;
+
+    return value && *value ? value : NULL;
+}
+
 static void unknown_option(const struct cm_instance *in, const struct cm_conf_pair *pair,
                            struct cm_problems *problems)
 {
@@ -135,6 +145,13 @@ static void check_options(const struct cm_instance *in, struct cm_problems *prob
             cm_problem_add(problems, pair->where, "provider." CM_PRI ".x." CM_PRI ": %s",
                            CM_ARG(in->name), CM_ARG(pair->key), err.msg);
     }
+    for (const struct cm_option *o = in->adapter->options; o && o->name; o++) {
+        struct cm_err err;
+
+        if (variable_of(o) && check_value(o, cm_str_of(variable_of(o)), &err))
+            cm_problem_add(problems, cm_arena_printf(in->arena, "environment %s", o->env), "%s",
+                           err.msg);
+    }
 }
 
 struct cm_str cm_option_value(const struct cm_instance *in, const char *name)
@@ -146,7 +163,7 @@ struct cm_str cm_option_value(const struct cm_instance *in, const char *name)
         if (cm_str_eq(in->conf->options[i].key, cm_str_of(name)))
             return in->conf->options[i].value;
     }
-    return cm_str_of(o->def);
+    return variable_of(o) ? cm_str_of(variable_of(o)) : cm_str_of(o->def);
 }
 
 bool cm_option_bool(const struct cm_instance *in, const char *name)

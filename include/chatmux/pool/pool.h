@@ -101,6 +101,11 @@ struct cm_pool_provider {
     bool can_refresh, can_probe;
     int64_t
         probe_every_ms; /* also one that serves is probed so often, the first time within ten minutes; 0 = only who waits for an operator */
+    bool needs_token;   /* no request without one: who has none is refreshed first */
+    /* A setting that is missing, in a sentence for operators and clients; "" = nothing. As long as it is, all who are enabled are needs_login (reason
+     * "config"), nobody is refreshed, and cm_pool_lease() fails with it. A refresh that fails with CM_ERR_CONFIG has the same effect, until providers
+     * are told again or one of the credentials is reset. */
+    struct cm_str lacks;
 };
 /* Providers that are not named any more lose their credentials (those go when their last lease is back). */
 void cm_pool_providers(struct cm_pool *pool, const struct cm_pool_provider *providers, size_t n);
@@ -207,7 +212,8 @@ void cm_lease_told(struct cm_lease *lease, struct cm_str quota, const struct cm_
 /* ---- errands' answers ---- */
 
 /* err NULL: a new token (durable before this is called) that ends at a Unix time, 0 = not known; "" = the old one goes on. Otherwise its class decides:
- * refused (invalid_credential, expired) is needs_login, verification_required is verify, all else is tried again after 30 s, doubling to 10 min.
+ * refused (invalid_credential, expired) is needs_login, verification_required is verify, config see `lacks`, all else is tried again after 30 s, doubling
+ * to 10 min.
  * Unknown ids are fine, as credentials may be removed meanwhile. */
 void cm_pool_refreshed(struct cm_pool *pool, uint64_t id, struct cm_str token,
                        int64_t expires_unix_ms, const struct cm_err *err);

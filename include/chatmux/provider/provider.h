@@ -61,6 +61,8 @@ struct cm_option {
     const char *choices; /* CM_CONF_ENUM */
     const char *help;
     int64_t min, max; /* numbers; both 0 = any that is not negative */
+    const char *
+        env; /* variable that is read when the setting is not there, before the default; NULL = none */
 };
 
 /* One account as a run sees it. */
@@ -88,7 +90,9 @@ struct cm_provider {
                             * translated for. Others are told to the client as dropped */
     bool
         keyless; /* an empty list of credentials is one without a secret: demo, servers that ask for no key */
-    bool isolated;         /* web platform: connections are never shared between credentials */
+    bool isolated; /* web platform: connections are never shared between credentials */
+    bool
+        needs_token; /* chat needs a token of `refresh`: a credential without one is refreshed before it serves */
     int64_t max_inflight;  /* default per credential; 0 = unlimited */
     int64_t cooldown_ms;   /* default after a limit without a time */
     int64_t monthly_limit; /* default of requests per credential and month; 0 = unlimited */
@@ -119,7 +123,10 @@ struct cm_instance {
     bool listed;            /* no models configured and none built in: the upstream's list counts */
     struct cm_str *secrets; /* the configured credentials in the form the adapter keeps them */
     size_t n_secrets;
-    void *options;          /* the adapter's */
+    void *options; /* the adapter's */
+    /* What has to be set before anything can be asked, in a sentence with the setting's name; by configure(). The process serves all the same: this
+     * provider's credentials are needs_login, and clients are told. "" = nothing */
+    struct cm_str lacks;
     struct cm_arena *arena; /* the snapshot's */
 };
 
@@ -142,7 +149,7 @@ int cm_instance_init(struct cm_instance *in, const struct cm_provider_conf *conf
 /* The lane: whether the instance's flow relays what this chat asks for, instead of having it translated. */
 bool cm_instance_relays(const struct cm_instance *in, const struct cm_chat *chat);
 
-/* Value of an option as written, or its default. */
+/* Value of an option as written, else of its variable, else its default. */
 struct cm_str cm_option_value(const struct cm_instance *in, const char *name);
 bool cm_option_bool(const struct cm_instance *in, const char *name);
 int64_t cm_option_int(const struct cm_instance *in,
