@@ -71,6 +71,7 @@ static void put_provider(struct cm_buf *out, struct cm_admin *admin, struct cm_a
     counts_write(out, &counts);
     out_int(&o, "inflight", (int64_t)counts.inflight);
     out_int(&o, "waiting", (int64_t)counts.waiting);
+    out_str(&o, "breaker", cm_str_of(cm_gateway_breaker(admin->gw, conf->name)));
     put_models_of(&o, s, at);
     out_bool(&o, "any_model", in && (in->any || (in->listed && in->n_rows == 0)));
     out_end(&o);

@@ -169,6 +169,8 @@ static const struct field provider[] = {
     FIELD("credentials", ONE, "how many are in which state", .required = true, .words = "Counts"),
     INT("inflight", "requests on them now"),
     INT("waiting", "requests that wait for one"),
+    FIELD("breaker", WORD, "whether it gets requests: open = not, half_open = one at a time",
+          .required = true, .words = "closed|open|half_open"),
     FIELD("models", STRS, "names it serves", .required = true),
     BOOL("any_model", "takes names that are in no list"),
 };

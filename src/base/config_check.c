@@ -224,7 +224,7 @@ static const char *nearest_provider(const struct cm_config *c, struct cm_arena *
     return cm_conf_nearest(name, names, c->n_providers);
 }
 
-static void check_target(const struct checker *ck, struct cm_str provider)
+static void check_target(const struct checker *ck, const char *key, struct cm_str provider)
 {
     struct cm_arena *a = &ck->l->scratch;
     const struct cm_config *c = ck->l->c;
@@ -239,7 +239,7 @@ static void check_target(const struct checker *ck, struct cm_str provider)
     text = cm_arena_printf(a, "no [provider " CM_PRI "] is configured%s%s%s",
                            CM_ARG(cm_conf_shown(a, provider)), nearest ? ", is it " : "",
                            nearest ? nearest : "", nearest ? "?" : "");
-    complain(ck, "targets", text.p);
+    complain(ck, key, text.p);
 }
 
 static int target_parses(struct cm_str s, struct cm_err *err)
@@ -249,6 +249,17 @@ static int target_parses(struct cm_str s, struct cm_err *err)
     return cm_conf_target(s, &spec, err);
 }
 
+static void check_targets(const struct checker *ck, const char *key, const struct cm_strs *targets)
+{
+    check_items(ck, key, target_parses);
+    for (size_t i = 0; i < targets->n; i++) {
+        struct cm_target_spec spec;
+
+        if (cm_conf_target(targets->v[i], &spec, NULL) == 0)
+            check_target(ck, key, spec.provider);
+    }
+}
+
 static void check_model_route(struct cm_conf_load *l, size_t index)
 {
     struct checker ck = {l, cm_conf_scope_of(l->c, CM_SCOPE_MODEL, index), "model"};
@@ -256,13 +267,8 @@ static void check_model_route(struct cm_conf_load *l, size_t index)
 
     if (targets->n == 0)
         complain(&ck, "targets", "is needed: one provider/model on each indented line");
-    check_items(&ck, "targets", target_parses);
-    for (size_t i = 0; i < targets->n; i++) {
-        struct cm_target_spec spec;
-
-        if (cm_conf_target(targets->v[i], &spec, NULL) == 0)
-            check_target(&ck, spec.provider);
-    }
+    check_targets(&ck, "targets", targets);
+    check_targets(&ck, "larger_targets", &l->c->models[index].larger);
 }
 
 static void check_price(struct cm_conf_load *l, size_t index)

@@ -17,8 +17,8 @@ struct entry {
 
 struct route {
     const struct cm_model_conf *conf;
-    struct cm_target *targets;
-    size_t n;
+    struct cm_target *targets, *larger;
+    size_t n, n_larger;
 };
 
 struct cm_models {
@@ -229,6 +229,18 @@ size_t cm_models_find(const struct cm_models *m, struct cm_arena *arena, struct 
     return n;
 }
 
+size_t cm_models_larger(const struct cm_models *m, struct cm_arena *arena,
+                        const struct cm_model_conf *conf, struct cm_target **out)
+{
+    const struct route *route = conf ? cm_map_get(&m->route_of, conf->name) : NULL;
+
+    if (!route || route->n_larger == 0)
+        return 0;
+    *out = CM_ARENA_ARRAY(arena, struct cm_target, route->n_larger);
+    memcpy(*out, route->larger, route->n_larger * sizeof(**out));
+    return route->n_larger;
+}
+
 size_t cm_models_list(const struct cm_models *m, struct cm_arena *arena,
                       struct cm_model_listed **out)
 {
@@ -317,7 +329,7 @@ static void index_entries(struct cm_models *m)
 }
 
 static void unknown_provider(const struct cm_models *m, const struct cm_model_conf *conf,
-                             struct cm_str provider, struct cm_problems *problems)
+                             const char *key, struct cm_str provider, struct cm_problems *problems)
 {
     const char **names = CM_ARENA_ARRAY(problems->arena, const char *, m->n_offers);
     const char *nearest;
@@ -326,13 +338,13 @@ static void unknown_provider(const struct cm_models *m, const struct cm_model_co
         names[i] = cm_arena_z(problems->arena, m->offers[i].provider);
     nearest = cm_conf_nearest(provider, names, m->n_offers);
     cm_problem_add(problems, conf->where,
-                   "model." CM_PRI ".targets: there is no provider '" CM_PRI "'%s%s%s",
-                   CM_ARG(conf->name), CM_ARG(provider), nearest ? ", did you mean '" : "",
+                   "model." CM_PRI ".%s: there is no provider '" CM_PRI "'%s%s%s",
+                   CM_ARG(conf->name), key, CM_ARG(provider), nearest ? ", did you mean '" : "",
                    nearest ? nearest : "", nearest ? "'?" : "");
 }
 
-static bool read_target(struct cm_models *m, const struct cm_model_conf *conf, struct cm_str text,
-                        struct cm_target *out, struct cm_problems *problems)
+static bool read_target(struct cm_models *m, const struct cm_model_conf *conf, const char *key,
+                        struct cm_str text, struct cm_target *out, struct cm_problems *problems)
 {
     const struct cm_offer *offer;
     struct cm_target_spec spec;
@@ -340,13 +352,13 @@ static bool read_target(struct cm_models *m, const struct cm_model_conf *conf, s
     struct cm_err err;
 
     if (cm_conf_target(text, &spec, &err)) {
-        cm_problem_add(problems, conf->where, "model." CM_PRI ".targets: '" CM_PRI "': %s",
-                       CM_ARG(conf->name), CM_ARG(text), err.msg);
+        cm_problem_add(problems, conf->where, "model." CM_PRI ".%s: '" CM_PRI "': %s",
+                       CM_ARG(conf->name), key, CM_ARG(text), err.msg);
         return false;
     }
     offer = cm_map_get(&m->offer_of, spec.provider);
     if (!offer) {
-        unknown_provider(m, conf, spec.provider, problems);
+        unknown_provider(m, conf, key, spec.provider, problems);
         return false;
     }
     if (find_bare(m, &m->arena, (size_t)(offer - m->offers), spec.model, &found) > 0) {
@@ -379,11 +391,16 @@ static void add_routes(struct cm_models *m, const struct cm_model_conf *confs, s
         for (size_t k = 0; k < conf->targets.n; k++) {
             struct cm_target *target = &route->targets[route->n];
 
-            if (!read_target(m, conf, conf->targets.v[k], target, problems))
+            if (!read_target(m, conf, "targets", conf->targets.v[k], target, problems))
                 continue;
             target->priority = conf->strategy == CM_ROUTE_PRIORITY ? (int64_t)route->n : 0;
             route->n++;
         }
+        route->larger = CM_ARENA_ARRAY(&m->arena, struct cm_target, conf->larger.n);
+        for (size_t k = 0; k < conf->larger.n; k++)
+            if (read_target(m, conf, "larger_targets", conf->larger.v[k],
+                            &route->larger[route->n_larger], problems))
+                route->larger[route->n_larger++].priority = (int64_t)k;
         cm_map_put(&m->route_of, conf->name, route);
     }
 }

@@ -16,6 +16,7 @@ struct attempt {
     struct cm_run *run;
     struct cm_err *verdict; /* owned; how it failed, NULL = not */
     bool cancelled;         /* the client left, or a repetition failed: neither blame nor praise */
+    bool trial;             /* decides about the provider's breaker */
     int64_t tokens_in, tokens_out;
     uint64_t began_us;
 };
@@ -166,6 +167,8 @@ void attempt_begin(struct exchange *ex, struct cm_lease *lease)
     a->lease = lease;
     a->began_us = cm_mono_us();
     ex->gw->attempts_out++;
+    a->trial = health_begun(ex->gw->health, in->name, ex->targets[ex->target].model,
+                            cm_loop_now_ms(ex->gw->host->loop));
     ex->attempt = a;
     ex->relay = relays(ex);
     a->run = cm_run_open(ex->gw->host, &setup, &run_cb, a);
@@ -203,12 +206,35 @@ static void note_try(struct exchange *ex, const struct attempt *a, const struct 
     cm_buf_put(out, '}');
 }
 
+/* What it tells of the target: an account that was refused says that the provider is there. */
+static void note_health(const struct attempt *a, const struct cm_err *verdict, bool cancelled)
+{
+    const struct exchange *ex = a->ex;
+    const struct cm_instance *in = exchange_instance(ex);
+    const struct health_rule rule = {.rate = in->conf->upstream.breaker_rate,
+                                     .attempts = in->conf->upstream.breaker_attempts};
+    struct health_end end = {
+        .result = HEALTH_ANSWERED, .trial = a->trial, .streamed = ex->chat->stream};
+    struct cm_run_info info;
+
+    cm_run_info(a->run, &info);
+    if (cancelled && info.semantic_us == 0)
+        end.result = HEALTH_LEFT;
+    else if (verdict && cm_err_info(verdict->cls)->next == CM_NEXT_RETRY)
+        end.result = HEALTH_FAILED;
+    end.first_ms = info.semantic_us ? (int64_t)(info.semantic_us - a->began_us) / 1000 : -1;
+    end.took_ms = (int64_t)(cm_mono_us() - a->began_us) / 1000;
+    health_ended(a->gw->health, in->name, ex->targets[ex->target].model, &end, &rule,
+                 cm_loop_now_ms(a->gw->host->loop));
+}
+
 void attempt_end(struct attempt *a, const struct cm_err *verdict, bool blame, bool cancelled)
 {
     struct cm_run *run = a->run;
 
     report_attempt(a->gw, exchange_instance(a->ex)->name, verdict);
     note_try(a->ex, a, verdict, cancelled);
+    note_health(a, verdict, cancelled);
     if (verdict) {
         a->verdict = cm_alloc(sizeof(*verdict));
         *a->verdict = *verdict;

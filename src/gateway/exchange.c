@@ -538,9 +538,24 @@ static void target_spent(struct exchange *ex, const struct cm_err *err)
         exchange_next(ex);
         return;
     }
-    if (err->retry_after_s > 0 && stand_in_line(ex))
+    if (err->cls == CM_ERR_NO_CREDENTIAL && err->retry_after_s > 0 && stand_in_line(ex))
         return;
     give_up(ex, err);
+}
+
+/* A provider that fails all the time gets none: its breaker is open. -1: *err tells when to come back. */
+static int admitted(const struct exchange *ex, struct cm_err *err)
+{
+    struct cm_str provider = exchange_instance(ex)->name;
+    uint64_t wait_ms;
+
+    if (health_admits(ex->gw->health, provider, cm_loop_now_ms(loop_of(ex)), &wait_ms))
+        return 0;
+    cm_fail(err, CM_ERR_OVERLOADED,
+            CM_PRI " fails too often now and gets no requests; the next one is tried in %llu s",
+            CM_ARG(provider), (unsigned long long)(wait_ms + 999) / 1000);
+    err->retry_after_s = (int)((wait_ms + 999) / 1000);
+    return -1;
 }
 
 /* The next credential, without a pause; a retry after a pause is one attempt, not another round through the pool. */
@@ -551,7 +566,7 @@ void exchange_next(struct exchange *ex)
     struct cm_err err = {0};
 
     if (ex->rotated < (unsigned)ex->snap->config->retry.credentials + ex->retries &&
-        attempt_ask(ex, &ask, &err) == 0)
+        admitted(ex, &err) == 0 && attempt_ask(ex, &ask, &err) == 0)
         lease = cm_pool_lease(ex->gw->pool, &ask, &err);
     if (lease)
         take_lease(ex, lease);
@@ -619,10 +634,30 @@ static bool lacks_media(const struct exchange *ex, struct cm_err *err)
     return true;
 }
 
+/* The prompt was too long: the route may know a model that takes more, once. */
+static bool go_larger(struct exchange *ex)
+{
+    struct cm_target *larger;
+    size_t n;
+
+    if (ex->enlarged)
+        return false;
+    n = cm_models_larger(ex->snap->models, &ex->arena, ex->targets[0].route, &larger);
+    if (n == 0)
+        return false;
+    ex->enlarged = true;
+    ex->targets = larger;
+    ex->n_targets = n;
+    ex->target = 0;
+    ex->tried->n = 0;
+    ex->retries = 0;
+    return true;
+}
+
 void exchange_attempt_ended(struct exchange *ex, const struct cm_err *err)
 {
     struct cm_err empty;
-    bool retries_count;
+    bool retries_count, told; /* the client has something of it, or left: no second try */
 
     if (!err && lacks_media(ex, &empty))
         err = &empty;
@@ -635,8 +670,13 @@ void exchange_attempt_ended(struct exchange *ex, const struct cm_err *err)
     /* A retry of the same request that fails again says nothing new about the account. */
     retries_count = ex->retries == 0 || cm_err_info(err->cls)->cred != CM_CRED_COUNT;
     end_attempt(ex, err, retries_count, false);
-    if (ex->committed || ex->abandoned || (!ex->req && !ex->chat->stream) ||
-        cm_err_info(err->cls)->next == CM_NEXT_STOP) {
+    told = ex->committed || ex->abandoned || (!ex->req && !ex->chat->stream);
+    if (!told && err->cls == CM_ERR_CONTEXT_LENGTH && go_larger(ex)) {
+        forget_attempt(ex);
+        exchange_next(ex);
+        return;
+    }
+    if (told || cm_err_info(err->cls)->next == CM_NEXT_STOP) {
         exchange_fail(ex, err);
         return;
     }

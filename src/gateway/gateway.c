@@ -113,13 +113,6 @@ static void warn_of_unbuilt(const struct cm_config *config)
     for (size_t i = 0; i < config->n_models; i++) {
         const struct cm_model_conf *m = &config->models[i];
 
-        if (m->strategy == CM_ROUTE_LEAST_BUSY || m->strategy == CM_ROUTE_FASTEST)
-            cm_warn(
-                "config",
-                CM_PRI
-                ": model." CM_PRI
-                ".strategy: least_busy and fastest are not built yet; targets take turns by weight",
-                CM_ARG(m->where), CM_ARG(m->name));
         if (m->hedge_after_ms != 0)
             cm_warn("config",
                     CM_PRI ": model." CM_PRI ".hedge_after: not built yet, it has no effect",
@@ -168,6 +161,7 @@ static void on_gone(void *task_arg)
     address_limiter_clear(&gw->requests);
     address_limiter_clear(&gw->bad_keys);
     cm_pool_free(gw->pool);
+    health_free(gw->health);
     creds_free(gw);
     cm_keys_free(gw->keys);
     figures_free(gw->figures);
@@ -201,6 +195,7 @@ static struct cm_gateway *gateway_make(const struct cm_host *host, struct snapsh
     cm_list_init(&gw->exchanges);
     cm_list_init(&gw->errands);
     cm_list_init(&gw->probes);
+    gw->health = health_new();
     cm_list_init(&gw->kept);
     cm_list_init(&gw->web_queue);
     cm_task_init(&gw->web_next, web_next, gw);
@@ -329,6 +324,11 @@ struct cm_store *cm_gateway_store(struct cm_gateway *gw)
 const struct cm_config *cm_gateway_config(const struct cm_gateway *gw)
 {
     return gw->now->config;
+}
+
+const char *cm_gateway_breaker(const struct cm_gateway *gw, struct cm_str provider)
+{
+    return breaker_state_name(health_breaker(gw->health, provider, cm_loop_now_ms(gw->host->loop)));
 }
 
 const struct cm_models *cm_gateway_models(const struct cm_gateway *gw)

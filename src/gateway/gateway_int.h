@@ -9,6 +9,7 @@
 #include "chatmux/gateway/gateway.h"
 #include "chatmux/surface/surface.h"
 #include "chatmux/usage/price.h"
+#include "health.h"
 
 /* ---- snapshot.c: an immutable, counted view of the configuration, ready to serve ---- */
 
@@ -47,6 +48,7 @@ struct cm_gateway {
     struct cm_keys *keys;
     struct cm_store *store; /* not owned; NULL = nothing survives a restart */
     struct snapshot *now;   /* a reference */
+    struct health *health;  /* what targets' own traffic tells of them */
     struct cm_map listed;   /* provider name -> struct listed */
     struct cm_metrics *metrics;
     struct figures *figures;
@@ -223,6 +225,7 @@ struct exchange {
     int64_t cost_micro_usd;
     bool relay; /* the lane of the current attempt */
     bool head_sent, committed, ended;
+    bool enlarged;            /* the targets are the route's larger ones */
     bool abandoned;           /* the client has left, the upstream is drained */
     struct cm_deadline alive; /* keep-alive, commit_after */
     uint64_t sent_ms;         /* last bytes to the client */
@@ -265,6 +268,11 @@ void request_stop_parsing(struct exchange *ex); /* its memory goes when the thre
 int request_check_admin(struct exchange *ex, struct cm_err *err);
 /* Whatever a provider answers: POST /v1/chat/completions, /v1/images/generations … */
 void serve_chat(struct exchange *ex, struct cm_str rest);
+
+/* ---- order.c ---- */
+
+/* The targets in the order in which they are tried. */
+void order_targets(struct exchange *ex);
 
 /* ---- attempt.c: one try with one credential ---- */
 

@@ -21,7 +21,7 @@ struct figures {
     struct cm_gateway *gw;
     struct cm_metric_family *requests, *request_seconds, *ttft_seconds, *overhead_seconds,
         *attempts, *credentials, *tokens, *disconnects, *streams_open, *loop_lag, *rss, *build,
-        *cost, *drift, *dropped, *queue;
+        *cost, *drift, *dropped, *queue, *breaker;
     long streams;
 };
 
@@ -59,6 +59,9 @@ static void on_render(void *arg)
 
         cm_pool_count(f->gw->pool, s->instances[i].name, &counts);
         cm_metric_set(cm_metric_with(f->queue, &s->instances[i].name), (double)counts.waiting);
+        cm_metric_set(
+            cm_metric_with(f->breaker, &s->instances[i].name),
+            health_breaker(f->gw->health, s->instances[i].name, cm_loop_now_ms(f->gw->host->loop)));
         for (int state = 0; state < CM_CRED_STATES_N; state++) {
             struct cm_str labels[] = {s->instances[i].name,
                                       cm_str_of(cm_cred_state_name((enum cm_cred_state)state))};
@@ -122,6 +125,10 @@ struct figures *figures_new(struct cm_gateway *gw)
     f->queue =
         cm_metrics_family(m, CM_GAUGE, "chatmux_queue_depth",
                           "Requests that wait in line for a credential.", by_provider, NULL, 0);
+    f->breaker = cm_metrics_family(m, CM_GAUGE, "chatmux_breaker_state",
+                                   "Whether a provider gets requests: 0 closed (it does), 1 open, "
+                                   "2 half open.",
+                                   by_provider, NULL, 0);
     f->loop_lag =
         cm_metrics_family(m, CM_GAUGE, "chatmux_loop_lag_seconds",
                           "Worst delay of the event loop since the last scrape.", none, NULL, 0);

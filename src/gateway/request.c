@@ -18,27 +18,6 @@ struct parse_job {
     bool failed;
 };
 
-/* Targets of the same priority take turns by weight: each place is drawn among those that are left. */
-static void draw_order(struct exchange *ex)
-{
-    for (size_t i = 0; i + 1 < ex->n_targets; i++) {
-        size_t end = i, pick = i;
-        uint64_t total = 0, drawn;
-
-        for (; end < ex->n_targets && ex->targets[end].priority == ex->targets[i].priority; end++)
-            total += (uint64_t)ex->targets[end].weight;
-        for (drawn = cm_rng_below(&ex->gw->rng, total); drawn >= (uint64_t)ex->targets[pick].weight;
-             pick++)
-            drawn -= (uint64_t)ex->targets[pick].weight;
-        if (pick != i) {
-            struct cm_target t = ex->targets[i];
-
-            ex->targets[i] = ex->targets[pick];
-            ex->targets[pick] = t;
-        }
-    }
-}
-
 #define OUTPUT_TOKENS_DEFAULT 4096 /* reserved for an answer whose length nobody limits */
 
 /* Tokens an answer may have: as the request limits it, else the model, else a guess for what is text. */
@@ -97,7 +76,7 @@ static void parsed(struct exchange *ex)
                                        .reasoning = ex->snap->config->stream.reasoning,
                                        .chat = chat};
     ex->answer.keep_images = cm_task_makes_media(chat->task);
-    draw_order(ex);
+    order_targets(ex);
     if (reserve(ex, &err) < 0) {
         exchange_fail(ex, &err);
         return;

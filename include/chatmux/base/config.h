@@ -15,7 +15,8 @@ struct cm_upstream_conf {
     int64_t cooldown_ms;  /* -1 = empty: the adapter's own */
     int64_t
         monthly_limit; /* requests per credential and month; 0 = none, -1 = empty: the adapter's own */
-    int on_disconnect; /* enum cm_on_disconnect */
+    int on_disconnect;                      /* enum cm_on_disconnect */
+    int64_t breaker_rate, breaker_attempts; /* per cent, 0 = never; attempts before it counts */
     struct cm_str user_agent, ca_file;
     int http_version; /* enum cm_http_version */
     bool allow_private_fetch;
@@ -55,6 +56,7 @@ struct cm_model_conf {
     struct cm_str name, where;
     struct cm_strs targets; /* "provider/model [weight=N]", checked; see cm_conf_target() */
     int strategy;           /* enum cm_route_strategy */
+    struct cm_strs larger;  /* "provider/model", checked: for prompts too long for the targets */
     int64_t hedge_after_ms; /* 0 = off, -1 = auto */
 };
 

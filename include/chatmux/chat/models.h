@@ -55,6 +55,10 @@ void cm_models_free(struct cm_models *m);
 size_t cm_models_find(const struct cm_models *m, struct cm_arena *arena, struct cm_str name,
                       struct cm_target **out, struct cm_err *err);
 
+/* The route's targets for prompts that are too long for its others, in their order; 0 = none. `route` NULL is fine. */
+size_t cm_models_larger(const struct cm_models *m, struct cm_arena *arena,
+                        const struct cm_model_conf *route, struct cm_target **out);
+
 struct cm_model_listed {
     struct cm_str id, owner;
     const struct cm_model_row *row; /* NULL for a route */

@@ -44,6 +44,8 @@ struct cm_store *cm_gateway_store(struct cm_gateway *gw); /* NULL: none */
 const struct cm_config *cm_gateway_config(const struct cm_gateway *gw);
 /* One configured provider; NULL when there is none of that name. Valid until the next reload. */
 const struct cm_instance *cm_gateway_instance(const struct cm_gateway *gw, struct cm_str name);
+/* Whether the provider gets requests: "closed" (it does), "open", "half_open". */
+const char *cm_gateway_breaker(const struct cm_gateway *gw, struct cm_str provider);
 /* Every model with its targets, as requests find them. Valid until the next reload. */
 const struct cm_models *cm_gateway_models(const struct cm_gateway *gw);
 

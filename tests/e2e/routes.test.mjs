@@ -1,0 +1,96 @@
+// Routes: which target is tried first by each strategy, the way to a larger model, and providers that get nothing while they fail.
+import assert from 'node:assert/strict';
+import { setTimeout as sleep } from 'node:timers/promises';
+import { chat, CLIENT_KEY, request, scenario, startGateway, until } from '../lib/gateway.mjs';
+import { play, providerFor, startFakeOpenai } from '../lib/fake_openai.mjs';
+
+const ADMIN = 'admin-secret-4711';
+
+/** Two providers, `one` and `two`, and the route "best" over both. */
+async function pair(t, { route, one, two, config, keys = ['sk-up-1'] } = {}) {
+    const fakes = [await startFakeOpenai(t, { keys }), await startFakeOpenai(t, { keys })];
+    fakes[0].always(play.ok({ text: 'one' }));
+    fakes[1].always(play.ok({ text: 'two' }));
+    const gw = await startGateway(t, {
+        config: {
+            auth: { admin_secret: ADMIN, keys: [CLIENT_KEY] },
+            retry: { retries: 0 },
+            'provider one': providerFor(fakes[0], one),
+            'provider two': providerFor(fakes[1], two),
+            'model best': { targets: ['one/m1', 'two/m1'], ...route },
+            ...config,
+        },
+    });
+    const ask = async (model = 'best') => request(gw, { body: chat(model) });
+    const said = async (model) => {
+        const r = await ask(model);
+        assert.equal(r.status, 200, r.text);
+        return r.json.choices[0].message.content;
+    };
+    return { fakes, gw, ask, said };
+}
+
+scenario('least_busy: whoever has fewer answers under way', async (t) => {
+    const { fakes, ask } = await pair(t, { route: { strategy: 'least_busy', targets: ['one/m1', 'two/m1 weight=3'] } });
+    for (const fake of fakes) fake.always(play.after(1500, play.ok()));
+    const answers = Array.from({ length: 8 }, () => ask());
+    await until(() => fakes[0].requests.length + fakes[1].requests.length === 8);
+    assert.deepEqual([fakes[0].requests.length, fakes[1].requests.length], [2, 6], 'by weight');
+    for (const r of await Promise.all(answers)) assert.equal(r.status, 200);
+});
+
+scenario('fastest: the one that says something soonest, after both were tried', async (t) => {
+    const { fakes, said } = await pair(t, { route: { strategy: 'fastest' } });
+    fakes[0].always(play.after(400, play.ok({ text: 'one' })));
+    const order = [];
+    for (let i = 0; i < 12; i++) order.push(await said());
+    assert.equal(order.filter((x) => x === 'one').length, 1, order.join(' '));
+});
+
+scenario('a prompt that is too long goes to the larger targets, once', async (t) => {
+    const { fakes, ask, said } = await pair(t, { route: { targets: ['one/m1'], larger_targets: ['two/m1'] } });
+    const tooLong = play.error(400, "This model's maximum context length is 8192 tokens.", { code: 'context_length_exceeded', param: 'messages' });
+    fakes[0].always(tooLong);
+    assert.equal(await said(), 'two');
+    assert.equal((await ask()).headers['x-chatmux-provider'], 'two');
+    fakes[1].always(tooLong);
+    const r = await ask();
+    assert.equal(r.status, 400);
+    assert.equal(r.json.error.code, 'context_length_exceeded');
+    assert.equal(fakes[1].requests.length, 3, 'asked once more and not again');
+    assert.equal((await ask('one/m1')).status, 400, 'only the route leads there');
+});
+
+scenario('a provider that fails all the time gets nothing for a while; then one request decides', async (t) => {
+    const { fakes, gw, ask, said } = await pair(t, {
+        route: { strategy: 'priority' },
+        keys: Array.from({ length: 30 }, (_, i) => `sk-up-${i}`),
+        one: { breaker_attempts: 10 },
+        config: { retry: { retries: 0, credentials: 1 } },
+    });
+    const state = async () => {
+        const list = await (await fetch(`${gw.url}/admin/api/providers`, { headers: { authorization: `Bearer ${ADMIN}` } })).json();
+        return list.data.find((p) => p.name === 'one').breaker;
+    };
+    fakes[0].always(play.error(500, 'oops', { type: 'server_error' }));
+    for (let i = 0; i < 12; i++) await ask('one/m1');
+    assert.equal(fakes[0].requests.length, 10, 'the last two were not sent');
+    assert.equal(await state(), 'open');
+    const refused = await ask('one/m1');
+    assert.equal(refused.status, 503);
+    assert.match(refused.json.error.message, /fails too often now/);
+    assert.ok(Number(refused.headers['retry-after']) <= 10);
+    assert.equal(await said('best'), 'two', 'the route goes on without it');
+    assert.equal(fakes[0].requests.length, 10);
+    const metrics = await request(gw, { path: '/metrics', method: 'GET' });
+    assert.match(metrics.text, /^chatmux_breaker_state\{provider="one"\} 1$/m);
+    assert.match(metrics.text, /^chatmux_breaker_state\{provider="two"\} 0$/m);
+
+    await sleep(10_200);
+    assert.equal(await state(), 'half_open');
+    fakes[0].always(play.after(500, play.ok({ text: 'one' })));
+    const answers = await Promise.all(Array.from({ length: 5 }, () => ask('one/m1')));
+    assert.deepEqual(answers.map((r) => r.status).sort(), [200, 503, 503, 503, 503], 'one real request decides');
+    assert.equal(await state(), 'closed');
+    assert.equal(await said('one/m1'), 'one');
+});
