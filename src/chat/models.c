@@ -45,6 +45,8 @@ struct wish {
     unsigned features;
 };
 
+#define MODIFIERS (CM_MODEL_SEARCH | CM_MODEL_THINKING | CM_MODEL_NEWS | CM_MODEL_ACADEMIC)
+
 /* Takes one of the `allowed` modifiers off that was not taken before. */
 static bool wish_strip(struct wish *w, unsigned allowed)
 {
@@ -54,6 +56,8 @@ static bool wish_strip(struct wish *w, unsigned allowed)
     } modifiers[] = {
         {CM_S_INIT("-search"), CM_MODEL_SEARCH},
         {CM_S_INIT("-thinking"), CM_MODEL_THINKING},
+        {CM_S_INIT("-news"), CM_MODEL_NEWS},
+        {CM_S_INIT("-academic"), CM_MODEL_ACADEMIC},
     };
 
     for (size_t i = 0; i < CM_COUNT(modifiers); i++) {
@@ -80,8 +84,10 @@ static struct cm_target make_target(const struct cm_models *m, size_t offer,
         .row = row,
         .priority = m->offers[offer].priority,
         .weight = m->offers[offer].weight,
-        .search = w->features & CM_MODEL_SEARCH,
+        .search = w->features & (CM_MODEL_SEARCH | CM_MODEL_NEWS | CM_MODEL_ACADEMIC),
         .thinking = w->features & CM_MODEL_THINKING,
+        .news = w->features & CM_MODEL_NEWS,
+        .academic = w->features & CM_MODEL_ACADEMIC,
     };
 }
 
@@ -148,7 +154,7 @@ static size_t find_bare(const struct cm_models *m, struct cm_arena *arena, size_
         n = find_listed(m, arena, only, &w, out);
         if (n > 0)
             return n;
-    } while (wish_strip(&w, CM_MODEL_SEARCH | CM_MODEL_THINKING));
+    } while (wish_strip(&w, MODIFIERS));
     return find_any(m, arena, only, name, out);
 }
 

@@ -87,6 +87,13 @@ static int lacks_task(const struct exchange *ex, struct cm_err *err)
     return -1;
 }
 
+static void on_quota(void *arg, struct cm_str json)
+{
+    struct attempt *a = arg;
+
+    creds_quota(a->gw, cm_lease_id(a->lease), a->lease, json);
+}
+
 /* Told to the client with the head of the answer. */
 static void on_dropped(void *arg, struct cm_str field)
 {
@@ -118,6 +125,8 @@ static int note_dropped(struct exchange *ex, struct cm_err *err)
 
 int attempt_ask(struct exchange *ex, struct cm_pool_ask *ask, struct cm_err *err)
 {
+    const struct cm_target *target = &ex->targets[ex->target];
+
     if (!cm_tasks_serve(exchange_instance(ex)->tasks, ex->chat->task))
         return lacks_task(ex, err);
     if (!relays(ex) && ex->chat->untranslatable.cls != CM_ERR_NONE) {
@@ -127,7 +136,9 @@ int attempt_ask(struct exchange *ex, struct cm_pool_ask *ask, struct cm_err *err
     if (note_dropped(ex, err) < 0)
         return -1;
     *ask = (struct cm_pool_ask){.provider = exchange_instance(ex)->name,
-                                .model = ex->targets[ex->target].model,
+                                .model = target->model,
+                                .cost = target->row ? target->row->cost : 0,
+                                .purse = target->row ? target->row->purse : 0,
                                 .tried = ex->tried,
                                 .affinity = ex->affinity,
                                 .begins = ex->begins};
@@ -159,6 +170,7 @@ void attempt_begin(struct exchange *ex, struct cm_lease *lease)
                                           .isolation = cm_lease_isolation(lease)},
                                  .id = ex->id,
                                  .scope = scope_of(ex),
+                                 .on_quota = on_quota,
                                  .on_dropped = on_dropped};
 
     a->ex = ex;

@@ -7,10 +7,12 @@
 #include "chatmux/base/log.h"
 #include "chatmux/base/mem.h"
 #include "chatmux/base/secret.h"
+#include "chatmux/codec/json.h"
 #include <stdlib.h>
 
 /* Credentials that are not stored: one without a secret for a provider that needs none, and all of them without a store. */
 #define UNSTORED_ID (UINT64_C(1) << 62)
+#define FIGURE_MAX (INT64_C(1) << 53)
 #define SECRET_MIN 8 /* bytes: a shorter one could be any word */
 
 struct kept {
@@ -122,6 +124,41 @@ void creds_free(struct cm_gateway *gw)
     cm_map_clear(&gw->kept_by_secret);
 }
 
+/* ---- credit ---- */
+
+static int64_t figure(const yyjson_val *root, const char *name)
+{
+    const double n = yyjson_get_num(cm_json_get(root, name));
+
+    return n > 0 ? n < FIGURE_MAX ? (int64_t)n : FIGURE_MAX : 0;
+}
+
+/* The members that choosing knows; the others are the operator's. */
+static struct cm_credit credit_of(struct cm_str quota)
+{
+    yyjson_doc *doc = quota.n > 0 ? cm_json_parse(quota, &cm_json_limits_event, NULL) : NULL;
+    const yyjson_val *root = yyjson_doc_get_root(doc);
+    struct cm_credit credit = {.known = yyjson_is_num(cm_json_get(root, "credit")),
+                               .left = {figure(root, "credit"), figure(root, "advanced_credit")},
+                               .renews_ms = figure(root, "renews_ms")};
+
+    yyjson_doc_free(doc);
+    return credit;
+}
+
+void creds_quota(struct cm_gateway *gw, uint64_t id, struct cm_lease *lease, struct cm_str json)
+{
+    const struct cm_credit credit = credit_of(json);
+
+    if (json.n == 0)
+        return;
+    if (lease)
+        cm_lease_told(lease, json, &credit);
+    else
+        cm_pool_told(gw->pool, id, json, &credit);
+    gateway_pool_moved(gw);
+}
+
 /* ---- into the pool ---- */
 
 static void pool_put(struct cm_gateway *gw, const struct cm_cred_row *row)
@@ -139,6 +176,7 @@ static void pool_put(struct cm_gateway *gw, const struct cm_cred_row *row)
                                 .reason = row->reason,
                                 .until_ms = row->until_ms,
                                 .quota = row->quota,
+                                .credit = credit_of(row->quota),
                                 .requests = row->requests,
                                 .failures = row->failures,
                                 .tokens_in = row->tokens_in,
@@ -256,7 +294,8 @@ static void providers_to_pool(struct cm_gateway *gw)
             .can_refresh = in->adapter->refresh.step != NULL,
             .can_probe = in->adapter->probe.step != NULL,
             .needs_token = in->adapter->needs_token,
-            .lacks = in->lacks};
+            .lacks = in->lacks,
+            .probe_every_ms = in->adapter->probe_every_ms};
     }
     cm_pool_providers(gw->pool, p, s->n_instances);
     free(p);

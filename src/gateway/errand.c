@@ -119,6 +119,17 @@ static void on_event(void *arg, const struct cm_event *ev)
     (void)ev; /* an errand gives no answer */
 }
 
+/* A platform that is asked may renew the session, too. */
+static void probed(struct errand *e, const struct cm_err *err)
+{
+    struct cm_gateway *gw = e->gw;
+
+    if (e->new_token.n > 0)
+        creds_store_token(gw, e->cred_id, cm_buf_str(&e->new_token), e->expires_ms);
+    creds_quota(gw, e->cred_id, NULL, cm_buf_str(&e->quota));
+    cm_pool_probed(gw->pool, e->cred_id, CM_STR_NONE, err);
+}
+
 /* What was learned goes to who asked. */
 static void tell(struct errand *e, const struct cm_err *err)
 {
@@ -137,12 +148,12 @@ static void tell(struct errand *e, const struct cm_err *err)
             creds_store_token(gw, e->cred_id, cm_buf_str(&e->new_token), e->expires_ms);
         break;
     case ERRAND_PROBE:
-        cm_pool_probed(gw->pool, e->cred_id, cm_buf_str(&e->quota), err);
+        probed(e, err);
         break;
     case ERRAND_CHECK:
         if (!err)
             cm_pool_reset(gw->pool, e->cred_id);
-        cm_pool_probed(gw->pool, e->cred_id, cm_buf_str(&e->quota), err);
+        probed(e, err);
         e->checked(e->checked_arg, !err, err ? err->msg : "the platform accepts it",
                    (int64_t)(cm_loop_now_ms(gw->host->loop) - e->began_ms));
         break;

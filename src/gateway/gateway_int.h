@@ -94,6 +94,8 @@ void creds_free(struct cm_gateway *gw);
 void creds_mask(struct cm_gateway *gw, struct cm_err *err); /* in the words of an upstream */
 void creds_on_state(void *arg, const struct cm_cred_info *cred);
 void creds_count(struct cm_gateway *gw, struct cm_cred_count *count); /* dates it */
+/* What the platform told of a credential's quota: for the operator, and for choosing (cm_run_quota()). `lease`: of the answer that told it; NULL = none. */
+void creds_quota(struct cm_gateway *gw, uint64_t id, struct cm_lease *lease, struct cm_str json);
 /* A refreshed token: on the disk before it is used. */
 void creds_store_token(struct cm_gateway *gw, uint64_t id, struct cm_str token, int64_t expires_ms);
 

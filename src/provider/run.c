@@ -65,7 +65,7 @@ struct cm_run {
     uint64_t began_us, first_byte_us, semantic_us, bytes_up, bytes_down;
 
     unsigned refs, depth; /* depth: steps of this run on the stack */
-    bool head_seen, long_wait, paused, timer_due, emitted;
+    bool head_seen, long_wait, lands, stop_owed, paused, timer_due, emitted;
     bool lends_chat;         /* the body of what is in flight is the chat's own */
     bool answered, end_told; /* the client has all, the flow goes on without it; the owner knows */
     const char *refused;     /* `strict` is set, and this member has no effect */
@@ -341,6 +341,11 @@ static void run_part(struct cm_run *run)
         run_go_on(run);
         return;
     }
+    if (run->flight == FLIGHT_FETCH && run->lands) {
+        run->stop_owed = true;
+        run_go_on(run);
+        return;
+    }
     run->stopping = true;
     cm_task_cancel(&run->start);
     drop_flight(run);
@@ -356,6 +361,9 @@ static void run_fail(struct cm_run *run, const struct cm_err *err)
     struct cm_ev ev = {.kind = CM_EV_FAILED, .err = err};
 
     drop_flight(run);
+    if (run->stop_owed)
+        ev = (struct cm_ev){.kind = CM_EV_STOP};
+    run->stop_owed = false;
     run_step(run, &ev);
 }
 
@@ -478,14 +486,17 @@ static void on_xfer_end(void *arg, const struct cm_err *err)
         release_if_over(run);
     } else {
         run->flight = FLIGHT_NONE;
-        if (err)
+        if (err && run->stop_owed)
+            ev = (struct cm_ev){.kind = CM_EV_STOP};
+        else if (err)
             ev = (struct cm_ev){.kind = CM_EV_FAILED, .err = &why};
         else if (was == FLIGHT_FETCH)
-            ev = (struct cm_ev){.kind = CM_EV_REPLY,
+            ev = (struct cm_ev){.kind = run->stop_owed ? CM_EV_STOP : CM_EV_REPLY,
                                 .status = run->reply_status,
                                 .headers = run->reply_headers,
                                 .n_headers = run->n_reply_headers,
                                 .data = cm_buf_str(&reply)};
+        run->stop_owed = false;
         run_step(run, &ev);
     }
     cm_buf_clear(&reply);
@@ -709,6 +720,7 @@ static void call_prepare(struct cm_run *run, const struct cm_call *call, enum fl
     run->head_seen = false;
     run->lends_chat = run->setup.chat && !run->closed && within(call->body, run->setup.chat->raw);
     run->long_wait = call->long_wait;
+    run->lands = call->lands;
     run->call_ms = run->byte_ms = cm_loop_now_ms(run->host->loop);
     run->call_timeout_ms = call->timeout_ms ? call->timeout_ms : c->response_timeout_ms;
     run->bytes_up += call->body.n;
@@ -903,13 +915,13 @@ void cm_run_model(struct cm_run *run, const struct cm_model_row *row)
 
 void cm_run_token(struct cm_run *run, struct cm_str token, int64_t expires_unix_ms)
 {
-    if (!run->closed && run->setup.on_token)
+    if (!run->gone && run->setup.on_token)
         run->setup.on_token(run->arg, token, expires_unix_ms);
 }
 
 void cm_run_quota(struct cm_run *run, struct cm_str json)
 {
-    if (!run->closed && run->setup.on_quota)
+    if (!run->gone && run->setup.on_quota)
         run->setup.on_quota(run->arg, json);
 }
 

@@ -340,6 +340,23 @@ static void on_model(void *arg, const struct cm_model_row *row)
     cm_buf_put(&f->models, '\n');
 }
 
+static void on_quota(void *arg, struct cm_str json)
+{
+    struct fake *f = arg;
+
+    cm_buf_reset(&f->quota);
+    cm_buf_append(&f->quota, json);
+}
+
+static void on_token(void *arg, struct cm_str token, int64_t expires_unix_ms)
+{
+    struct fake *f = arg;
+
+    (void)expires_unix_ms;
+    cm_buf_reset(&f->token);
+    cm_buf_append(&f->token, token);
+}
+
 static const struct cm_run_cb run_cb = {
     .on_event = on_event, .on_batch = on_batch, .on_end = on_end};
 
@@ -404,7 +421,9 @@ void fake_open(struct fake *f)
                                  .cred = f->cred,
                                  .id = CM_S("req_test"),
                                  .scope = f->scope,
-                                 .on_model = on_model};
+                                 .on_model = on_model,
+                                 .on_token = on_token,
+                                 .on_quota = on_quota};
 
     f->run = cm_run_open(&f->host, &setup, &run_cb, f);
 }
@@ -485,6 +504,8 @@ void fake_clear(struct fake *f)
     cm_buf_clear(&f->text);
     cm_buf_clear(&f->relay);
     cm_buf_clear(&f->models);
+    cm_buf_clear(&f->quota);
+    cm_buf_clear(&f->token);
     cm_buf_clear(&f->ws_sent);
     cm_arena_clear(&f->chat_arena);
     cm_arena_clear(&f->arena);

@@ -56,6 +56,7 @@ struct fake {
 
     /* What it said. */
     struct cm_buf text, relay, models; /* models: LF behind each name */
+    struct cm_buf quota, token;        /* the last ones */
     struct cm_usage usage;
     unsigned n_events, n_semantic, n_usages, n_batches, n_heads;
     size_t relay_before; /* bytes relayed before the first event that means something */

@@ -16,8 +16,9 @@ static const struct cm_model_row rows_a[] = {
     ROW("meta/llama", CM_MODEL_SEARCH),
     ROW("odd-search", 0),
 };
-static const struct cm_model_row rows_b[] = {ROW("gpt-4o", CM_MODEL_SEARCH),
-                                             ROW("odd", CM_MODEL_SEARCH), ROW("b/c/d", 0)};
+static const struct cm_model_row rows_b[] = {
+    ROW("gpt-4o", CM_MODEL_SEARCH), ROW("odd", CM_MODEL_SEARCH), ROW("b/c/d", 0),
+    ROW("wide", CM_MODEL_SEARCH | CM_MODEL_THINKING | CM_MODEL_NEWS | CM_MODEL_ACADEMIC)};
 
 static const struct cm_offer offers[] = {
     {.provider = CM_S_INIT("a"),
@@ -68,9 +69,10 @@ static const char *found(const struct cm_models *m, const struct cm_offer *from,
         return cm_arena_z(&arena, cm_str_of(err.msg));
     }
     for (size_t i = 0; i < n; i++)
-        cm_buf_printf(&out, "%s" CM_PRI ":" CM_PRI "%s%s@%lld", i > 0 ? " " : "",
+        cm_buf_printf(&out, "%s" CM_PRI ":" CM_PRI "%s%s%s%s@%lld", i > 0 ? " " : "",
                       CM_ARG(from[t[i].provider].provider), CM_ARG(t[i].model),
-                      t[i].search ? "+s" : "", t[i].thinking ? "+t" : "", (long long)t[i].priority);
+                      t[i].search ? "+s" : "", t[i].thinking ? "+t" : "", t[i].news ? "+n" : "",
+                      t[i].academic ? "+a" : "", (long long)t[i].priority);
     z = cm_arena_z(&arena, cm_buf_str(&out));
     cm_buf_clear(&out);
     return z;
@@ -97,6 +99,8 @@ START_TEST(names_find_their_targets)
         {"a/meta/llama-search", "a:meta/llama+s@5"},
         {"b/c/d", "b:b/c/d@1"}, /* the exact name wins over the provider in front */
         {"b/b/c/d", "b:b/c/d@1"},
+        {"wide-news", "b:wide+s+n@1"},
+        {"wide-academic-thinking", "b:wide+s+t+a@1"},
         {"odd-search", "a:odd-search@5"}, /* and over the modifier */
         {"b/odd-search", "b:odd+s@1"},
     };
@@ -216,7 +220,7 @@ START_TEST(the_list_is_sorted_and_has_each_name_once)
                       list[i].row ? "" : "*");
     ck_str(cm_buf_str(&out),
            "b/c/d(hix) best(chatmux)* both(openai) gpt-4o(hix) meta/llama(openai) odd(chatmux)* "
-           "odd-search(openai) renamed(openai) ");
+           "odd-search(openai) renamed(openai) wide(hix) ");
     cm_buf_clear(&out);
     cm_models_free(m);
 }

@@ -1276,6 +1276,65 @@ START_TEST(a_farewell_is_bounded)
 }
 END_TEST
 
+/* What is made while the client leaves has to go again: its name comes with STOP. */
+static enum cm_step make_and_unmake(struct cm_run *run, const struct cm_ev *ev, struct cm_err *err)
+{
+    struct cm_call make = adapter.call;
+
+    (void)err;
+    make.lands = true;
+    if (ev->kind == CM_EV_START)
+        return cm_run_fetch(run, &make);
+    if (ev->kind != CM_EV_STOP || ev->status == 0)
+        return CM_STEP_DONE;
+    cm_buf_append(&adapter.data, ev->data);
+    ck_str(cm_header_find(ev->headers, ev->n_headers, CM_S("etag")), "7");
+    return cm_run_fetch(run, &adapter.call);
+}
+
+static void leave_while_it_is_made(struct fake *f)
+{
+    setup(f, make_and_unmake);
+    fake_chat(f, CM_S("{\"model\":\"m\",\"messages\":[{\"role\":\"user\",\"content\":\"hi\"}]}"));
+    fake_open(f);
+    fake_turn(f);
+    fake_close(f);
+    ck_assert_ptr_nonnull(f->xfer);
+    ck_assert_uint_eq(f->n_released, 0);
+}
+
+START_TEST(a_farewell_waits_for_what_lands)
+{
+    struct fake f;
+
+    leave_while_it_is_made(&f);
+    fake_head(&f, 201, "ETag: 7\n");
+    fake_data(&f, CM_S("its name"));
+    fake_end(&f);
+    ck_assert_str_eq(adapter.log, "START STOP");
+    ck_str(cm_buf_str(&adapter.data), "its name");
+    ck_assert_uint_eq(f.n_calls, 2);
+    fake_head(&f, 200, NULL);
+    fake_end(&f);
+    ck_assert_str_eq(adapter.log, "START STOP REPLY");
+    ck_assert_uint_eq(f.n_released, 1);
+    teardown(&f);
+
+    leave_while_it_is_made(&f);
+    fake_fail(&f, CM_ERR_UPSTREAM_DOWN);
+    ck_assert_str_eq(adapter.log, "START STOP");
+    ck_assert_uint_eq(f.n_released, 1);
+    teardown(&f);
+
+    leave_while_it_is_made(&f); /* and not longer than any farewell */
+    for (int i = 0; i < 400 && f.n_released == 0; i++)
+        fake_wait(&f, 20);
+    ck_assert_uint_eq(f.n_released, 1);
+    ck_assert_str_eq(adapter.log, "START");
+    teardown(&f);
+}
+END_TEST
+
 /* ---- what comes after the answer ---- */
 
 static enum cm_step answer_and_delete(struct cm_run *run, const struct cm_ev *ev,
@@ -1295,6 +1354,7 @@ static enum cm_step answer_and_delete(struct cm_run *run, const struct cm_ev *ev
         *err = *ev->err;
         return CM_STEP_FAIL;
     case CM_EV_REPLY:
+        cm_run_quota(run, CM_S("{\"credit\":1}"));
         return CM_STEP_DONE;
     default:
         return CM_STEP_WAIT;
@@ -1352,6 +1412,7 @@ START_TEST(after_the_answer_a_flow_goes_on_by_itself)
     fake_end(&f);
     ck_assert_uint_eq(f.n_released, 1);
     ck_assert_str_eq(adapter.log, "START HEAD DATA REPLY"); /* and no STOP */
+    ck_str(cm_buf_str(&f.quota), "{\"credit\":1}");         /* the credential's news are heard */
     teardown(&f);
 }
 END_TEST
@@ -1458,6 +1519,7 @@ Suite *suite_run(void)
     tcase_add_loop_test(t, closing_is_heard_once_in_every_flight, 0, (int)CM_COUNT(all_flows));
     tcase_add_test(t, the_owner_may_close_from_within_any_callback);
     tcase_add_test(t, a_farewell_may_ask_the_platform);
+    tcase_add_test(t, a_farewell_waits_for_what_lands);
     tcase_add_test(t, a_farewell_may_take_several_steps);
     tcase_add_test(t, a_farewell_may_fail_in_its_own_reply);
     tcase_add_loop_test(t, a_farewell_is_bounded, 0, 2);

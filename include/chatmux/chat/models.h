@@ -14,10 +14,14 @@ struct cm_model_row {
     unsigned features;                         /* CM_MODEL_… */
     int64_t context_tokens, max_output_tokens; /* 0 = not known */
     int64_t number;                            /* private to the adapter, e.g. a bot id */
+    int64_t cost;   /* of one answer, in the platform's credits; 0 = nothing, or not known */
+    unsigned purse; /* which kind of credit pays for it, where a platform has several */
 };
 #define CM_MODEL_SEARCH 1u    /* "-search" switches it on */
 #define CM_MODEL_THINKING 2u  /* "-thinking" */
 #define CM_MODEL_IMAGE_OUT 4u /* makes images */
+#define CM_MODEL_NEWS 8u      /* "-news": a search among news */
+#define CM_MODEL_ACADEMIC 16u /* "-academic": a search among papers */
 
 /* One provider's offer. */
 struct cm_offer {
@@ -38,6 +42,7 @@ struct cm_target {
      * priority */
     int64_t priority, weight;
     bool search, thinking;             /* modifiers that were in the name */
+    bool news, academic;               /* kinds of search; `search` is set as well */
     const struct cm_model_conf *route; /* whose strategy counts; NULL = the name is no route */
 };
 

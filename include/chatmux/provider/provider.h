@@ -96,6 +96,8 @@ struct cm_provider {
     int64_t max_inflight;  /* default per credential; 0 = unlimited */
     int64_t cooldown_ms;   /* default after a limit without a time */
     int64_t monthly_limit; /* default of requests per credential and month; 0 = unlimited */
+    int64_t
+        probe_every_ms; /* also a credential that serves is probed so often; 0 = only those that wait for an operator */
 
     /* True when bytes of this dialect go through as they came, for every task the instance has; the flow then emits HEAD and RELAY. */
     bool (*relays)(const struct cm_instance *in, enum cm_dialect dialect);

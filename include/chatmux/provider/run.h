@@ -63,7 +63,8 @@ struct cm_run_setup {
     struct cm_cred cred;
     struct cm_str id;    /* request id, for the log */
     struct cm_str scope; /* who the client is; "" = nobody in particular (open gateway, errands) */
-    /* What errands bring home; same arg; slices are valid until the return. */
+    /* What errands bring home, and answers too; same arg; slices are valid until the return. Token and quota also come while the flow goes on without its
+     * owner, until `released`. */
     void (*on_model)(void *arg, const struct cm_model_row *row);
     void (*on_token)(void *arg, struct cm_str token, int64_t expires_unix_ms);
     void (*on_quota)(void *arg, struct cm_str json);
@@ -105,6 +106,9 @@ struct cm_call {
     int64_t timeout_ms; /* fetch: 0 = response_timeout */
     bool
         long_wait; /* stream: the answer itself is not streamed: response_timeout instead of first_token and idle */
+    bool
+        lands; /* fetch: it makes something on the platform that may have to go again. When the client leaves meanwhile, STOP waits for the
+                 * reply and carries it: status, headers, data; status 0 = none came */
 };
 
 enum cm_step cm_run_fetch(struct cm_run *run, const struct cm_call *call); /* -> REPLY or FAILED */
@@ -146,9 +150,11 @@ void cm_run_reasoning(struct cm_run *run, struct cm_str text);
 void cm_run_usage(struct cm_run *run, const struct cm_usage *usage);
 void cm_run_finish(struct cm_run *run, enum cm_finish finish);
 void cm_run_model(struct cm_run *run, const struct cm_model_row *row); /* models_list */
-/* refresh, login: what later runs get as cred.token; expires 0 = not known. Once, before DONE. */
+/* refresh, login, probe: what later runs get as cred.token; expires 0 = not known. Once, before DONE. */
 void cm_run_token(struct cm_run *run, struct cm_str token, int64_t expires_unix_ms);
-/* probe: figures for the operator, a JSON object. */
+/* Figures of the account, a JSON object: for the operator, and for choosing where models have a `cost`: "credit" and "advanced_credit" are what is left in
+ * the two purses, "renews_ms" (Unix) when the platform fills them up. From probe; from an answer after its FINISH, or before it fails: its cost is then in
+ * the figures already. */
 void cm_run_quota(struct cm_run *run, struct cm_str json);
 /* Besides what the adapter's `understands` tells: a member of the request, as clients know it ("seed"), that has no effect at this model. To be called
  * in the step that answers START, before anything is emitted; with `strict` set the run then fails when the step returns. */
