@@ -76,9 +76,15 @@ const struct op admin_ops[] = {
     {"POST", "/api/cookie/credit/refresh", seed_cookie_refresh,
      "hixai2api: ask for every cookie's credit", NULL, NULL, "SeedAnswer", 200, OP_SEED},
 
+    {"GET", "/dashboard/billing/subscription", billing_subscription,
+     "The key's budget, as NextChat and one-api ask for it", NULL, NULL, "Object", 200, OP_CLIENT},
+    {"GET", "/dashboard/billing/usage", billing_usage, "What the key has spent, in cents",
+     "start_date end_date", NULL, "Object", 200, OP_CLIENT},
+
     {"GET", "/openapi.json", serve_openapi, "This document", NULL, NULL, "Object", 200, OP_PUBLIC},
     {"GET", "/docs", serve_docs, "This document as a page", NULL, NULL, "text/html", 200,
      OP_PUBLIC},
+    {"GET", "/swagger/{file}", serve_swagger, "The same", NULL, NULL, "text/html", 200, OP_ALIAS},
 };
 const size_t admin_ops_n = CM_COUNT(admin_ops);
 
@@ -182,6 +188,21 @@ void serve_docs(void *arg, struct cm_web *web)
     cm_web_answer(web, 200, CM_S("text/html; charset=utf-8"), cm_buf_str(&admin->docs));
 }
 
+/* Where hixai2api and alexsidebar2api had theirs. */
+void serve_swagger(void *arg, struct cm_web *web)
+{
+    struct cm_admin *admin = arg;
+    struct cm_str file = cm_web_segment(web, 0);
+    bool on = cm_gateway_config(admin->gw)->server.swagger;
+
+    if (on && cm_str_eq(file, CM_S("index.html")))
+        serve_docs(arg, web);
+    else if (on && cm_str_eq(file, CM_S("doc.json")))
+        serve_openapi(arg, web);
+    else
+        answer_missing(web, on ? "page" : "page (server.swagger is off)", file);
+}
+
 /* ---- life ---- */
 
 /* "/admin/api/keys/{id}" -> "/admin/api/keys/" and a star */
@@ -226,6 +247,7 @@ struct cm_admin *cm_admin_new(struct cm_gateway *gw, cm_admin_reload_fn *reload,
         admin->routes[i] = (struct cm_web_route){.methods = admin_ops[i].method,
                                                  .path = pattern_of(admin_ops[i].path),
                                                  .admin = admin_ops[i].access == OP_ADMIN,
+                                                 .client = admin_ops[i].access == OP_CLIENT,
                                                  .body = strcmp(admin_ops[i].method, "GET") != 0,
                                                  .exclusive = changes_rows(&admin_ops[i]),
                                                  .serve = admin_ops[i].serve};

@@ -112,7 +112,8 @@ struct op {
         OP_ADMIN,  /* the admin secret */
         OP_SEED,   /* the same, refused in the words of the seed */
         OP_CLIENT, /* a client key */
-        OP_PUBLIC
+        OP_PUBLIC,
+        OP_ALIAS /* public, where another gateway had it; not told of */
     } access;
 };
 extern const struct op admin_ops[]; /* admin.c: what this layer serves */
@@ -194,12 +195,16 @@ void usage_list(void *admin, struct cm_web *web);
 void requests_list(void *admin, struct cm_web *web);
 void requests_get(void *admin, struct cm_web *web);
 
+void billing_subscription(void *admin, struct cm_web *web);
+void billing_usage(void *admin, struct cm_web *web);
+
 void system_stats(void *admin, struct cm_web *web);
 void system_reload(void *admin, struct cm_web *web);
 void system_rekey(void *admin, struct cm_web *web);
 void system_backup(void *admin, struct cm_web *web);
 void serve_openapi(void *admin, struct cm_web *web);
 void serve_docs(void *admin, struct cm_web *web);
+void serve_swagger(void *admin, struct cm_web *web);
 
 void seed_verify(void *admin, struct cm_web *web);
 void seed_key_put(void *admin, struct cm_web *web);

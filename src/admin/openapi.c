@@ -42,6 +42,10 @@ const struct field query_params[] = {
      .type = SHAPE_WORD,
      .words = "key|model|provider|credential|hour|day",
      .help = "day unless told"},
+    {.name = "start_date",
+     .type = SHAPE_STR,
+     .help = "a date; the first of this month unless told"},
+    {.name = "end_date", .type = SHAPE_STR, .help = "a date, counted in; today unless told"},
 };
 const size_t query_params_n = CM_COUNT(query_params);
 
@@ -332,7 +336,7 @@ static void put_paths(struct out *paths, const struct op *ops, size_t n)
 
         for (size_t k = 0; k < i; k++)
             again = again || strcmp(ops[k].path, ops[i].path) == 0;
-        if (again)
+        if (again || ops[i].access == OP_ALIAS)
             continue;
         out_name(paths, ops[i].path);
         methods = out_begin(paths->buf);

@@ -7,7 +7,7 @@
 #include "chatmux/base/map.h"
 #include "chatmux/base/rand.h"
 #include "chatmux/gateway/gateway.h"
-#include "chatmux/surface/surface.h"
+#include "chatmux/surface/compat.h"
 #include "chatmux/usage/price.h"
 #include "health.h"
 
@@ -132,6 +132,9 @@ extern const size_t routes_n;
 bool route_lists_method(const char *methods, struct cm_str method);
 /* Percent-decoded into the arena; a text with a broken sequence stays as it is. `plus`: + is a space. */
 struct cm_str route_decoded(struct cm_arena *arena, struct cm_str text, bool plus);
+
+/* The path as tables write it: without prefix and /v1, however many slashes the client added. */
+struct cm_str route_bare(struct cm_arena *arena, struct cm_str prefix, struct cm_str path);
 
 enum route_found { ROUTE_NONE, ROUTE_METHOD, ROUTE_OK };
 /* `path` as the client wrote it, still encoded; `rest` is decoded into the arena. ROUTE_METHOD: *allow lists the methods. */

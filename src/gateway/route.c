@@ -93,17 +93,24 @@ static void allow_add(struct cm_arena *arena, struct cm_str *allow, const char *
     }
 }
 
+struct cm_str route_bare(struct cm_arena *arena, struct cm_str prefix, struct cm_str path)
+{
+    struct cm_str bare =
+        cm_str_has(path, CM_S("//")) || cm_str_ends(path, CM_S("/")) ? tidy(arena, path) : path;
+
+    strip(&bare, prefix);
+    while (strip(&bare, CM_S("/v1"))) /* clients append it to a base URL that has it already */
+        ;
+    return bare;
+}
+
 enum route_found route_find(struct cm_arena *arena, struct cm_str prefix, struct cm_str method,
                             struct cm_str path, const struct route **out, struct cm_str *rest,
                             struct cm_str *allow)
 {
-    struct cm_str wanted =
-        cm_str_has(path, CM_S("//")) || cm_str_ends(path, CM_S("/")) ? tidy(arena, path) : path;
+    struct cm_str wanted = route_bare(arena, prefix, path);
     enum route_found found = ROUTE_NONE;
 
-    strip(&wanted, prefix);
-    while (strip(&wanted, CM_S("/v1"))) /* clients append it to a base URL that has it already */
-        ;
     *allow = *rest = CM_STR_NONE;
     for (size_t i = 0; i < routes_n; i++) {
         struct cm_str tail = CM_STR_NONE;

@@ -16,7 +16,8 @@ struct cm_web {
     const struct cm_web_route *route;
     void *arg;
     struct cm_arena arena; /* holds what follows */
-    struct cm_str method, path, query, body, address;
+    struct cm_str method, path, query, body, address, key_name;
+    struct cm_key *key; /* held; NULL = none is needed, or the route asks for none */
     const struct cm_header *headers;
     size_t n_headers;
     struct cm_str segments[SEGMENTS_MAX];
@@ -66,7 +67,9 @@ static struct cm_str without_prefix(struct cm_str path, struct cm_str prefix)
 enum route_found web_find(struct exchange *ex, struct cm_str *allow)
 {
     struct cm_gateway *gw = ex->gw;
-    struct cm_str path = without_prefix(ex->path, ex->snap->config->server.route_prefix);
+    struct cm_str prefix = ex->snap->config->server.route_prefix,
+                  path = without_prefix(ex->path, prefix),
+                  bare = route_bare(&ex->arena, prefix, ex->path);
     enum route_found found = ROUTE_NONE;
 
     for (size_t i = 0; i < gw->n_web_routes; i++) {
@@ -74,7 +77,7 @@ enum route_found web_find(struct exchange *ex, struct cm_str *allow)
         struct cm_str segments[SEGMENTS_MAX];
         size_t n;
 
-        if (!matches(&ex->arena, cm_str_of(r->path), path, segments, &n))
+        if (!matches(&ex->arena, cm_str_of(r->path), r->client ? bare : path, segments, &n))
             continue;
         if (!serves(r, ex->method)) {
             *allow = cm_arena_printf(&ex->arena, CM_PRI "%s%s", CM_ARG(*allow),
@@ -98,7 +101,7 @@ enum route_found web_find(struct exchange *ex, struct cm_str *allow)
 
 enum access web_access(const struct exchange *ex)
 {
-    return ex->web->route->admin ? ACCESS_ADMIN : ACCESS_ALL;
+    return ex->web->route->admin ? ACCESS_ADMIN : ex->web->route->client ? ACCESS_KEY : ACCESS_ALL;
 }
 
 static void serve(struct cm_web *web)
@@ -148,6 +151,8 @@ void web_serve(struct exchange *ex)
     web->path = cm_arena_str(&web->arena, ex->path);
     web->query = cm_arena_str(&web->arena, req->query);
     web->address = cm_arena_str(&web->arena, ex->address);
+    web->key_name = cm_arena_str(&web->arena, ex->key);
+    web->key = ex->client_key ? cm_key_ref(ex->client_key) : NULL;
     if (web->route->body && req->has_body)
         cm_req_read(req, BODY_MAX);
     else
@@ -169,6 +174,7 @@ static void web_free(struct cm_web *web)
         gw->web_turn = NULL;
         cm_task_post(gw->host->loop, &gw->web_next);
     }
+    cm_key_unref(web->key);
     cm_arena_clear(&web->arena);
     free(web);
 }
@@ -231,6 +237,16 @@ struct cm_str cm_web_body(const struct cm_web *web)
 struct cm_str cm_web_address(const struct cm_web *web)
 {
     return web->address;
+}
+
+const struct cm_key *cm_web_key(const struct cm_web *web)
+{
+    return web->key;
+}
+
+struct cm_str cm_web_key_name(const struct cm_web *web)
+{
+    return web->key_name;
 }
 
 int cm_web_check_admin(struct cm_web *web, struct cm_err *err)

@@ -119,13 +119,14 @@ struct cm_web_route {
         *path; /* "/admin/api/keys"; a segment "*" matches one segment, a final "*" the rest */
     bool
         admin; /* the admin secret is needed: checked before `serve`; without one in the configuration the route is 404 */
-    bool body; /* the body is read first (up to 1 MiB) */
+    bool client; /* a client key is needed, where clients need one; found with /v1 in front, too */
+    bool body;   /* the body is read first (up to 1 MiB) */
     /* Reads, changes and answers later: only one of these at a time, in the order they came, so that two changes of one
      * row cannot undo each other. */
     bool exclusive;
     void (*serve)(void *arg, struct cm_web *web);
 };
-/* Table and arg are borrowed for the gateway's life. Served below the route prefix too, never with /v1 in front. */
+/* Table and arg are borrowed for the gateway's life. Served below the route prefix too; with /v1 in front only those of clients. */
 void cm_gateway_mount(struct cm_gateway *gw, const struct cm_web_route *table, size_t n, void *arg);
 
 struct cm_str cm_web_method(const struct cm_web *web);
@@ -136,6 +137,9 @@ struct cm_str cm_web_query(struct cm_web *web, struct cm_str name); /* decoded; 
 struct cm_str cm_web_header(const struct cm_web *web, struct cm_str name);
 struct cm_str cm_web_body(const struct cm_web *web);
 struct cm_str cm_web_address(const struct cm_web *web); /* the client's, for the log */
+/* Of a `client` route: who asks; NULL when no key is needed and none was shown. The name as the ledger has it. */
+const struct cm_key *cm_web_key(const struct cm_web *web);
+struct cm_str cm_web_key_name(const struct cm_web *web);
 /* The same check as for `admin` routes, for those that refuse in words of their own: -1 and CM_ERR_UNAUTHORIZED, CM_ERR_CLIENT_LIMIT (too many wrong
  * ones from this address) or CM_ERR_NOT_FOUND (no secret is configured). */
 int cm_web_check_admin(struct cm_web *web, struct cm_err *err);
