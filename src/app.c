@@ -52,6 +52,13 @@ static void log_problems(const struct cm_problems *problems)
         cm_error("config", CM_PRI ": " CM_PRI, CM_ARG(p->where), CM_ARG(p->text));
 }
 
+/* What was set and has no effect. */
+static void log_remarks(const struct cm_config *c)
+{
+    for (size_t i = 0; i < c->remarks.n; i++)
+        cm_warn("config", CM_PRI, CM_ARG(c->remarks.v[i]));
+}
+
 static void setup_log(const struct cm_config *c)
 {
     struct cm_log_setup setup = {.fd = 2,
@@ -290,7 +297,7 @@ static void log_addresses(const struct app *app)
 {
     const struct cm_config *c = app->config;
     const char *scheme = c->server.tls_cert.n > 0 ? "https" : "http";
-    bool open = c->auth.open || c->auth.keys.n == 0;
+    bool open = cm_keys_count(cm_gateway_keys(app->gateway)) == 0; /* stored ones count, too */
 
     for (size_t i = 0; i < c->server.listen.n; i++) {
         struct cm_str a = c->server.listen.v[i];
@@ -304,6 +311,11 @@ static void log_addresses(const struct app *app)
     }
     if (c->auth.open)
         cm_warn("app", "auth.open is on: whoever reaches this port uses your accounts");
+    else if (open && c->auth.open_until_keys)
+        cm_warn("app",
+                "there is no client key: whoever reaches this port uses your accounts, until "
+                "there is one%s",
+                c->seed.n ? " (API_SECRET, or chatmux key add)" : "");
     else if (open)
         cm_info("app", "no client key is set: open to this machine only");
     if (c->builtin_demo && c->server.listen.n > 0 &&
@@ -374,6 +386,18 @@ static int app_open(struct app *app)
     return 0;
 }
 
+static void log_start(const struct cm_config *c)
+{
+    struct cm_str file = c->file.n || c->seed.n ? c->file : CM_S("built-in defaults");
+
+    if (c->seed.n)
+        cm_info("app", "chatmux " CM_VERSION " starts with the environment of " CM_PRI "%s" CM_PRI,
+                CM_ARG(c->seed), file.n ? " and " : "", CM_ARG(file));
+    else
+        cm_info("app", "chatmux " CM_VERSION " starts with " CM_PRI, CM_ARG(file));
+    log_remarks(c);
+}
+
 int app_run(struct cm_config *config, const struct cm_conf_source *source)
 {
     struct app app = {.source = source, .config = config};
@@ -384,12 +408,7 @@ int app_run(struct cm_config *config, const struct cm_conf_source *source)
     if (!config->server.core_dumps)
         cm_secret_forbid_cores();
     raise_descriptor_limit();
-    if (getenv("CHATMUX_COMPAT"))
-        cm_warn(
-            "app",
-            "CHATMUX_COMPAT is set, but no other system's environment is understood yet: it has no effect");
-    cm_info("app", "chatmux " CM_VERSION " starts with " CM_PRI,
-            CM_ARG(config->file.n ? config->file : CM_S("built-in defaults")));
+    log_start(config);
     status = app_open(&app);
     if (status == 0) {
         cm_loop_run(app.loop);

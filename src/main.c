@@ -110,7 +110,12 @@ static int command_check(const struct cm_cli_args *args)
 
     if (no_arguments("check", args) || !(c = load(args->source)))
         return EXIT_USAGE;
-    printf("%s: fine (%zu provider%s, %zu route%s)\n", c->file.n ? c->file.p : "built-in defaults",
+    for (size_t i = 0; i < c->remarks.n; i++)
+        fprintf(stderr, CM_PRI "\n", CM_ARG(c->remarks.v[i]));
+    printf("%s: fine (%zu provider%s, %zu route%s)\n",
+           c->file.n   ? c->file.p
+           : c->seed.n ? c->seed.p
+                       : "built-in defaults",
            c->n_providers, c->n_providers == 1 ? "" : "s", c->n_models,
            c->n_models == 1 ? "" : "s");
     cm_config_unref(c);

@@ -90,13 +90,16 @@ static struct cm_config *read_text(const char *file, struct cm_str text, bool bu
     l.c = CM_NEW(struct cm_config);
     l.c->arena.secret = l.scratch.secret = true;
     l.c->refs = 1;
-    l.c->builtin_demo = builtin;
+    cm_conf_choose_seed(&l, !builtin);
+    if (builtin && l.seed)
+        text = CM_STR_NONE;
+    l.c->builtin_demo = builtin && !l.seed;
     l.c->file = builtin ? CM_STR_NONE : cm_arena_str(&l.c->arena, cm_str_of(file));
     cm_ini_parse(&l.scratch, file, text, read_environ, (void *)(uintptr_t)l.environ_list, &entries,
                  &n, problems);
-    /* In the order of precedence. The variables of the systems people come from belong between
-     * file and environment. */
+    /* in the order of precedence */
     cm_conf_add_file(&l, entries, n);
+    cm_conf_add_seed(&l);
     cm_conf_add_environment(&l);
     cm_conf_add_sets(&l, src->sets, src->n_sets);
     cm_conf_build(&l);

@@ -253,8 +253,9 @@ void cm_conf_add_file(struct cm_conf_load *l, const struct cm_ini_entry *entries
     struct cm_config *c = l->c;
     struct section section = {0};
 
+    /* one more for another gateway's, config_seed.c */
     c->providers = CM_ARENA_ARRAY(&c->arena, struct cm_provider_conf,
-                                  count_sections(entries, n, CM_S("provider"), PROVIDERS_MAX));
+                                  count_sections(entries, n, CM_S("provider"), PROVIDERS_MAX) + 1);
     c->models = CM_ARENA_ARRAY(&c->arena, struct cm_model_conf,
                                count_sections(entries, n, CM_S("model"), MODELS_MAX));
     c->prices = CM_ARENA_ARRAY(&c->arena, struct cm_price_conf,
@@ -276,7 +277,7 @@ void cm_conf_add_file(struct cm_conf_load *l, const struct cm_ini_entry *entries
                                                          .from_file = true},
                                 e->kind, e->key);
     }
-    if (c->n_providers == 0 && count_sections(entries, n, CM_S("provider"), 1) == 0)
+    if (!l->seed && c->n_providers == 0 && count_sections(entries, n, CM_S("provider"), 1) == 0)
         cm_problem_add(l->problems, c->file,
                        "no [provider NAME] section: add one, with type = demo below it to try out, "
                        "or type = openai and credentials");
@@ -419,6 +420,11 @@ static void resolve_state_dir(struct cm_conf_load *l)
 
     if (l->c->store.state_dir.n > 0)
         return;
+    if (cm_conf_seed_dir(l, &l->c->store.state_dir)) {
+        scope.origins[row - cm_conf_keys] =
+            cm_arena_printf(&l->c->arena, "the folder of " CM_PRI, CM_ARG(l->c->seed));
+        return;
+    }
     l->c->store.state_dir = dir.n > 0 ? cm_arena_str(&l->c->arena, dir) : CM_S("./data");
     if (dir.n > 0)
         scope.origins[row - cm_conf_keys] = CM_S("environment STATE_DIRECTORY");
@@ -450,7 +456,7 @@ void cm_conf_build(struct cm_conf_load *l)
     apply_all(l, false);
     resolve_state_dir(l);
     c->log.json = c->log.format == 1;
-    c->auth.open_here = !c->auth.open && c->auth.keys.n == 0;
+    c->auth.open_here = !c->auth.open && !c->auth.open_until_keys && c->auth.keys.n == 0;
 }
 
 struct cm_str cm_provider_where(const struct cm_provider_conf *p, const char *key)

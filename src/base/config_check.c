@@ -296,7 +296,9 @@ void cm_conf_check(struct cm_conf_load *l)
     struct checker auth = {l, fixed, "auth"}, upstream = {l, fixed, "upstream"};
 
     check_server(l, fixed);
+    cm_conf_check_seed(l);
     check_items(&auth, "keys", check_client_key);
+    check_items(&auth, "ip_block", cm_conf_network);
     check_text(&auth, "admin_secret", check_client_key);
     check_store(l, fixed);
     check_proxy(&upstream);

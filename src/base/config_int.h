@@ -40,6 +40,9 @@ struct cm_conf_load {
     struct cm_problems *problems;
     struct cm_arena scratch; /* settings and what they are made from */
     char *const *environ_list;
+    const struct cm_seed *seed;       /* another gateway's environment is in force; NULL = none */
+    const char *seed_by;              /* the variable that chose it */
+    size_t seed_provider;             /* place of its provider */
     struct cm_conf_setting *settings; /* owned; in the order of precedence, the last one counts */
     size_t n, cap;
 };
@@ -82,6 +85,14 @@ int cm_conf_origin(struct cm_str url, struct cm_err *err); /* scheme://host[:por
 int cm_conf_network(struct cm_str s, struct cm_err *err);  /* address[/bits] */
 
 const char *cm_conf_getenv(char *const *environ_list, const char *name);
+
+/* config_seed.c, in this order. The choice comes before the file is read; then the system's defaults go below the file's settings and
+ * its variables above them, its provider becomes one of the configuration's; at last what only the whole shows. */
+void cm_conf_choose_seed(struct cm_conf_load *l, bool has_file);
+void cm_conf_add_seed(struct cm_conf_load *l);
+void cm_conf_check_seed(struct cm_conf_load *l);
+/* Where the system kept its data, if that is there: the place of ours below it, in the configuration's arena. */
+bool cm_conf_seed_dir(struct cm_conf_load *l, struct cm_str *dir);
 
 /* Settings of the environment and of --set, appended to l->settings. */
 void cm_conf_add_environment(struct cm_conf_load *l);

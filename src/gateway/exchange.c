@@ -437,7 +437,9 @@ static void give_up(struct exchange *ex, const struct cm_err *err)
 {
     struct cm_err told = ex->last ? *ex->last : *err;
 
-    if (!ex->last && err->cls == CM_ERR_NO_CREDENTIAL && err->retry_after_s > 0)
+    /* dialects with statuses of their own have words for this */
+    if (!ex->last && err->cls == CM_ERR_NO_CREDENTIAL && err->retry_after_s > 0 &&
+        !ex->surface->error_status)
         cm_fail(&told, CM_ERR_RATE_LIMITED, "%s",
                 err->msg); /* to the client a limit like any other */
     if (ex->limited && err->retry_after_s > 0)

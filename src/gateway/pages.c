@@ -74,7 +74,14 @@ void serve_metrics(struct exchange *ex, struct cm_str rest)
 
 void serve_root(struct exchange *ex, struct cm_str rest)
 {
+    const struct cm_config *c = ex->snap->config;
+    struct cm_str words = cm_compat_root((enum cm_compat)c->server.compat);
+
     (void)rest;
+    if (words.p) {
+        exchange_answer(ex, 200, text_type, words);
+        return;
+    }
     exchange_answer(
         ex, 200, text_type,
         CM_S("chatmux " CM_VERSION ": an OpenAI-compatible gateway; its base URL ends in /v1\n"));

@@ -6,6 +6,7 @@
 
 #include "chatmux/base/clock.h"
 #include "chatmux/base/mem.h"
+#include "chatmux/base/net.h"
 #include <stdlib.h>
 
 #define PARSE_ON_LOOP_MAX (256u * 1024) /* bytes; more is parsed on another thread */
@@ -56,6 +57,11 @@ static int reserve(struct exchange *ex, struct cm_err *err)
     return cm_key_reserve(ex->client_key, in + out, cost, &ex->reservation, err);
 }
 
+static enum cm_compat compat_of(const struct exchange *ex)
+{
+    return (enum cm_compat)ex->snap->config->server.compat;
+}
+
 static void parsed(struct exchange *ex)
 {
     struct cm_err err = {0};
@@ -74,7 +80,8 @@ static void parsed(struct exchange *ex)
                                        .include_usage = chat->include_usage,
                                        .n = chat->n,
                                        .reasoning = ex->snap->config->stream.reasoning,
-                                       .chat = chat};
+                                       .chat = chat,
+                                       .compat = compat_of(ex) != CM_COMPAT_NONE};
     ex->answer.keep_images = cm_task_makes_media(chat->task);
     order_targets(ex);
     if (reserve(ex, &err) < 0) {
@@ -309,6 +316,20 @@ static int known(struct exchange *ex, enum access access, struct cm_err *err)
     return 0;
 }
 
+/* The operator refuses this address, whatever key it shows. */
+static bool blocked(const struct exchange *ex)
+{
+    const struct cm_strs *list = &ex->snap->config->auth.ip_block;
+    struct cm_ip ip;
+
+    if (list->n == 0 || cm_ip_parse(ex->address, &ip) < 0)
+        return false;
+    for (size_t i = 0; i < list->n; i++)
+        if (cm_ip_in(&ip, list->v[i]))
+            return true;
+    return false;
+}
+
 /* Addresses that ask too often, or that guess keys, are told to wait; a right key is served whatever its neighbours behind one address do. */
 static int admit(struct exchange *ex, enum access access, struct cm_err *err)
 {
@@ -317,6 +338,11 @@ static int admit(struct exchange *ex, enum access access, struct cm_err *err)
     uint64_t now_s = cm_loop_now_ms(ex->gw->host->loop) / 1000;
     int wait_s = 0;
 
+    if (blocked(ex)) {
+        cm_fail(err, CM_ERR_FORBIDDEN, "this gateway does not serve your address");
+        cm_str_copy(err->code, sizeof(err->code), CM_S("address_blocked"));
+        return -1;
+    }
     if (access == ACCESS_ALL)
         return 0;
     if (!address_fits(&gw->requests, ex->address, c->auth.ip_requests_per_minute, now_s, &wait_s)) {
@@ -385,7 +411,8 @@ void request_begin(struct cm_gateway *gw, struct cm_req *req)
                 CM_ARG(cm_str_head(ex->path, 120)));
         exchange_fail(ex, &err);
     } else {
-        ex->surface = ex->web ? &cm_surface_openai_chat : ex->route->surface;
+        ex->surface = ex->web ? &cm_surface_openai_chat
+                              : cm_surface_compat(ex->route->surface, compat_of(ex));
         if (admit(ex, ex->web ? web_access(ex) : ex->route->access, &err) < 0)
             exchange_fail(ex, &err);
         else if (ex->web)

@@ -104,9 +104,13 @@ void respond_begin(struct respond *r, struct exchange *ex)
 
 void respond_error(struct exchange *ex, const struct cm_err *err, bool spent)
 {
+    const struct cm_surface *surface = ex->surface ? ex->surface : &cm_surface_openai_chat;
     struct cm_buf body = {0};
     struct respond r;
 
+    ex->status = surface->error_status ? surface->error_status(err) : cm_err_status(err);
+    /* a dialect may give 500, which SDKs repeat, to what cannot become better */
+    spent |= ex->status >= 500 && cm_err_info(err->cls)->next == CM_NEXT_STOP;
     respond_begin(&r, ex);
     respond_add(&r, CM_S("content-type"), CM_S("application/json"));
     if (err->retry_after_s > 0)
@@ -116,8 +120,7 @@ void respond_error(struct exchange *ex, const struct cm_err *err, bool spent)
         respond_add(&r, CM_S("x-should-retry"), CM_S("false"));
     if (err->cls == CM_ERR_UNAUTHORIZED)
         respond_add(&r, CM_S("www-authenticate"), CM_S("Bearer"));
-    (ex->surface ? ex->surface : &cm_surface_openai_chat)->error_body(err, &body);
-    ex->status = cm_err_status(err);
+    surface->error_body(err, &body);
     ex->bytes_out = body.n;
     cm_resp_send(ex->req, ex->status, r.v, r.n, cm_buf_str(&body));
     cm_buf_clear(&body);

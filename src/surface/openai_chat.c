@@ -14,6 +14,7 @@
 struct choice {
     bool thinking; /* a tag of reasoning is open in the text */
     bool finished;
+    const char *finish;  /* compat: told at the end, with the usage */
     struct cm_buf calls; /* one byte a call: did arguments come? */
 };
 
@@ -42,7 +43,11 @@ static struct choice *choice_at(struct stream *st, int index)
     return &st->choices[index];
 }
 
-/* Up to the brace of the delta. */
+/* They also have an empty `message` in every chunk; OpenAI's SDK takes it for the text so far and forgets what came. */
+#define COMPAT_CHOICE "\"logprobs\":null,"
+#define COMPAT_DELTA "\"role\":\"assistant\","
+
+/* Up to the brace of the delta; compat: and its role, with a comma. */
 static void put_head(const struct stream *st, int choice, struct cm_buf *out)
 {
     if (choice == 0) {
@@ -51,7 +56,20 @@ static void put_head(const struct stream *st, int choice, struct cm_buf *out)
     }
     cm_buf_append(out, cm_str_head(cm_buf_str(&st->prefix), st->n_to_index));
     cm_json_put_int(out, choice);
-    cm_buf_append(out, CM_S(",\"delta\":{"));
+    cm_buf_append(out, st->meta.compat ? CM_S("," COMPAT_CHOICE "\"delta\":{" COMPAT_DELTA)
+                                       : CM_S(",\"delta\":{"));
+}
+
+/* Every chunk has figures, which are zero but for the last one: whoever adds them up, and whoever takes the last ones, is right. */
+static void put_compat_end(const struct cm_usage *usage, struct cm_buf *out)
+{
+    const int64_t in = usage ? cm_usage_in(usage) : 0, produced = usage ? cm_usage_out(usage) : 0,
+                  total = in + produced;
+
+    cm_buf_printf(out,
+                  ",\"usage\":{\"prompt_tokens\":%lld,\"completion_tokens\":%lld,"
+                  "\"total_tokens\":%lld},\"system_fingerprint\":null,\"suggestions\":null}\n\n",
+                  (long long)in, (long long)produced, (long long)total);
 }
 
 /* From the brace of the delta on; `finish` NULL = not yet. */
@@ -64,7 +82,9 @@ static void put_tail(const struct stream *st, const char *finish, struct cm_buf 
     } else {
         cm_buf_append(out, CM_S("},\"finish_reason\":null}]"));
     }
-    if (st->meta.include_usage)
+    if (st->meta.compat)
+        put_compat_end(NULL, out);
+    else if (st->meta.include_usage)
         cm_buf_append(out, CM_S(",\"usage\":null}\n\n"));
     else
         cm_buf_append(out, CM_S("}\n\n"));
@@ -176,8 +196,11 @@ static void put_finish(const struct stream *st, struct choice *c, const struct c
         if (!c->calls.p[i])
             put_args(st, ev->choice, (int)i, CM_S("{}"), out);
     }
+    c->finish = cm_openai_finish(ev->finish, c->calls.n > 0);
+    if (st->meta.compat)
+        return; /* stream_end() */
     put_head(st, ev->choice, out);
-    put_tail(st, cm_openai_finish(ev->finish, c->calls.n > 0), out);
+    put_tail(st, c->finish, out);
 }
 
 static void put_image(const struct stream *st, const struct cm_event *ev, struct cm_buf *out)
@@ -205,11 +228,12 @@ static void stream_begin(void *state, const struct cm_answer_meta *meta, struct 
     cm_json_put_str(p, meta->model);
     cm_buf_append(p, CM_S(",\"choices\":[{\"index\":"));
     st->n_to_index = p->n;
-    cm_buf_append(p, CM_S("0,\"delta\":{"));
+    cm_buf_append(p, meta->compat ? CM_S("0," COMPAT_CHOICE "\"delta\":{" COMPAT_DELTA)
+                                  : CM_S("0,\"delta\":{"));
     st->n_to_delta = p->n;
     cm_buf_append(p, CM_S("\"content\":"));
 
-    for (int i = 0; i < n; i++) {
+    for (int i = 0; i < n && !meta->compat; i++) {
         put_head(st, i, out);
         cm_buf_append(out, CM_S("\"role\":\"assistant\",\"content\":\"\",\"refusal\":null"));
         put_tail(st, NULL, out);
@@ -228,7 +252,7 @@ static void stream_event(void *state, const struct cm_event *ev, struct cm_buf *
 
     switch (ev->kind) {
     case CM_EVENT_TEXT:
-        if (ev->logprobs.n > 0)
+        if (ev->logprobs.n > 0 && !st->meta.compat)
             put_with_logprobs(st, ev, out);
         else if (ev->text.n > 0)
             put_content(st, ev->choice, ev->text, out);
@@ -272,10 +296,27 @@ static void stream_event(void *state, const struct cm_event *ev, struct cm_buf *
     }
 }
 
+/* compat: the last chunk of each choice; the very last one has the figures, unless they were asked for as OpenAI tells them. */
+static void put_compat_finishes(const struct stream *st, const struct cm_usage *usage,
+                                struct cm_buf *out)
+{
+    for (size_t i = 0; i < st->n_choices; i++) {
+        const bool last = i + 1 == st->n_choices;
+
+        put_head(st, (int)i, out);
+        cm_buf_append(out, CM_S("\"content\":\"\"},\"finish_reason\":"));
+        cm_json_put_z(out, st->choices[i].finish);
+        cm_buf_append(out, CM_S("}]"));
+        put_compat_end(last && !st->meta.include_usage ? usage : NULL, out);
+    }
+}
+
 static void stream_end(void *state, const struct cm_usage *usage, struct cm_buf *out)
 {
     const struct stream *st = state;
 
+    if (st->meta.compat)
+        put_compat_finishes(st, usage, out);
     if (st->meta.include_usage) {
         const size_t n_to_choices = st->n_to_index - (sizeof("{\"index\":") - 1);
 
@@ -306,18 +347,30 @@ static void stream_clear(void *state)
     cm_buf_clear(&st->prefix);
 }
 
-const struct cm_surface cm_surface_openai_chat = {
-    .dialect = CM_DIALECT_OPENAI_CHAT,
-    .task = CM_TASK_CHAT,
-    .id_prefix = CM_S_INIT("chatcmpl-"),
-    .parse = cm_openai_chat_parse,
-    .stream_size = sizeof(struct stream),
-    .stream_begin = stream_begin,
-    .stream_event = stream_event,
-    .stream_end = stream_end,
-    .stream_error = stream_error,
-    .stream_clear = stream_clear,
-    .keepalive = CM_S_INIT(": keep-alive\n\n"),
-    .whole = cm_openai_chat_whole,
-    .error_body = cm_openai_put_error,
+#define SURFACE(put_stream_error, put_error, status)                                               \
+    {                                                                                              \
+        .dialect = CM_DIALECT_OPENAI_CHAT,                                                         \
+        .task = CM_TASK_CHAT,                                                                      \
+        .id_prefix = CM_S_INIT("chatcmpl-"),                                                       \
+        .parse = cm_openai_chat_parse,                                                             \
+        .stream_size = sizeof(struct stream),                                                      \
+        .stream_begin = stream_begin,                                                              \
+        .stream_event = stream_event,                                                              \
+        .stream_end = stream_end,                                                                  \
+        .stream_error = put_stream_error,                                                          \
+        .stream_clear = stream_clear,                                                              \
+        .keepalive = CM_S_INIT(": keep-alive\n\n"),                                                \
+        .whole = cm_openai_chat_whole,                                                             \
+        .error_body = put_error,                                                                   \
+        .error_status = status,                                                                    \
+    }
+
+const struct cm_surface cm_surface_openai_chat = SURFACE(stream_error, cm_openai_put_error, NULL);
+
+const struct cm_surface cm_surfaces_compat[] = {
+#define X(name, id)                                                                                \
+    [id] = SURFACE(cm_compat_##name##_stream_error, cm_compat_##name##_error,                      \
+                   cm_compat_##name##_status),
+    CM_COMPAT_DIALECTS(X)
+#undef X
 };

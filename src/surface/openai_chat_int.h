@@ -27,4 +27,18 @@ int cm_openai_media_form(struct cm_str name, enum cm_media_form *out, struct cm_
 /* {"error":{…}} with all four members. */
 void cm_openai_put_error(const struct cm_err *err, struct cm_buf *out);
 
+/* compat.c: name in function names, enum cm_compat */
+#define CM_COMPAT_DIALECTS(X)                                                                      \
+    X(hix, CM_COMPAT_HIXAI2API)                                                                    \
+    X(genspark, CM_COMPAT_GENSPARK2API)                                                            \
+    X(alexsidebar, CM_COMPAT_ALEXSIDEBAR2API)
+#define X(name, id)                                                                                \
+    void cm_compat_##name##_error(const struct cm_err *err, struct cm_buf *out);                   \
+    int cm_compat_##name##_status(const struct cm_err *err);                                       \
+    void cm_compat_##name##_stream_error(void *state, const struct cm_err *err, struct cm_buf *out);
+CM_COMPAT_DIALECTS(X)
+#undef X
+/* openai_chat.c: the surface with these; by enum cm_compat, the first is empty. */
+extern const struct cm_surface cm_surfaces_compat[];
+
 #endif

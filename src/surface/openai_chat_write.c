@@ -119,8 +119,10 @@ static void put_calls(struct cm_buf *out, const struct cm_choice_acc *c)
 }
 
 static void put_choice(struct cm_buf *out, size_t index, const struct cm_choice_acc *c,
-                       int reasoning)
+                       const struct cm_answer_meta *meta)
 {
+    const int reasoning = meta->reasoning;
+
     cm_buf_append(out, CM_S("{\"index\":"));
     cm_buf_put_u64(out, index);
     cm_buf_append(out, CM_S(",\"message\":{\"role\":\"assistant\",\"content\":"));
@@ -153,6 +155,8 @@ static void put_choice(struct cm_buf *out, size_t index, const struct cm_choice_
     }
     cm_buf_append(out, CM_S(",\"finish_reason\":"));
     cm_json_put_z(out, cm_openai_finish(c->finish, c->n_calls > 0));
+    if (meta->compat)
+        cm_buf_append(out, CM_S(",\"delta\":{\"content\":\"\",\"role\":\"\"}"));
     cm_buf_put(out, '}');
 }
 
@@ -169,7 +173,7 @@ void cm_openai_chat_whole(const struct cm_answer_meta *meta, const struct cm_ans
     for (size_t i = 0; i < answer->n_choices; i++) {
         if (i > 0)
             cm_buf_put(out, ',');
-        put_choice(out, i, &answer->choices[i], meta->reasoning);
+        put_choice(out, i, &answer->choices[i], meta);
     }
     cm_buf_append(out, CM_S("],\"usage\":"));
     cm_openai_put_usage(out, &answer->usage);
@@ -177,5 +181,8 @@ void cm_openai_chat_whole(const struct cm_answer_meta *meta, const struct cm_ans
         cm_buf_append(out, CM_S(",\"service_tier\":"));
         cm_json_put_z(out, answer->usage.service_tier);
     }
-    cm_buf_append(out, CM_S(",\"system_fingerprint\":null}"));
+    cm_buf_append(out, CM_S(",\"system_fingerprint\":null"));
+    if (meta->compat)
+        cm_buf_append(out, CM_S(",\"suggestions\":null"));
+    cm_buf_put(out, '}');
 }

@@ -88,7 +88,7 @@ static const struct cm_str script = CM_S_INIT(
 "async function show() {\n"
 "  const page = document.querySelector('main');\n"
 "  try {\n"
-"    const api = await (await fetch(location.pathname.replace(/\\/docs\\/?$/, '') + '/openapi.json')).json();\n"
+"    const api = await (await fetch(location.pathname.replace(/\\/(docs|swagger\\/index\\.html)\\/?$/, '') + '/openapi.json')).json();\n"
 "    const groups = new Map();\n"
 "    for (const [path, methods] of Object.entries(api.paths))\n"
 "      for (const [method, op] of Object.entries(methods)) {\n"

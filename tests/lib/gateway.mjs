@@ -200,14 +200,14 @@ class Gateway {
 
     /** False when another process has taken the port between our look and the gateway's bind. */
     async tryStart() {
-        const { config = {}, args = [], env = {}, launcher = () => [] } = this.options;
+        const { config = {}, args = [], env = {}, launcher = () => [], seed } = this.options;
         this.port = await freePort();
         this.exit = null;
-        this.writeConfig(config);
+        if (!seed) this.writeConfig(config);
         const [program, ...before] = [...launcher(this), binary];
-        this.child = spawn(program, [...before, 'serve', '-c', this.file, ...args], {
+        this.child = spawn(program, [...before, 'serve', ...(seed ? [] : ['-c', this.file]), ...args], {
             cwd: this.dir,
-            env: cleanEnv(this.dir, env),
+            env: seed ? { PORT: String(this.port), ...seed } : cleanEnv(this.dir, env),
             stdio: ['ignore', 'pipe', 'pipe'],
         });
         for (const stream of [this.child.stdout, this.child.stderr]) {
@@ -351,6 +351,7 @@ export function probe(target, path = '/readyz') {
 /**
  * Starts a gateway that lives until the test ends, and is then stopped and checked.
  * options: config (sections, INI text, or a function of the gateway that gives one of them), args, env, name,
+ * seed ({VARIABLE: value}: no file, and an environment of exactly these and PORT, as `env -i` gives it),
  * launcher(gw) -> a program and its arguments that become the gateway, readyTarget(gw) -> node:http options for /readyz.
  */
 export async function startGateway(t, options = {}) {

@@ -68,6 +68,14 @@ struct cm_price_conf {         /* [price MODEL]; micro-USD per million tokens */
     int64_t image;                   /* micro-USD each */
 };
 
+/* server.compat: whose error texts, fields and pages clients of the OpenAI routes get. */
+enum cm_compat {
+    CM_COMPAT_NONE,
+    CM_COMPAT_HIXAI2API,
+    CM_COMPAT_GENSPARK2API,
+    CM_COMPAT_ALEXSIDEBAR2API
+};
+
 enum cm_reasoning {
     CM_REASONING_FIELD,
     CM_REASONING_THINK,
@@ -88,11 +96,16 @@ struct cm_config {
         int64_t drain_timeout_ms;
         bool core_dumps;
         struct cm_strs cors_origins, trusted_proxies;
+        int compat;   /* enum cm_compat */
+        bool swagger; /* the page of /docs is also where the seeds had theirs */
     } server;
     struct {
         struct cm_strs keys; /* secret */
         bool open;
-        bool open_here; /* derived: neither open nor any key; then every listener is local */
+        bool open_until_keys; /* open as long as there is no key at all, on any listener */
+        /* derived: neither open, nor so until there are keys, nor any key; then every listener is local */
+        bool open_here;
+        struct cm_strs ip_block;    /* addresses and networks */
         struct cm_str admin_secret; /* secret */
         int64_t ip_requests_per_minute, ip_bad_auth_per_minute;
     } auth;
@@ -124,9 +137,11 @@ struct cm_config {
     struct cm_price_conf *prices;
     size_t n_prices;
 
-    struct cm_str file;    /* as given; "" = built-in defaults, no file at all */
-    bool builtin_demo;     /* no file exists: the one provider is "demo" */
-    struct cm_arena arena; /* holds every slice above */
+    struct cm_str file;     /* as given; "" = built-in defaults, no file at all */
+    bool builtin_demo;      /* no file exists: the one provider is "demo" */
+    struct cm_str seed;     /* the system whose environment is in force: "hixai2api"; "" = none */
+    struct cm_strs remarks; /* what was set and has no effect; told at every start */
+    struct cm_arena arena;  /* holds every slice above */
     unsigned refs;
     struct cm_conf_origins *origins; /* where each value came from; in the arena */
 };

@@ -14,6 +14,8 @@ struct cm_answer_meta {
     int64_t n;                  /* choices */
     int reasoning;              /* enum cm_reasoning: how reasoning is shown */
     const struct cm_chat *chat; /* what was asked for */
+    /* The members of every answer that clients of hixai2api and its relatives may read: see surface/compat.h */
+    bool compat;
 };
 
 /* One kind of request in one dialect: what a route speaks. */
@@ -44,6 +46,7 @@ struct cm_surface {
     void (*whole)(const struct cm_answer_meta *meta, const struct cm_answer *answer,
                   struct cm_buf *out);
     void (*error_body)(const struct cm_err *err, struct cm_buf *out);
+    int (*error_status)(const struct cm_err *err); /* NULL: cm_err_status() */
 };
 
 extern const struct cm_surface cm_surface_openai_chat;

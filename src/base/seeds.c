@@ -1,0 +1,55 @@
+/* Variables and defaults of hixai2api, genspark2api and alexsidebar2api. Facts: protocol notes of hix, genspark and alexsidebar, their
+ * sections on the environment. docs/compat.md tells operators the same. */
+#include "seeds.h"
+
+#include "chatmux/base/mem.h"
+
+/* What the three share: one author, one framework. */
+#define COMMON_DEFAULTS                                                                            \
+    {"server", "cors_origins", "*"}, {"auth", "open_until_keys", "yes"},                           \
+        {"auth", "ip_requests_per_minute", "60"}, {"stream", "reasoning", "think"}
+
+#define COMMON_VARS                                                                                \
+    {"PORT", CM_SEED_PORT, "server", "listen", NULL},                                              \
+        {"API_SECRET", CM_SEED_LIST, "auth", "keys", NULL},                                        \
+        {"ROUTE_PREFIX", CM_SEED_TEXT, "server", "route_prefix", NULL},                            \
+        {"PROXY_URL", CM_SEED_PROXY, "upstream", "proxy", NULL},                                   \
+        {"REQUEST_RATE_LIMIT", CM_SEED_NUMBER, "auth", "ip_requests_per_minute", NULL},            \
+        {"IP_BLACK_LIST", CM_SEED_LIST, "auth", "ip_block", NULL},                                 \
+        {"DEBUG", CM_SEED_WORDS, "log", "level", "true=debug"},                                    \
+        {"REASONING_HIDE", CM_SEED_WORDS, "stream", "reasoning", "1=hide"},                        \
+        {"GIN_MODE", CM_SEED_IGNORED, NULL, NULL,                                                  \
+         "it sets the mode of a framework that is not used here; DEBUG=true makes the log verbose"}
+
+#define SWAGGER {"SWAGGER_ENABLE", CM_SEED_WORDS, "server", "swagger", "1=yes|*=no"}
+#define NO_SQL "there is no pool of database connections here"
+
+static const struct cm_seed_var hix_vars[] = {
+    COMMON_VARS,
+    SWAGGER,
+    {"BACKEND_SECRET", CM_SEED_TEXT, "auth", "admin_secret", NULL},
+    {"BACKEND_API_ENABLE", CM_SEED_WORDS, "auth", "admin_secret", "0="},
+    {"MYSQL_DSN", CM_SEED_IGNORED, NULL, NULL,
+     "no MySQL is needed, everything is kept in SQLite (store.state_dir); chatmux import hixai2api FILE.sql takes over a dump"},
+    {"DEBUG_SQL", CM_SEED_IGNORED, NULL, NULL, "statements of the database are not logged"},
+    {"SQLITE_BUSY_TIMEOUT", CM_SEED_IGNORED, NULL, NULL, "the gateway has its database to itself"},
+    {"SQL_MAX_IDLE_CONNS", CM_SEED_IGNORED, NULL, NULL, NO_SQL},
+    {"SQL_MAX_OPEN_CONNS", CM_SEED_IGNORED, NULL, NULL, NO_SQL},
+    {"SQL_MAX_LIFETIME", CM_SEED_IGNORED, NULL, NULL, NO_SQL},
+    {NULL, CM_SEED_TEXT, NULL, NULL, NULL},
+};
+static const struct cm_seed_default hix_defaults[] = {
+    {"server", "listen", "0.0.0.0:7044"},
+    COMMON_DEFAULTS,
+    {"server", "swagger", "yes"},
+    {NULL, NULL, NULL},
+};
+
+const struct cm_seed cm_seeds[] = {
+    {"hixai2api", "hix", NULL, "/app/hixai2api/data", "hix-ai-2-api.db", hix_vars, hix_defaults},
+    {"genspark2api", NULL, NULL, NULL, NULL, NULL, NULL},
+    {"alexsidebar2api", NULL, NULL, NULL, NULL, NULL, NULL},
+    {"hot-apis", NULL, NULL, NULL, NULL, NULL, NULL},
+    {"aiproxy", NULL, NULL, NULL, NULL, NULL, NULL},
+};
+const size_t cm_seeds_n = CM_COUNT(cm_seeds);

@@ -1,0 +1,200 @@
+/* Errors in the words of hixai2api, genspark2api and alexsidebar2api. Facts: the sections on errors and client keys of their protocol
+ * notes; docs/compat.md tells what is on purpose different. */
+#include "chatmux/surface/compat.h"
+
+#include "chatmux/base/mem.h"
+#include "chatmux/codec/json.h"
+#include "openai_chat_int.h"
+
+/* {"error":TEXT} with 500; the first row that fits counts. */
+struct words {
+    enum cm_err_class cls;
+    const char *code; /* of the error; NULL = any */
+    const char *text; /* NULL: our own sentence */
+};
+
+struct dialect {
+    const char *key_refused; /* the message for a wrong client key */
+    const struct words *words;
+    size_t n_words;
+    bool model_object; /* an unknown model is told as an object, with 400 */
+};
+
+#define TOO_OFTEN "{\"success\":false,\"message\":\"请求过于频繁,请稍后再试\"}"
+#define BAD_JSON                                                                                   \
+    "{\"error\":{\"message\":\"Invalid request parameters\",\"type\":\"request_error\","           \
+    "\"param\":\"\",\"code\":\"500\"}}"
+
+#define ALL_TRIED "All cookies are temporarily unavailable."
+#define CREDENTIALS_SPENT                                                                          \
+    {CM_ERR_INVALID_CREDENTIAL, NULL, ALL_TRIED}, {CM_ERR_EXPIRED, NULL, ALL_TRIED},               \
+        {CM_ERR_RATE_LIMITED, NULL, ALL_TRIED},                                                    \
+    {                                                                                              \
+        CM_ERR_QUOTA_EXHAUSTED, NULL, ALL_TRIED                                                    \
+    }
+#define OWN_WORDS                                                                                  \
+    {CM_ERR_VERIFICATION_REQUIRED, NULL, NULL}, {CM_ERR_OVERLOADED, NULL, NULL},                   \
+        {CM_ERR_UPSTREAM_DOWN, NULL, NULL}, {CM_ERR_CUT, NULL, NULL},                              \
+    {                                                                                              \
+        CM_ERR_TIMEOUT, NULL, NULL                                                                 \
+    }
+#define TRY_AGAIN "An error occurred with the current request, please try again."
+
+static const struct words hix_words[] = {
+    {CM_ERR_NOT_FOUND, "model_not_found", "no model"},
+    {CM_ERR_MODEL_UNAVAILABLE, NULL, "no model"},
+    {CM_ERR_NO_CREDENTIAL, NULL, "No valid cookies available"},
+    {CM_ERR_CONTEXT_LENGTH, NULL, NULL}, /* the adapter says it as they do */
+    {CM_ERR_VERIFICATION_REQUIRED, "blocked", "Forbidden"},
+    {CM_ERR_VERIFICATION_REQUIRED, NULL, "cf challenge"},
+    CREDENTIALS_SPENT,
+    OWN_WORDS,
+};
+static const struct words genspark_words[] = {
+    {CM_ERR_NO_CREDENTIAL, NULL, "No valid cookies available"},
+    {CM_ERR_VERIFICATION_REQUIRED, "blocked", "CloudFlare: Sorry, you have been blocked"},
+    {CM_ERR_VERIFICATION_REQUIRED, NULL, "Detected Cloudflare Challenge Page"},
+    {CM_ERR_UPSTREAM_DOWN, "service_unavailable", "Genspark Service Unavailable"},
+    {CM_ERR_UPSTREAM_DOWN, NULL, TRY_AGAIN},
+    {CM_ERR_OVERLOADED, NULL, TRY_AGAIN},
+    CREDENTIALS_SPENT,
+    OWN_WORDS,
+};
+static const struct words alexsidebar_words[] = {
+    {CM_ERR_NO_CREDENTIAL, NULL, "no cookies available"},
+    CREDENTIALS_SPENT,
+    OWN_WORDS,
+};
+
+static const struct dialect dialects[] = {
+    [CM_COMPAT_HIXAI2API] = {"API-KEY校验失败", hix_words, CM_COUNT(hix_words), false},
+    [CM_COMPAT_GENSPARK2API] = {"authorization(api-secret)校验失败", genspark_words,
+                                CM_COUNT(genspark_words), false},
+    [CM_COMPAT_ALEXSIDEBAR2API] = {"API-KEY校验失败", alexsidebar_words,
+                                   CM_COUNT(alexsidebar_words), true},
+};
+
+static bool has_code(const struct cm_err *err, const char *code)
+{
+    return strcmp(err->code, code) == 0;
+}
+
+static const struct words *find_words(const struct dialect *d, const struct cm_err *err)
+{
+    for (size_t i = 0; i < d->n_words; i++) {
+        const struct words *w = &d->words[i];
+
+        if (w->cls == err->cls && (!w->code || has_code(err, w->code)))
+            return w;
+    }
+    return NULL;
+}
+
+/* The body as a whole; what is wrong within it names the member (param). */
+static bool is_bad_json(const struct cm_err *err)
+{
+    struct cm_str msg = cm_str_of(err->msg);
+
+    return err->cls == CM_ERR_BAD_REQUEST && err->param[0] == '\0' &&
+           (cm_str_starts(msg, CM_S("invalid JSON")) ||
+            cm_str_starts(msg, CM_S("The request body must be")));
+}
+
+static bool is_unknown_model(const struct dialect *d, const struct cm_err *err)
+{
+    return d->model_object && err->cls == CM_ERR_NOT_FOUND && has_code(err, "model_not_found");
+}
+
+static void put_object(struct cm_buf *out, struct cm_str message, const char *code)
+{
+    cm_buf_append(out, CM_S("{\"error\":{\"message\":"));
+    cm_json_put_str(out, message);
+    cm_buf_append(out, CM_S(",\"type\":\"invalid_request_error\",\"param\":\"\",\"code\":"));
+    cm_json_put_z(out, code);
+    cm_buf_append(out, CM_S("}}"));
+}
+
+/* The sentence about an unknown model names it between the first two quotes. */
+static void put_unknown_model(struct cm_buf *out, const struct cm_err *err)
+{
+    struct cm_str rest = cm_str_of(err->msg), name;
+    struct cm_buf message = {0};
+
+    (void)cm_str_cut(&rest, '\'');
+    name = cm_str_cut(&rest, '\'');
+    cm_buf_printf(&message, "Model " CM_PRI " not supported", CM_ARG(name));
+    put_object(out, cm_buf_str(&message), "invalid_model");
+    cm_buf_clear(&message);
+}
+
+static void put_words(struct cm_buf *out, const struct words *w, const struct cm_err *err)
+{
+    cm_buf_append(out, CM_S("{\"error\":"));
+    cm_json_put_z(out, w->text ? w->text : err->msg);
+    if (w->text) {
+        cm_buf_append(out, CM_S(",\"detail\":"));
+        cm_json_put_z(out, err->msg);
+    }
+    cm_buf_put(out, '}');
+}
+
+static void error_body(const struct dialect *d, const struct cm_err *err, struct cm_buf *out)
+{
+    const struct words *w = find_words(d, err);
+
+    if (err->cls == CM_ERR_UNAUTHORIZED)
+        put_object(out, cm_str_of(d->key_refused), "invalid_authorization");
+    else if (err->cls == CM_ERR_CLIENT_LIMIT && err->code[0] == '\0')
+        cm_buf_append(out, CM_S(TOO_OFTEN));
+    else if (err->cls == CM_ERR_FORBIDDEN && has_code(err, "address_blocked"))
+        cm_buf_append(out, CM_S("{\"error\":\"Forbidden\"}"));
+    else if (is_bad_json(err))
+        cm_buf_append(out, CM_S(BAD_JSON));
+    else if (is_unknown_model(d, err))
+        put_unknown_model(out, err);
+    else if (w)
+        put_words(out, w, err);
+    else
+        cm_surface_openai_chat.error_body(err, out);
+}
+
+static int error_status(const struct dialect *d, const struct cm_err *err)
+{
+    if (is_bad_json(err))
+        return 500;
+    if (is_unknown_model(d, err))
+        return 400;
+    return find_words(d, err) ? 500 : cm_err_status(err);
+}
+
+#define X(name, id)                                                                                \
+    void cm_compat_##name##_error(const struct cm_err *err, struct cm_buf *out)                    \
+    {                                                                                              \
+        error_body(&dialects[id], err, out);                                                       \
+    }                                                                                              \
+    int cm_compat_##name##_status(const struct cm_err *err)                                        \
+    {                                                                                              \
+        return error_status(&dialects[id], err);                                                   \
+    }                                                                                              \
+    void cm_compat_##name##_stream_error(void *state, const struct cm_err *err,                    \
+                                         struct cm_buf *out)                                       \
+    {                                                                                              \
+        (void)state;                                                                               \
+        cm_buf_append(out, CM_S("data: "));                                                        \
+        error_body(&dialects[id], err, out);                                                       \
+        cm_buf_append(out, CM_S("\n\n"));                                                          \
+    }
+CM_COMPAT_DIALECTS(X)
+#undef X
+
+const struct cm_surface *cm_surface_compat(const struct cm_surface *own, enum cm_compat compat)
+{
+    return own == &cm_surface_openai_chat && compat != CM_COMPAT_NONE ? &cm_surfaces_compat[compat]
+                                                                      : own;
+}
+
+struct cm_str cm_compat_root(enum cm_compat compat)
+{
+    return compat == CM_COMPAT_GENSPARK2API || compat == CM_COMPAT_ALEXSIDEBAR2API ? CM_S("")
+                                                                                   : CM_STR_NONE;
+}

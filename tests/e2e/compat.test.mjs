@@ -1,0 +1,285 @@
+// In the place of another gateway: its environment and nothing else, its users' curl lines, its clients.
+import assert from 'node:assert/strict';
+import { execFile } from 'node:child_process';
+import OpenAI from 'openai';
+import { CLIENT_KEY, chat, makeDir, request, runCommand, scenario, startGateway } from '../lib/gateway.mjs';
+import { startHttpProxy } from '../lib/fake_proxy.mjs';
+import { say, sessionToken, startFakeHix } from '../lib/fake_hix.mjs';
+
+const SECRET = '123456'; // as the compose files of all three have it
+const REFUSED = (message) => ({ error: { message, type: 'invalid_request_error', param: '', code: 'invalid_authorization' } });
+const TOO_OFTEN = { success: false, message: '请求过于频繁,请稍后再试' };
+
+/** curl as a shell would run it: {status, headers, text, json}. */
+function curl(...args) {
+    return new Promise((done, fail) =>
+        execFile('curl', ['-sS', '-i', '--max-time', '20', ...args], { encoding: 'utf8', env: { PATH: process.env.PATH } }, (error, stdout, stderr) => {
+            if (error) return fail(new Error(stderr || error.message));
+            const at = stdout.indexOf('\r\n\r\n');
+            const head = stdout.slice(0, at);
+            const text = stdout.slice(at + 4);
+            done({
+                status: Number(head.split(' ')[1]),
+                head,
+                text,
+                get json() {
+                    return JSON.parse(text);
+                },
+            });
+        }),
+    );
+}
+
+/** What a system makes of its environment: `chatmux print-config` as {section.key: value}. */
+function effective(env) {
+    const dir = makeDir();
+    const r = runCommandBare(['print-config'], env, dir);
+    assert.equal(r.code, 0, r.out);
+    const found = {};
+    let section = '';
+    for (const line of r.stdout.split('\n')) {
+        const head = /^\[(.+)\]$/.exec(line);
+        const pair = /^([\w.-]+) = ?(.*)$/.exec(line);
+        if (head) section = head[1];
+        else if (pair) found[`${section}.${pair[1]}`] = pair[2];
+    }
+    return found;
+}
+
+/** The binary with exactly this environment. */
+function runCommandBare(args, env, dir = makeDir()) {
+    // runCommand() adds PATH and HOME, which none of these systems reads
+    return runCommand(args, { dir, env });
+}
+
+/** hixai2api in front of a fake platform. Its address is the one thing its own environment cannot say. */
+async function hix(t, seed = {}, { accounts = 1, fake: fakeOptions } = {}) {
+    const fake = await startFakeHix(t, { sessions: ['hixOne', 'hixTwo'].map(sessionToken), ...fakeOptions });
+    const gw = await startGateway(t, { seed: { BACKEND_SECRET: SECRET, CHATMUX_PROVIDER_HIX_BASE_URL: fake.base, ...seed } });
+    fake.always(say.answer({ pieces: ['Blue'] }));
+    for (const session of fake.sessions.slice(0, accounts)) {
+        const added = await curl(...cookieLine(gw, session));
+        assert.deepEqual([added.status, added.json], [200, { code: 0, message: 'success', data: '' }]);
+    }
+    return { fake, gw };
+}
+
+/** The line of hixai2api's README that adds a cookie. */
+const cookieLine = (gw, cookie) => [
+    '-X', 'PUT', `${gw.url}/api/cookie`,
+    '-H', 'accept: application/json', '-H', `Authorization: ${SECRET}`, '-H', 'Content-Type: application/json',
+    '-d', JSON.stringify({ cookie }),
+];
+const askLine = (gw, { path = '/v1/chat/completions', key, model = 'gpt-4o', ...more } = {}) => [
+    `${gw.url}${path}`, '-H', 'Content-Type: application/json', ...(key ? ['-H', `Authorization: Bearer ${key}`] : []),
+    '-d', JSON.stringify({ model, messages: [{ role: 'user', content: 'Name a colour.' }], ...more }),
+];
+
+// ---- which system, and its defaults -----------------------------------------------------------------------------
+
+scenario('the environment chooses the system, with its port and defaults', async () => {
+    for (const env of [{ MYSQL_DSN: 'u:p@tcp(db:3306)/x' }, { BACKEND_SECRET: SECRET }, { CHATMUX_COMPAT: 'hixai2api' }]) {
+        const c = effective(env);
+        assert.equal(c['server.listen'], '0.0.0.0:7044');
+        assert.equal(c['server.compat'], 'hixai2api');
+        assert.equal(c['server.cors_origins'], '*');
+        assert.equal(c['auth.ip_requests_per_minute'], '60');
+        assert.equal(c['provider hix.type'], 'hix');
+    }
+});
+
+scenario('what contradicts itself, or is not there yet, is refused with the names', async () => {
+    const both = runCommandBare(['serve'], { GS_COOKIE: 'a', AS_COOKIE: 'b' });
+    assert.equal(both.code, 1);
+    assert.match(both.stderr, /GS_COOKIE.*AS_COOKIE/);
+    for (const name of ['hot-apis', 'aiproxy']) {
+        const r = runCommandBare(['serve'], { CHATMUX_COMPAT: name });
+        assert.equal(r.code, 1);
+        assert.match(r.stderr, new RegExp(`CHATMUX_COMPAT.*${name} is not understood yet`));
+    }
+    assert.match(runCommandBare(['serve'], { CHATMUX_COMPAT: 'hixapi' }).stderr, /must be one of hixai2api/);
+});
+
+scenario('print-config names the variable, and tells no secret', async () => {
+    const r = runCommandBare(['print-config'], { BACKEND_SECRET: 'very-secret-4711', PORT: '7100', MYSQL_DSN: 'u:very-secret-4711@tcp(db)/x' });
+    assert.match(r.stdout, /; environment PORT\nlisten = 0\.0\.0\.0:7100\n/);
+    assert.match(r.stdout, /; environment BACKEND_SECRET\nadmin_secret = /);
+    assert.ok(!r.out.includes('very-secret-4711'));
+});
+
+// ---- hixai2api --------------------------------------------------------------------------------------------------
+
+scenario('hixai2api: cookies and keys by its admin routes, chat by its curl lines', async (t) => {
+    const { fake, gw } = await hix(t);
+    assert.match(gw.output, /there is no client key: whoever reaches this port uses your accounts/);
+    const open = await curl(...askLine(gw));
+    assert.deepEqual([open.status, open.json.choices[0].message.content], [200, 'Blue']);
+    assert.deepEqual(Object.keys(open.json).sort(), ['choices', 'created', 'id', 'model', 'object', 'suggestions', 'system_fingerprint', 'usage']);
+    assert.deepEqual([open.json.suggestions, open.json.system_fingerprint, open.json.choices[0].logprobs], [null, null, null]);
+    assert.deepEqual(open.json.choices[0].delta, { content: '', role: '' });
+    assert.equal(fake.of('/api/hix/chat').length, 1);
+
+    const put = await curl('-X', 'PUT', `${gw.url}/api/key`, '-H', `Authorization: Bearer ${SECRET}`, '-d', '{"apiKey":"sk-client-one-4711","remark":"one"}');
+    assert.deepEqual([put.status, put.json.code], [200, 0]);
+    const refused = await curl(...askLine(gw));
+    assert.deepEqual([refused.status, refused.json], [401, REFUSED('API-KEY校验失败')]);
+    assert.deepEqual((await curl(...askLine(gw, { key: 'sk-wrong-key-4711' }))).json, REFUSED('API-KEY校验失败'));
+    assert.equal((await curl(...askLine(gw, { key: 'sk-client-one-4711' }))).status, 200);
+    const bare = await curl(`${gw.url}/v1/models`, '-H', 'Authorization: sk-client-one-4711');
+    assert.equal(bare.json.object, 'list');
+    assert.ok(bare.json.data.every((m) => m.object === 'model' && typeof m.id === 'string'));
+    assert.ok(bare.json.data.some((m) => m.id === 'deepseek-r1'));
+
+    for (const wrong of ['', 'nope'])
+        assert.deepEqual([(await curl('-X', 'POST', `${gw.url}/api/auth/verify`, '-H', `Authorization: ${wrong}`)).json], [{ code: 1, message: 'unauthorized', data: '' }]);
+    assert.deepEqual((await curl('-X', 'POST', `${gw.url}/api/auth/verify`, '-H', `Authorization: ${SECRET}`)).json, { code: 0, message: 'success', data: '' });
+});
+
+scenario('hixai2api: chunks have its members, and their figures add up', async (t) => {
+    const { fake, gw } = await hix(t);
+    fake.always(say.answer({ reasoning: ['hm'], pieces: ['Bl', 'ue'] }));
+    const answer = await curl('-N', ...askLine(gw, { model: 'deepseek-r1', stream: true }));
+    assert.match(answer.head, /content-type: text\/event-stream/i);
+    assert.match(answer.head, /access-control-allow-origin|cache-control: no-cache/i);
+    const lines = answer.text.split('\n\n').filter(Boolean);
+    assert.equal(lines.at(-1), 'data: [DONE]');
+    const chunks = lines.slice(0, -1).map((line) => JSON.parse(line.replace(/^data: /, '')));
+    for (const chunk of chunks) {
+        assert.equal(chunk.object, 'chat.completion.chunk');
+        assert.equal('message' in chunk.choices[0], false); // it would take the text from OpenAI's SDK, below
+        assert.equal(chunk.choices[0].delta.role, 'assistant');
+        assert.equal(typeof chunk.usage.total_tokens, 'number');
+        assert.deepEqual([chunk.suggestions, chunk.system_fingerprint, chunk.choices[0].logprobs], [null, null, null]);
+    }
+    assert.equal(chunks.map((c) => c.choices[0].delta.content).join(''), '<think>\nhm\n</think>\n\nBlue');
+    assert.deepEqual(chunks.map((c) => c.choices[0].finish_reason), [...chunks.slice(1).map(() => null), 'stop']);
+    assert.deepEqual(chunks.slice(0, -1).map((c) => c.usage.total_tokens).filter(Boolean), []);
+    assert.ok(chunks.at(-1).usage.total_tokens > 0);
+
+    const sdk = new OpenAI({ baseURL: gw.base, apiKey: 'any', maxRetries: 0 });
+    const final = await sdk.chat.completions.stream({ model: 'gpt-4o', messages: [{ role: 'user', content: 'x' }], stream_options: { include_usage: true } }).finalChatCompletion();
+    assert.equal(final.choices[0].message.content, '<think>\nhm\n</think>\n\nBlue');
+    assert.ok(final.usage.total_tokens > 0);
+});
+
+scenario('hixai2api: the errors its users look for', async (t) => {
+    const { fake, gw } = await hix(t, {}, { accounts: 0, fake: { strict: false } });
+    const none = await curl(...askLine(gw));
+    assert.equal(none.status, 500);
+    assert.equal(none.json.error, 'No valid cookies available');
+    assert.equal((await curl(...askLine(gw, { model: 'no-such-model' }))).json.error, 'no model');
+    const broken = await curl(`${gw.url}/v1/chat/completions`, '-d', '{');
+    assert.deepEqual([broken.status, broken.json.error.message, broken.json.error.code], [500, 'Invalid request parameters', '500']);
+    assert.match(broken.head, /x-should-retry: false/i);
+
+    await curl(...cookieLine(gw, fake.sessions[0]));
+    const long = await curl(...askLine(gw, { messages: [{ role: 'user', content: 'x'.repeat(9000) }] }));
+    assert.equal(long.status, 500);
+    assert.match(long.json.error, /^input text too long: 9000/);
+    fake.always(say.status(403, '<html><title>Just a moment...</title></html>', { 'content-type': 'text/html' }));
+    const challenge = await curl(...askLine(gw));
+    assert.deepEqual([challenge.status, challenge.json.error], [500, 'cf challenge']);
+    fake.always(say.trpc(-32029, 'TOO_MANY_REQUESTS', 429));
+    await curl(...cookieLine(gw, fake.sessions[1]));
+    assert.equal((await curl(...askLine(gw))).json.error, 'All cookies are temporarily unavailable.');
+});
+
+scenario('hixai2api: ROUTE_PREFIX, PROXY_URL and the page of its routes', async (t) => {
+    const proxy = await startHttpProxy(t, { 'hix.test': '127.0.0.1' });
+    const fake = await startFakeHix(t, { strict: false });
+    const gw = await startGateway(t, {
+        seed: { BACKEND_SECRET: SECRET, ROUTE_PREFIX: 'hf', PROXY_URL: `http://127.0.0.1:${proxy.port}`, CHATMUX_PROVIDER_HIX_BASE_URL: `http://hix.test:${fake.port}` },
+    });
+    await curl(...cookieLine(gw, fake.sessions[0]));
+    await curl(...askLine(gw, { path: '/hf/v1/chat/completions' }));
+    assert.ok(proxy.seen.includes(`hix.test:${fake.port}`), String(proxy.seen));
+    assert.equal((await curl(`${gw.url}/hf/v1/models`)).status, 200);
+
+    const page = await curl(`${gw.url}/swagger/index.html`);
+    assert.equal(page.status, 200);
+    assert.match(page.head, /content-type: text\/html/i);
+    assert.match((await curl(`${gw.url}/swagger/doc.json`)).json.openapi, /^3\./);
+    const off = await startGateway(t, { seed: { BACKEND_SECRET: SECRET, SWAGGER_ENABLE: '0' } });
+    assert.equal((await curl(`${off.url}/swagger/index.html`)).status, 404);
+});
+
+scenario('hixai2api: REQUEST_RATE_LIMIT, IP_BLACK_LIST, BACKEND_API_ENABLE', async (t) => {
+    const gw = await startGateway(t, { seed: { BACKEND_SECRET: SECRET, REQUEST_RATE_LIMIT: '3' } });
+    for (let i = 0; i < 3; i++) assert.equal((await curl(`${gw.url}/v1/models`)).status, 200);
+    const limited = await curl(`${gw.url}/v1/models`);
+    assert.deepEqual([limited.status, limited.json], [429, TOO_OFTEN]);
+    assert.equal((await curl(`${gw.url}/healthz`)).status, 200); // health checks never count
+
+    const blocking = await startGateway(t, {
+        seed: { BACKEND_SECRET: SECRET, IP_BLACK_LIST: '127.0.0.1,10.9.8.7' },
+        readyTarget: (one) => ({ port: one.port, localAddress: '127.0.0.2' }),
+    });
+    const blocked = await curl(`${blocking.url}/v1/models`);
+    assert.deepEqual([blocked.status, blocked.json], [403, { error: 'Forbidden' }]);
+    assert.equal((await curl('--interface', '127.0.0.2', `${blocking.url}/v1/models`)).status, 200);
+
+    const off = await startGateway(t, { seed: { BACKEND_SECRET: SECRET, BACKEND_API_ENABLE: '0' } });
+    assert.equal((await curl('-X', 'POST', `${off.url}/api/auth/verify`, '-H', `Authorization: ${SECRET}`)).status, 404);
+});
+
+scenario('hixai2api: what has no effect is told once, at every start', async (t) => {
+    const gw = await startGateway(t, { seed: { MYSQL_DSN: 'u:very-secret-4711@tcp(db:3306)/x', SQL_MAX_LIFETIME: '60', BACKEND_SECRET: SECRET } });
+    const times = (text) => gw.output.split(text).length - 1;
+    assert.equal(times('MYSQL_DSN has no effect'), 1);
+    assert.equal(times('SQL_MAX_LIFETIME has no effect'), 1);
+    await gw.restart();
+    assert.equal(times('MYSQL_DSN has no effect'), 2);
+    assert.equal(times('there is no client key'), 2);
+    assert.ok(!gw.output.includes('very-secret-4711'));
+});
+
+// ---- clients ----------------------------------------------------------------------------------------------------
+
+scenario('NextChat and one-api ask what they ask', async (t) => {
+    const { gw } = await hix(t);
+    await curl('-X', 'PUT', `${gw.url}/api/key`, '-H', `Authorization: ${SECRET}`, '-d', '{"apiKey":"sk-next-chat-4711","remark":"next"}');
+    const headers = { origin: 'https://chat.example.com', accept: 'application/json', 'x-requested-with': 'XMLHttpRequest' };
+    const key = 'sk-next-chat-4711';
+
+    const preflight = await request(gw, {
+        method: 'OPTIONS', key: null,
+        headers: { origin: headers.origin, 'access-control-request-method': 'POST', 'access-control-request-headers': 'authorization,content-type' },
+    });
+    assert.equal(preflight.status, 204);
+    assert.equal(preflight.headers['access-control-allow-origin'], '*');
+    assert.match(preflight.headers['access-control-allow-headers'], /authorization/);
+    const refused = await request(gw, { body: chat('gpt-4o'), key: 'sk-wrong-4711', headers });
+    assert.deepEqual([refused.status, refused.headers['access-control-allow-origin']], [401, '*']);
+    const streamed = await request(gw, { body: chat('gpt-4o', 'x', { stream: true, temperature: 0.5, presence_penalty: 0, frequency_penalty: 0, top_p: 1 }), key, headers });
+    assert.match(streamed.text, /"content":"Blue"/);
+    assert.match(streamed.text, /data: \[DONE\]\n\n$/);
+
+    for (const prefix of ['', '/v1']) {
+        const limit = await request(gw, { path: `${prefix}/dashboard/billing/subscription`, key, headers });
+        assert.deepEqual([limit.status, limit.json.object, limit.json.hard_limit_usd], [200, 'billing_subscription', 100000000]);
+        const used = await request(gw, { path: `${prefix}/dashboard/billing/usage?start_date=2026-11-01&end_date=2036-11-30`, key, headers });
+        assert.deepEqual([used.status, used.json.object, typeof used.json.total_usage], [200, 'list', 'number']);
+        assert.equal((await request(gw, { path: `${prefix}/dashboard/billing/usage`, key: 'sk-wrong-4711' })).status, 401);
+    }
+    assert.equal((await request(gw, { path: '/dashboard/billing/usage?start_date=soon', key })).status, 400);
+});
+
+scenario('billing tells the budget of the key and what the ledger has', async (t) => {
+    const gw = await startGateway(t, {
+        config: { auth: { admin_secret: 'admin-4711' }, 'provider demo': { type: 'demo' }, 'price demo': { input: '1000', output: '2000' } },
+    });
+    const made = await request(gw, { path: '/admin/api/keys', key: 'admin-4711', body: { name: 'team', budget_usd: 20, budget_period: 'month' } });
+    const { key } = made.json;
+    const ask = (path, who = key) => request(gw, { path, key: who });
+    assert.equal((await ask('/v1/dashboard/billing/subscription')).json.hard_limit_usd, 20);
+    assert.equal((await ask('/v1/dashboard/billing/usage')).json.total_usage, 0);
+    const answer = (await request(gw, { body: chat('demo', 'hello there'), key })).json;
+    const cents = (answer.usage.prompt_tokens * 1000 + answer.usage.completion_tokens * 2000) / 1e6 * 100;
+    const used = await ask('/v1/dashboard/billing/usage');
+    assert.ok(Math.abs(used.json.total_usage - cents) < 1e-3 && cents > 0, `${used.text} is not ${cents}`);
+    const row = (await request(gw, { path: '/admin/api/keys', key: 'admin-4711' })).json.data.find((k) => k.name === 'team');
+    assert.ok(Math.abs(row.spent_usd * 100 - used.json.total_usage) < 1e-3, JSON.stringify(row));
+    // another key of this gateway has spent nothing; a period that is over neither
+    assert.equal((await ask('/v1/dashboard/billing/usage', CLIENT_KEY)).json.total_usage, 0);
+    assert.equal((await ask('/v1/dashboard/billing/usage?start_date=2020-01-01&end_date=2020-01-31')).json.total_usage, 0);
+});
