@@ -162,6 +162,8 @@ struct cred {
     const char *limit_reason;
     uint64_t limit_ms;       /* how long it was; 0 = it has served since */
     uint64_t failed_ms[2];   /* latest failures that only count, newest first; 0 = none */
+    uint64_t failed_at[2];   /* `answered` at each of them */
+    uint64_t answered;       /* requests that went well */
     uint64_t series_ms;      /* what the last series of them cost */
     uint64_t series_over_ms; /* until when */
 

@@ -13,7 +13,8 @@ const char lacks_reason[] = "config";
 #define EXHAUSTED_MS HOUR_MS      /* a quota whose reset nobody told */
 #define DOUBLED_MAX_MS HOUR_MS    /* doubling ends here; a time that was told may be longer */
 #define MODEL_MS (10 * MINUTE_MS) /* a model that is not available */
-#define SERIES_MS MINUTE_MS       /* three failures within it cool for as long */
+#define SERIES_N 3                /* so many failures … */
+#define SERIES_MS MINUTE_MS       /* … within it cool for as long */
 #define SERIES_QUIET_MS (10 * MINUTE_MS) /* after so long without, doubling begins anew */
 
 static uint64_t most(uint64_t a, uint64_t b)
@@ -281,11 +282,12 @@ static void limit(struct cred *c, enum cm_cred_state kind, uint64_t for_ms, bool
         cred_set(c, c->limit, c->limit_until_ms, c->limit_reason);
 }
 
-/* Three within a minute cool the credential, each further series twice as long. */
+/* Three within a minute cool the credential, each further series twice as long; unless more went well in between: with hundreds of requests a minute
+ * a platform that fails now and then would lose all its accounts at once. */
 static void count_failure(struct cred *c, uint64_t told_ms, bool decided, const char *reason)
 {
     const uint64_t now = c->provider->pool->now_ms;
-    uint64_t oldest = c->failed_ms[1];
+    uint64_t oldest = c->failed_ms[1], well = c->answered - c->failed_at[1];
 
     if (decided) {
         limit(c, CM_CRED_STATE_COOLING, most(told_ms, SERIES_MS), true, reason);
@@ -293,7 +295,9 @@ static void count_failure(struct cred *c, uint64_t told_ms, bool decided, const 
     }
     c->failed_ms[1] = c->failed_ms[0];
     c->failed_ms[0] = now ? now : 1;
-    if (!oldest || now - oldest > SERIES_MS)
+    c->failed_at[1] = c->failed_at[0];
+    c->failed_at[0] = c->answered;
+    if (!oldest || now - oldest > SERIES_MS || well > SERIES_N)
         return;
     memset(c->failed_ms, 0, sizeof(c->failed_ms));
     if (!c->series_ms || now > c->series_over_ms + SERIES_QUIET_MS)
@@ -468,6 +472,7 @@ void cred_judge(struct cm_lease *lease, const struct cm_err *why)
     if (lease->secret_gen != c->secret_gen || secretless(c))
         return;
     if (!why) {
+        c->answered++;
         c->token_unproven &= !same_token;
         if (decides) {
             forget_limits(c);

@@ -458,6 +458,18 @@ START_TEST(three_in_a_longer_time_do_not)
 }
 END_TEST
 
+START_TEST(nor_do_three_among_more_that_go_well)
+{
+    add(1);
+    for (int i = 0; i < 200; i++) /* four a second, one in eight fails */
+        use(1, i % 8 ? CM_ERR_NONE : CM_ERR_CUT, 0);
+    expect(1, OK, 0);
+    for (int i = 0; i < 3; i++) /* but when it fails for good, it is soon found */
+        use(1, CM_ERR_CUT, 0);
+    expect(1, COOLING, MIN);
+}
+END_TEST
+
 START_TEST(each_further_series_costs_twice)
 {
     add(1);
@@ -1857,6 +1869,7 @@ Suite *suite_pool(void)
     tcase_add_test(c, the_graver_state_stays);
     tcase_add_test(c, three_within_a_minute_cool);
     tcase_add_test(c, three_in_a_longer_time_do_not);
+    tcase_add_test(c, nor_do_three_among_more_that_go_well);
     tcase_add_test(c, each_further_series_costs_twice);
     tcase_add_test(c, a_model_is_cooled_alone);
     tcase_add_test(c, a_model_deadline_only_moves_later);

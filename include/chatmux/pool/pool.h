@@ -189,7 +189,7 @@ struct cm_str
 cm_lease_isolation(const struct cm_lease *lease); /* "" when connections may be shared */
 
 /* `why` NULL: served well. Otherwise its class decides (design, section 3): keep, cool, exhaust, refresh, disable …; three cuts, overloads or
- * time-outs within 60 s cool for 60 s, doubling up to an hour. Tokens are added to the credential's figures. Returns the month (when it began, Unix)
+ * time-outs within 60 s, with no more than three good answers in between, cool for 60 s, doubling up to an hour. Tokens are added to the credential's figures. Returns the month (when it began, Unix)
  * in which this was a request, 0 = it counts in none: what the platform refused or never got costs nothing, what was served, broke off or took too
  * long does. */
 int64_t cm_lease_give_back(struct cm_lease *lease, const struct cm_err *why, int64_t tokens_in,
