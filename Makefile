@@ -27,9 +27,10 @@ MAKEFLAGS += --no-builtin-rules --no-print-directory
 
 SRC   := $(wildcard src/*.c src/*/*.c src/*/*/*.c)
 UNIT  := $(wildcard tests/unit/*.c)
+SIM   := $(wildcard tests/sim/*.c)
 FUZZ  := $(patsubst tests/fuzz/fuzz_%.c,%,$(wildcard tests/fuzz/fuzz_*.c))
 BENCH := $(patsubst bench/%.c,%,$(wildcard bench/*.c))
-OWN_C := $(SRC) $(UNIT) $(wildcard tests/fuzz/*.c tests/lib/*.c bench/*.c)
+OWN_C := $(SRC) $(UNIT) $(SIM) $(wildcard tests/fuzz/*.c tests/lib/*.c bench/*.c)
 OWN_H := $(wildcard include/chatmux/*.h include/chatmux/*/*.h src/*.h src/*/*.h src/*/*/*.h \
            tests/*/*.h bench/*.h)
 
@@ -93,10 +94,10 @@ all: $(BUILD)/$(MODE)/chatmux
 run: $(BUILD)/$(MODE)/chatmux
 	@exec $< serve $(ARGS)
 
-CHECKED := $(foreach mode,release asan,$(BUILD)/$(mode)/chatmux $(BUILD)/$(mode)/unit) \
+CHECKED := $(foreach mode,release asan,$(BUILD)/$(mode)/chatmux $(BUILD)/$(mode)/unit $(BUILD)/$(mode)/sim) \
            $(FUZZ:%=$(BUILD)/asan/fuzz/%)
 check: $(CHECKED)
-	@tests/check.sh unit:release unit:asan fuzz:asan e2e:release e2e:asan
+	@tests/check.sh unit:release unit:asan sim:release sim:asan fuzz:asan e2e:release e2e:asan
 
 unit: $(BUILD)/$(MODE)/unit
 	@tests/check.sh unit:$(MODE)
@@ -104,8 +105,8 @@ unit: $(BUILD)/$(MODE)/unit
 e2e: $(BUILD)/$(MODE)/chatmux
 	@tests/check.sh e2e:$(MODE)
 
-soak: $(BUILD)/release/chatmux
-	@tests/check.sh soak:release
+soak: $(BUILD)/release/chatmux $(BUILD)/release/sim
+	@tests/check.sh simsoak:release soak:release
 
 bench: $(BUILD)/release/chatmux $(BENCH:%=$(BUILD)/release/bench/%)
 	@CHATMUX_BIN=$(abspath $<) BENCH_BIN=$(abspath $(BUILD)/release/bench) bench/run.sh
@@ -148,7 +149,7 @@ $(BUILD)/$1/flags: FORCE
 	$$(call keep,$2 $(BASE) $(FLAGS_$1) $(CPPFLAGS) $(CFLAGS) | $(LINK_$1) $(LDFLAGS))
 
 $(BUILD)/$1/sources: FORCE
-	$$(call keep,$(SRC) $(UNIT))
+	$$(call keep,$(SRC) $(UNIT) $(SIM))
 
 $(BUILD)/$1/%.o: %.c $(BUILD)/$1/flags | $(DEPS)
 	$$(call say,CC,$$<)
@@ -168,6 +169,11 @@ $(BUILD)/$1/chatmux: $(BUILD)/$1/src/main.o $(BUILD)/$1/libchatmux.a
 $(BUILD)/$1/unit: $(UNIT:%.c=$(BUILD)/$1/%.o) $(BUILD)/$1/libchatmux.a $(BUILD)/$1/sources
 	$$(call say,LINK,$$@)
 	$(Q)$2 $(LINK_$1) $(LDFLAGS) $$(filter %.o %.a,$$^) $$$$(pkg-config --libs check) $(LIBS) $(RPATH) -pthread -o $$@
+
+# Its objects come first: they stand in for the loop, the lanes and the HTTP server of the archive.
+$(BUILD)/$1/sim: $(SIM:%.c=$(BUILD)/$1/%.o) $(BUILD)/$1/libchatmux.a $(BUILD)/$1/sources
+	$$(call say,LINK,$$@)
+	$(Q)$2 $(LINK_$1) $(LDFLAGS) $$(filter %.o %.a,$$^) $(LIBS) $(RPATH) -pthread -o $$@
 
 # Under libFuzzer the target has a main; elsewhere replay_main.c feeds it the files of its corpus.
 $(BUILD)/$1/fuzz/%: $(BUILD)/$1/tests/fuzz/fuzz_%.o $(if $(filter fuzz,$1),,$(BUILD)/$1/tests/fuzz/replay_main.o) $(BUILD)/$1/libchatmux.a

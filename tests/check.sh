@@ -1,7 +1,7 @@
 #!/bin/sh
 # Runs parts of the tests and closes with their totals, "N passed, N failed", alone on the last line.
 #
-#   tests/check.sh PART:MODE...       PART = unit fuzz e2e soak, MODE = the build it runs
+#   tests/check.sh PART:MODE...       PART = unit sim fuzz e2e soak simsoak, MODE = the build it runs
 #
 # A part that ran nothing has failed: silence is not success.
 set -u
@@ -60,6 +60,29 @@ run_unit() {
     set -- $(awk -F'[ ,]+' '/^[0-9]+%: Checks: / { all += $3; bad += $5 + $7 }
         END { print all - bad, bad + 0 }' "$log")
     ok=$1 bad=$2
+}
+
+# simulate MODE EXCHANGES SEED...: each seed is one test.
+simulate() {
+    sim=$build/$1/sim exchanges=$2
+    ok=0 bad=0 status=0
+    shift 2
+    for seed; do
+        if "$sim" "$seed" "$exchanges"; then
+            ok=$((ok + 1))
+        else
+            bad=$((bad + 1))
+        fi
+    done
+}
+
+# Always the same ones, and one that nobody has seen yet.
+run_sim() {
+    simulate "$1" 20000 1 2 3 "$(date +%s)"
+}
+
+run_simsoak() {
+    simulate "$1" 250000 1 2 3 4 5 6 7 "$(date +%s)"
 }
 
 # Each input of a corpus is one test; a crash ends the replay of its target.

@@ -7,8 +7,7 @@
 #define CM_PROVIDER_LIST(X)                                                                        \
     X(openai)                                                                                      \
     X(demo)                                                                                        \
-    X(hix)                                                                                         \
-    X(genspark)
+    X(hix)
 
 #define X(id) extern const struct cm_provider cm_provider_##id;
 CM_PROVIDER_LIST(X)
