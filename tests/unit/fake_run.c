@@ -205,6 +205,15 @@ static void make_conf(struct cm_provider_conf *conf, const struct fake_setup *se
     conf->upstream.total_timeout_ms = 60000;
 }
 
+static void on_token(void *arg, struct cm_str token, int64_t expires_unix_ms)
+{
+    struct fake *f = arg;
+
+    ck_assert_uint_eq(f->out->token.n, 0); /* once */
+    f->out->token = cm_arena_str(&f->out->arena, token);
+    f->out->token_expires_ms = expires_unix_ms;
+}
+
 void fake_run(const struct fake_setup *setup, struct fake_result *out)
 {
     static const struct cm_run_cb cb = {.on_event = on_event, .on_end = on_end};
@@ -227,6 +236,7 @@ void fake_run(const struct fake_setup *setup, struct fake_result *out)
     struct cm_run_setup run = {.instance = &in,
                                .chat = &chat,
                                .id = CM_S("req-1"),
+                               .on_token = on_token,
                                .scope = cm_str_of(setup->scope ? setup->scope : "")};
     const struct cm_surface *surface = setup->surface ? setup->surface : &cm_surface_openai_chat;
 
@@ -245,10 +255,12 @@ void fake_run(const struct fake_setup *setup, struct fake_result *out)
     out->answer.keep_images = cm_task_makes_media(chat.task);
     ck_assert_msg(cm_models_find(models, a, chat.model, &target, &err) > 0, "%s", err.msg);
 
-    run.flow = &in.adapter->chat;
-    run.target = target;
+    run.flow = setup->refresh ? &in.adapter->refresh : &in.adapter->chat;
+    run.target = setup->refresh ? NULL : target;
+    run.chat = setup->refresh ? NULL : &chat;
     run.cred = (struct cm_cred){.id = 1,
                                 .secret = cm_str_of(setup->secret ? setup->secret : "secret"),
+                                .token = cm_str_of(setup->token),
                                 .label = CM_S("p#1")};
     host.loop = f.loop = cm_loop_new();
     cm_deadline_init(&f.resume, on_resume, &f);

@@ -29,6 +29,8 @@ struct fake_setup {
     const char *body;                 /* the client's request, JSON */
     const struct cm_surface *surface; /* it speaks; NULL = chat completions */
     const char *secret;               /* NULL = "secret" */
+    const char *token;                /* what refreshing has made of it; NULL = none */
+    bool refresh;                     /* runs the flow that makes a token, not the answer */
     const char *scope;                /* who the client is; NULL = nobody in particular */
     struct cm_memo *memo;             /* what is remembered from run to run; NULL = nothing */
     const char *const *options;       /* "name", "value", …, NULL */
@@ -55,6 +57,8 @@ struct fake_result {
     size_t n_events;
     bool finished_last; /* the last event was FINISH */
     uint64_t took_ms;
+    struct cm_str token; /* made by refresh */
+    int64_t token_expires_ms;
     struct fake_request requests[FAKE_REQUESTS_MAX];
     size_t n_requests;
     struct cm_arena arena;

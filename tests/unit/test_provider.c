@@ -44,7 +44,7 @@ START_TEST(adapters_by_name)
     ck_assert_str_eq(cm_provider_find(CM_S("demo"))->name, "demo");
     ck_assert_ptr_null(cm_provider_find(CM_S("dem")));
     ck_assert_ptr_null(cm_provider_find(CM_STR_NONE));
-    ck_assert_str_eq(cm_provider_names(), "openai, demo, hix");
+    ck_assert(cm_str_starts(cm_str_of(cm_provider_names()), CM_S("openai, demo, hix, ")));
 }
 END_TEST
 
@@ -55,7 +55,8 @@ START_TEST(wrong_sections_are_problems)
     struct cm_str models[] = {CM_S("a="), CM_S("fine")};
 
     conf.type = CM_S("opanai");
-    expect_problem("f.ini:1", "'opanai' is none of openai, demo, hix; did you mean openai?");
+    expect_problem("f.ini:1", "'opanai' is none of openai, demo, hix, ");
+    expect_problem("f.ini:1", "; did you mean openai?");
     conf.type = CM_S("hix");
     conf.models = (struct cm_strs){models, 2};
     expect_problem("f.ini:1", "'a=' must be NAME or OURS=THEIRS");

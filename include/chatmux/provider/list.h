@@ -7,7 +7,8 @@
 #define CM_PROVIDER_LIST(X)                                                                        \
     X(openai)                                                                                      \
     X(demo)                                                                                        \
-    X(hix)
+    X(hix)                                                                                         \
+    X(alexsidebar)
 
 #define X(id) extern const struct cm_provider cm_provider_##id;
 CM_PROVIDER_LIST(X)
