@@ -57,7 +57,8 @@ unsigned cm_chat_fields(const struct cm_chat *chat)
         {CM_FIELD_PRESENCE_PENALTY, !isnan(chat->presence_penalty)},
         {CM_FIELD_FREQUENCY_PENALTY, !isnan(chat->frequency_penalty)},
         {CM_FIELD_SEED, chat->has_seed},
-        {CM_FIELD_MAX_TOKENS, chat->max_tokens >= 0},
+        /* one dialect wants it always */
+        {CM_FIELD_MAX_TOKENS, chat->max_tokens >= 0 && chat->dialect != CM_DIALECT_ANTHROPIC},
         {CM_FIELD_STOP, chat->n_stop > 0},
         {CM_FIELD_LOGPROBS, chat->logprobs},
         {CM_FIELD_LOGIT_BIAS, chat->logit_bias.n > 0},

@@ -70,7 +70,7 @@ void exchange_free(struct exchange *ex)
 static void settle_usage(struct exchange *ex, enum outcome outcome)
 {
     if (ex->usage.source == CM_USAGE_UPSTREAM || !ex->chat || ex->attempts == 0 ||
-        outcome == OUTCOME_ERROR)
+        outcome == OUTCOME_ERROR || ex->surface->task == CM_TASK_COUNT_TOKENS)
         return;
     if (ex->usage.in_uncached == 0)
         ex->usage.in_uncached = cm_chat_estimate_tokens(ex->chat);
@@ -192,7 +192,10 @@ static void fail(struct exchange *ex, const struct cm_err *err, bool spent)
         finish_response(ex, false);
     } else if (ex->req) {
         exchange_note_bytes(ex);
-        respond_error(ex, &why, spent);
+        if (ex->refusal.n > 0 && cm_err_info(why.cls)->next == CM_NEXT_STOP)
+            respond_refusal(ex, &why);
+        else
+            respond_error(ex, &why, spent);
     }
     exchange_end(ex, ex->abandoned ? OUTCOME_CLIENT_GONE : outcome, &why);
 }
@@ -293,7 +296,7 @@ static bool passes(struct cm_str name)
 {
     static const struct cm_str prefixes[] = {
         CM_S_INIT("x-ratelimit-"), CM_S_INIT("openai-processing-ms"), CM_S_INIT("openai-version"),
-        CM_S_INIT("anthropic-ratelimit-")};
+        CM_S_INIT("anthropic-ratelimit-"), CM_S_INIT("request-id")};
 
     for (size_t i = 0; i < CM_COUNT(prefixes); i++)
         if (cm_str_starts_nocase(name, prefixes[i]))
@@ -409,6 +412,10 @@ void exchange_event(struct exchange *ex, const struct cm_event *ev)
         keep_headers(ex, ev);
         return;
     }
+    if (ev->kind == CM_EVENT_RELAY && ev->status >= 400) {
+        ex->refusal = cm_arena_str(&ex->arena, ev->text);
+        return;
+    }
     count_output(ex, ev);
     if (ex->abandoned)
         return;
@@ -430,6 +437,7 @@ static void forget_attempt(struct exchange *ex)
     cm_buf_clear(&ex->hold);
     cm_answer_clear(&ex->answer);
     memset(&ex->usage, 0, sizeof(ex->usage));
+    ex->refusal = CM_STR_NONE;
 }
 
 /* Every credential and target was tried. `err`: why the last lease was refused. */
@@ -596,6 +604,8 @@ static void answered(struct exchange *ex)
         settle_usage(ex, OUTCOME_OK);
         ex->answer.usage = ex->usage;
         ex->surface->whole(&ex->meta, &ex->answer, &out);
+        if (ex->surface->task == CM_TASK_COUNT_TOKENS)
+            memset(&ex->usage, 0, sizeof(ex->usage)); /* nothing was used */
         attempt_served(ex);
         exchange_answer(ex, 200, CM_S("application/json"), cm_buf_str(&out));
         cm_buf_clear(&out);

@@ -219,6 +219,8 @@ struct exchange {
     struct cm_header
         *passed; /* of the latest upstream's answer, what the client gets too; in the arena */
     size_t n_passed;
+    struct cm_str
+        refusal; /* relay lane: the body with which the latest upstream refused; in the arena */
     struct cm_str dropped; /* members of the request that the current target drops: "seed, top_k" */
     struct cm_deadline wait; /* back-off, or a cooldown that ends soon */
     uint64_t wait_began_ms;  /* first wait for a cooldown; 0 = none yet */
@@ -303,6 +305,8 @@ void respond_begin(struct respond *r, struct exchange *ex);
 void respond_add(struct respond *r, struct cm_str name, struct cm_str value);
 /* spent: every credential was tried, the client need not do it again. */
 void respond_error(struct exchange *ex, const struct cm_err *err, bool spent);
+/* The upstream's own words, in the dialect that it shares with the client. */
+void respond_refusal(struct exchange *ex, const struct cm_err *err);
 /* CORS headers for this origin, if it is allowed. */
 void respond_cors(struct respond *r, const struct cm_config *config, const struct cm_req *req,
                   bool preflight);

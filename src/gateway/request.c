@@ -44,6 +44,8 @@ static int reserve(struct exchange *ex, struct cm_err *err)
 
     if (!ex->client_key)
         return 0;
+    if (chat->task == CM_TASK_COUNT_TOKENS)
+        in = out = 0;
     if (!cm_key_allows(ex->client_key, chat->model)) {
         cm_fail_param(err, CM_ERR_FORBIDDEN, "model",
                       "this API key may not use the model \"" CM_PRI "\"",
@@ -60,6 +62,18 @@ static int reserve(struct exchange *ex, struct cm_err *err)
 static enum cm_compat compat_of(const struct exchange *ex)
 {
     return (enum cm_compat)ex->snap->config->server.compat;
+}
+
+/* The platform has no counter: clients that ask live with a guess. */
+static void count_here(struct exchange *ex)
+{
+    const struct cm_answer answer = {
+        .usage = {.source = CM_USAGE_ESTIMATED, .in_uncached = cm_chat_estimate_tokens(ex->chat)}};
+    struct cm_buf out = {0};
+
+    ex->surface->whole(&ex->meta, &answer, &out);
+    exchange_answer(ex, 200, CM_S("application/json"), cm_buf_str(&out));
+    cm_buf_clear(&out);
 }
 
 static void parsed(struct exchange *ex)
@@ -86,6 +100,11 @@ static void parsed(struct exchange *ex)
     order_targets(ex);
     if (reserve(ex, &err) < 0) {
         exchange_fail(ex, &err);
+        return;
+    }
+    if (chat->task == CM_TASK_COUNT_TOKENS &&
+        !cm_tasks_serve(exchange_instance(ex)->tasks, chat->task)) {
+        count_here(ex);
         return;
     }
     ex->affinity = affinity_of(ex, &ex->begins);
@@ -374,6 +393,13 @@ int request_check_admin(struct exchange *ex, struct cm_err *err)
     return admit(ex, ACCESS_ADMIN, err);
 }
 
+/* Where the path does not tell it (models, unknown paths): SDKs of Anthropic's always name its version. */
+static const struct cm_surface *spoken(const struct cm_req *req)
+{
+    return cm_req_header(req, CM_S("anthropic-version")).n > 0 ? &cm_surface_anthropic
+                                                               : &cm_surface_openai_chat;
+}
+
 void request_begin(struct cm_gateway *gw, struct cm_req *req)
 {
     struct exchange *ex = CM_NEW(struct exchange);
@@ -392,6 +418,7 @@ void request_begin(struct cm_gateway *gw, struct cm_req *req)
     ex->address = cm_arena_str(
         &ex->arena, address_of_client(&ex->snap->config->server.trusted_proxies, req->peer,
                                       cm_req_header(req, CM_S("x-forwarded-for"))));
+    ex->surface = spoken(req);
     cm_req_listen(req, &req_cb, ex);
     gw->requests_seen++;
     req->id = ex->id;
@@ -411,8 +438,10 @@ void request_begin(struct cm_gateway *gw, struct cm_req *req)
                 CM_ARG(cm_str_head(ex->path, 120)));
         exchange_fail(ex, &err);
     } else {
-        ex->surface = ex->web ? &cm_surface_openai_chat
-                              : cm_surface_compat(ex->route->surface, compat_of(ex));
+        if (ex->web)
+            ex->surface = &cm_surface_openai_chat;
+        else if (ex->route->serve == serve_chat || ex->surface == &cm_surface_openai_chat)
+            ex->surface = cm_surface_compat(ex->route->surface, compat_of(ex));
         if (admit(ex, ex->web ? web_access(ex) : ex->route->access, &err) < 0)
             exchange_fail(ex, &err);
         else if (ex->web)

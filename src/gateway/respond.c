@@ -1,7 +1,9 @@
 /* Headers every answer has: request id, what served it, limits of the upstream, CORS. */
 #include "gateway_int.h"
 
+#include "chatmux/base/clock.h"
 #include "chatmux/base/mem.h"
+#include "chatmux/codec/json.h"
 
 #define RETRY_SOON_S 60 /* SDKs ignore a longer retry-after */
 
@@ -55,11 +57,27 @@ static struct cm_str duration(struct exchange *ex, int64_t ms)
                            (long long)(ms % 60000) / 1000);
 }
 
+static void add_anthropic(struct respond *r, struct exchange *ex, const char *what,
+                          const char *member, struct cm_str value)
+{
+    respond_add(r, cm_arena_printf(&ex->arena, "anthropic-ratelimit-%s-%s", what, member), value);
+}
+
 static void add_limit(struct respond *r, struct exchange *ex, const char *what, int64_t limit,
                       int64_t remaining, int64_t reset_ms)
 {
+    char reset_at[CM_RFC3339_CAP];
+
     if (limit < 0)
         return;
+    if (ex->surface && ex->surface->dialect == CM_DIALECT_ANTHROPIC) {
+        cm_rfc3339((cm_unix_ms() + reset_ms + 999) / 1000 * 1000, reset_at);
+        add_anthropic(r, ex, what, "limit", cm_arena_printf(&ex->arena, "%lld", (long long)limit));
+        add_anthropic(r, ex, what, "remaining",
+                      cm_arena_printf(&ex->arena, "%lld", (long long)remaining));
+        add_anthropic(r, ex, what, "reset", cm_arena_str(&ex->arena, cm_str_of(reset_at)));
+        return;
+    }
     respond_add(r, cm_arena_printf(&ex->arena, "x-ratelimit-limit-%s", what),
                 cm_arena_printf(&ex->arena, "%lld", (long long)limit));
     respond_add(r, cm_arena_printf(&ex->arena, "x-ratelimit-remaining-%s", what),
@@ -81,6 +99,12 @@ static bool add_key_limits(struct respond *r, struct exchange *ex)
     return l.limit_requests >= 0 || l.limit_tokens >= 0;
 }
 
+static bool tells_limits(struct cm_str name)
+{
+    return cm_str_starts_nocase(name, CM_S("x-ratelimit-")) ||
+           cm_str_starts_nocase(name, CM_S("anthropic-ratelimit-"));
+}
+
 void respond_begin(struct respond *r, struct exchange *ex)
 {
     bool own_limits;
@@ -95,11 +119,40 @@ void respond_begin(struct respond *r, struct exchange *ex)
         respond_add(r, CM_S("x-chatmux-dropped"), ex->dropped);
     }
     own_limits = add_key_limits(r, ex);
-    for (size_t i = 0; i < ex->n_passed && r->n < RESPOND_HEADERS_MAX - 12; i++)
-        if (!own_limits || !cm_str_starts_nocase(ex->passed[i].name, CM_S("x-ratelimit-")))
+    for (size_t i = 0; i < ex->n_passed && r->n < RESPOND_HEADERS_MAX - 13; i++)
+        if (!own_limits || !tells_limits(ex->passed[i].name))
             respond_add(r, ex->passed[i].name, ex->passed[i].value);
+    if (ex->surface && ex->surface->dialect == CM_DIALECT_ANTHROPIC &&
+        cm_header_find(r->v, r->n, CM_S("request-id")).n == 0)
+        respond_add(r, CM_S("request-id"), ex->id);
     if (ex->req)
         respond_cors(r, ex->snap->config, ex->req, false);
+}
+
+/* The error in the client's dialect. */
+static void put_error(const struct exchange *ex, const struct cm_err *err, struct cm_buf *out)
+{
+    const struct cm_surface *s = ex->surface ? ex->surface : &cm_surface_openai_chat;
+    struct cm_json_edit with_id = {.key = s->error_id_member};
+    struct cm_buf body = {0}, id = {0};
+
+    s->error_body(err, &body);
+    cm_json_put_str(&id, ex->id);
+    with_id.value = cm_buf_str(&id);
+    cm_json_splice(cm_buf_str(&body), &with_id, s->error_id_member.n > 0, out, NULL);
+    cm_buf_clear(&body);
+    cm_buf_clear(&id);
+}
+
+void respond_refusal(struct exchange *ex, const struct cm_err *err)
+{
+    struct respond r;
+
+    respond_begin(&r, ex);
+    respond_add(&r, CM_S("content-type"), CM_S("application/json"));
+    ex->status = cm_err_status(err);
+    ex->bytes_out = ex->refusal.n;
+    cm_resp_send(ex->req, ex->status, r.v, r.n, ex->refusal);
 }
 
 void respond_error(struct exchange *ex, const struct cm_err *err, bool spent)
@@ -120,7 +173,7 @@ void respond_error(struct exchange *ex, const struct cm_err *err, bool spent)
         respond_add(&r, CM_S("x-should-retry"), CM_S("false"));
     if (err->cls == CM_ERR_UNAUTHORIZED)
         respond_add(&r, CM_S("www-authenticate"), CM_S("Bearer"));
-    surface->error_body(err, &body);
+    put_error(ex, err, &body);
     ex->bytes_out = body.n;
     cm_resp_send(ex->req, ex->status, r.v, r.n, cm_buf_str(&body));
     cm_buf_clear(&body);

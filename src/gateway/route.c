@@ -7,12 +7,16 @@
 #define OPENAI &cm_surface_openai_chat
 #define IMAGES &cm_surface_openai_images
 #define VIDEOS &cm_surface_openai_videos
+#define MESSAGES &cm_surface_anthropic
+#define COUNT &cm_surface_anthropic_count
 
 /* methods, path, function, dialect, who may */
 const struct route routes[] = {
     {"POST", "/chat/completions", serve_chat, OPENAI, ACCESS_KEY},
     {"POST", "/images/generations", serve_chat, IMAGES, ACCESS_KEY},
     {"POST", "/videos/generations", serve_chat, VIDEOS, ACCESS_KEY},
+    {"POST", "/messages", serve_chat, MESSAGES, ACCESS_KEY},
+    {"POST", "/messages/count_tokens", serve_chat, COUNT, ACCESS_KEY},
     {"GET HEAD", "/models", serve_models, OPENAI, ACCESS_KEY},
     {"GET HEAD", "/models/*", serve_model, OPENAI, ACCESS_KEY},
     {"GET HEAD", "/healthz", serve_healthz, OPENAI, ACCESS_ALL},

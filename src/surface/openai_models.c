@@ -24,8 +24,12 @@ void cm_openai_model(const struct cm_model_listed *model, int64_t created_s, str
     if (model->row && model->row->context_tokens > 0) {
         cm_buf_append(out, CM_S(",\"context_length\":"));
         cm_json_put_int(out, model->row->context_tokens);
+        cm_buf_append(out, CM_S(",\"max_input_tokens\":"));
+        cm_json_put_int(out, model->row->context_tokens);
     }
     if (model->row && model->row->max_output_tokens > 0) {
+        cm_buf_append(out, CM_S(",\"max_tokens\":"));
+        cm_json_put_int(out, model->row->max_output_tokens);
         cm_buf_append(out, CM_S(",\"top_provider\":{\"max_completion_tokens\":"));
         cm_json_put_int(out, model->row->max_output_tokens);
         cm_buf_put(out, '}');

@@ -698,7 +698,7 @@ START_TEST(lists_of_models)
     ck_str(
         cm_buf_str(&out),
         "{\"object\":\"list\",\"data\":[{\"id\":\"a/b\",\"object\":\"model\",\"created\":1700000000,\"owned_by\":\"openai\",\"type\":\"model\","
-        "\"display_name\":\"a/b\",\"created_at\":\"2023-11-14T22:13:20.000Z\",\"context_length\":128000,\"top_provider\":{\"max_completion_tokens\":4096}},"
+        "\"display_name\":\"a/b\",\"created_at\":\"2023-11-14T22:13:20.000Z\",\"context_length\":128000,\"max_input_tokens\":128000,\"max_tokens\":4096,\"top_provider\":{\"max_completion_tokens\":4096}},"
         "{\"id\":\"z\",\"object\":\"model\",\"created\":1700000000,\"owned_by\":\"chatmux\",\"type\":\"model\",\"display_name\":\"z\","
         "\"created_at\":\"2023-11-14T22:13:20.000Z\"}],\"has_more\":false,\"first_id\":\"a/b\",\"last_id\":\"z\"}");
     cm_buf_reset(&out);

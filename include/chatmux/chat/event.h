@@ -79,7 +79,8 @@ struct cm_event {
     enum cm_finish finish;
     bool semantic; /* RELAY: holds text, a tool call …, not only roles, pings and comments */
     const struct cm_usage *usage;
-    int status; /* HEAD */
+    int status; /* HEAD. RELAY: 0, or the status of an error whose body `text` is: what a client is told that asked for
+                 * something wrong */
     const struct cm_header *headers;
     size_t n_headers;
 };

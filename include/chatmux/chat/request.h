@@ -276,6 +276,12 @@ int64_t cm_chat_thinking_budget(const struct cm_chat *chat);
 /* The call of an earlier message that this result answers; NULL when there is none. */
 const struct cm_part *cm_chat_call_of(const struct cm_chat *chat, struct cm_str id);
 
+/* Ids of tool calls for platforms that take only letters, digits, '_' and '-', at most `max` (64 or more) of them: as it is where it fits, else
+ * spelled so that cm_tool_id_plain() gives it back, or, when that is too long, a digest. The same id always gives the same. */
+struct cm_str cm_tool_id_safe(struct cm_arena *arena, struct cm_str id, size_t max);
+/* The id that was spelled so; any other as it is. */
+struct cm_str cm_tool_id_plain(struct cm_arena *arena, struct cm_str id);
+
 /* Text parts of one message put together with LF between; no copy when there is one part. */
 struct cm_str cm_msg_text(struct cm_arena *arena, const struct cm_msg *msg);
 /* Last message of that role, or NULL. */

@@ -47,11 +47,15 @@ struct cm_surface {
                   struct cm_buf *out);
     void (*error_body)(const struct cm_err *err, struct cm_buf *out);
     int (*error_status)(const struct cm_err *err); /* NULL: cm_err_status() */
+    struct cm_str error_id_member; /* of an error body: the request id, added behind; "" = none */
 };
 
 extern const struct cm_surface cm_surface_openai_chat;
 extern const struct cm_surface cm_surface_openai_images; /* /v1/images/generations */
 extern const struct cm_surface cm_surface_openai_videos; /* /v1/videos/generations */
+
+extern const struct cm_surface cm_surface_anthropic;       /* /v1/messages */
+extern const struct cm_surface cm_surface_anthropic_count; /* /v1/messages/count_tokens */
 
 /* GET /v1/models and one entry: a superset that OpenAI's and Anthropic's SDKs both accept. */
 struct cm_model_listed;

@@ -1,0 +1,168 @@
+// The Messages surface with Anthropic's own SDK, over a provider that does not speak it.
+import assert from 'node:assert/strict';
+import Anthropic from '@anthropic-ai/sdk';
+import { CLIENT_KEY, request, scenario, startGateway } from '../lib/gateway.mjs';
+
+const demo = (provider, config) => ({ config: { 'provider demo': { type: 'demo', ...provider }, ...config } });
+const sdkFor = (gw, options) =>
+    new Anthropic({ baseURL: gw.base.replace(/\/v1$/, ''), apiKey: CLIENT_KEY, maxRetries: 0, ...options });
+const HI = { model: 'demo', max_tokens: 100, messages: [{ role: 'user', content: 'Hi there' }] };
+const TOOL = { name: 'look', description: 'looks', input_schema: { type: 'object', properties: { n: { type: 'integer' } }, required: ['n'] } };
+
+scenario('a plain answer, a stream, and the stream helper', async (t) => {
+    const gw = await startGateway(t, demo());
+    const client = sdkFor(gw);
+    const { data: message, response, request_id: id } = await client.messages.create({ ...HI, system: 'Be brief.' }).withResponse();
+    assert.equal(message.type, 'message');
+    assert.match(message.id, /^msg_/);
+    assert.deepEqual(message.content, [{ type: 'text', text: 'Hi there', citations: null }]);
+    assert.equal(message.stop_reason, 'end_turn');
+    assert.equal(message.model, 'demo');
+    assert.ok(message.usage.input_tokens > 0 && message.usage.output_tokens > 0);
+    assert.equal(id, response.headers.get('x-request-id'));
+
+    const types = [];
+    for await (const event of await client.messages.create({ ...HI, stream: true })) types.push(event.type);
+    assert.deepEqual([types[0], types[1], ...types.slice(-3)],
+        ['message_start', 'content_block_start', 'content_block_stop', 'message_delta', 'message_stop']);
+
+    const final = await client.messages.stream(HI).finalMessage();
+    assert.equal(final.content[0].text, 'Hi there');
+    assert.equal(final.stop_reason, 'end_turn');
+    assert.ok(final.usage.input_tokens > 0 && final.usage.output_tokens > 0);
+});
+
+scenario('thinking stands before the text, and goes where it is not wanted', async (t) => {
+    const gw = await startGateway(t, demo());
+    const client = sdkFor(gw);
+    const ask = { ...HI, model: 'demo-reasoning' };
+    const whole = await client.messages.create(ask);
+    const streamed = await client.messages.stream(ask).finalMessage();
+    assert.deepEqual(whole.content.map((b) => b.type), ['thinking', 'text']);
+    assert.deepEqual(streamed.content, whole.content);
+    assert.ok(whole.usage.output_tokens_details.thinking_tokens > 0);
+    const off = await client.messages.create({ ...ask, thinking: { type: 'disabled' } });
+    assert.deepEqual(off.content.map((b) => b.type), ['text']);
+    // what we gave comes back as a part of the conversation
+    const again = await client.messages.create({
+        ...ask,
+        messages: [...HI.messages, { role: 'assistant', content: whole.content }, { role: 'user', content: 'more' }],
+    });
+    assert.equal(again.content.at(-1).text, 'more');
+});
+
+scenario('a tool’s round trip, streamed and not', async (t) => {
+    const gw = await startGateway(t, demo());
+    const client = sdkFor(gw);
+    const ask = { ...HI, model: 'demo-tool', tools: [TOOL], tool_choice: { type: 'tool', name: 'look' } };
+    for (const first of [await client.messages.create(ask), await client.messages.stream(ask).finalMessage()]) {
+        assert.equal(first.stop_reason, 'tool_use');
+        const call = first.content.at(-1);
+        assert.deepEqual([call.type, call.name, call.input], ['tool_use', 'look', { n: 1 }]);
+        const second = await client.messages.create({
+            ...ask,
+            messages: [...HI.messages, { role: 'assistant', content: first.content },
+                { role: 'user', content: [{ type: 'tool_result', tool_use_id: call.id, content: 'seven' }] }],
+        });
+        assert.deepEqual(second.content[0].text, 'seven');
+        assert.equal(second.stop_reason, 'end_turn');
+    }
+});
+
+scenario('tokens are guessed where nobody counts', async (t) => {
+    const gw = await startGateway(t, demo({}, { auth: { keys: CLIENT_KEY } }));
+    const client = sdkFor(gw);
+    const short = await client.messages.countTokens({ model: 'demo', messages: HI.messages });
+    const long = await client.messages.countTokens({ model: 'demo', system: 'x'.repeat(4000), tools: [TOOL], messages: HI.messages });
+    assert.ok(short.input_tokens >= 1 && long.input_tokens > short.input_tokens + 900);
+    await assert.rejects(client.messages.countTokens({ model: 'nobody', messages: HI.messages }), (e) => e.status === 404 && e.type === 'not_found_error');
+});
+
+scenario('errors in the dialect, before and inside a stream', async (t) => {
+    const gw = await startGateway(t, demo({}, { retry: { retries: 0 } }));
+    const client = sdkFor(gw);
+    const fail = (word) => client.messages.create({ ...HI, model: 'demo-error', messages: [{ role: 'user', content: word }] });
+    for (const [word, status, type] of [
+        ['bad_request', 400, 'invalid_request_error'],
+        ['context_length', 400, 'invalid_request_error'],
+        ['rate_limited', 429, 'rate_limit_error'],
+        ['overloaded', 529, 'overloaded_error'],
+        ['upstream_down', 502, 'api_error'],
+        ['timeout', 504, 'timeout_error'],
+    ]) {
+        await assert.rejects(fail(word), (e) => {
+            assert.deepEqual([e.status, e.type], [status, type], word);
+            assert.equal(e.error.request_id, e.requestID);
+            assert.equal(e.error.type, 'error');
+            return true;
+        });
+    }
+    await assert.rejects(fail('context_length'), /prompt is too long/);
+    await assert.rejects(sdkFor(gw, { apiKey: 'sk-wrong' }).messages.create(HI), (e) => e.status === 401 && e.type === 'authentication_error');
+    await assert.rejects(client.messages.create({ ...HI, model: 'nobody' }), (e) => e.status === 404 && e.type === 'not_found_error');
+    await assert.rejects(client.messages.create({ ...HI, messages: [] }), (e) => e.status === 400 && /^400 .*messages: at least one/.test(e.message));
+    await assert.rejects(client.messages.create({ ...HI, tools: [{ type: 'web_search_20260209', name: 'web_search' }] }),
+        (e) => e.status === 400 && /web_search_20260209/.test(e.message));
+});
+
+scenario('a stream that breaks off ends with an error event', async (t) => {
+    const gw = await startGateway(t, demo({ 'x.chunk_ms': '50' }, { server: { drain_timeout: '200ms' } }));
+    const stream = sdkFor(gw).messages.stream({ ...HI, messages: [{ role: 'user', content: 'word '.repeat(200) }] });
+    await new Promise((seen) => stream.once('text', seen));
+    gw.signal('SIGTERM');
+    await assert.rejects(stream.finalMessage(), (e) => e.type === 'overloaded_error');
+});
+
+scenario('pings keep a silent stream alive', async (t) => {
+    const gw = await startGateway(t, demo({ 'x.chunk_ms': '400' }, { stream: { keepalive: '100ms' } }));
+    const answer = await request(gw, { path: '/v1/messages', body: { ...HI, stream: true } });
+    assert.ok(answer.text.includes('event: ping\ndata: {"type":"ping"}\n\n'));
+    assert.ok(answer.text.endsWith('data: {"type":"message_stop"}\n\n'));
+});
+
+scenario('what coding clients do first', async (t) => {
+    const gw = await startGateway(t, demo());
+    assert.equal((await request(gw, { method: 'HEAD', path: '/api/hello', key: null })).status, 200);
+    const hello = await request(gw, { method: 'HEAD', path: '/', key: null });
+    assert.equal(hello.status, 200);
+    const models = await request(gw, { path: '/v1/models?limit=1000', headers: { 'anthropic-version': '2023-06-01' } });
+    assert.ok(models.json.data.every((m) => m.type === 'model' && m.id && m.display_name && m.created_at));
+    assert.equal(models.json.has_more, false);
+    const listed = [];
+    for await (const model of sdkFor(gw).models.list()) listed.push(model.id);
+    assert.ok(listed.includes('demo'));
+    // a bearer token of their own beside the key meant for us, an unknown beta and members nobody here knows
+    const answer = await request(gw, {
+        path: '/v1/messages?beta=true',
+        key: 'sk-ant-oat01-theirs',
+        headers: { 'x-api-key': CLIENT_KEY, 'anthropic-version': '2023-06-01', 'anthropic-beta': 'context-management-2025-06-27,later' },
+        body: { ...HI, context_management: { edits: [] }, metadata: { user_id: 'u' } },
+    });
+    assert.equal(answer.status, 200, answer.text);
+    assert.equal(answer.headers['x-chatmux-dropped'], 'context_management, user');
+});
+
+scenario('limits of a key are told in the dialect', async (t) => {
+    const gw = await startGateway(t, demo({}, { auth: { keys: CLIENT_KEY, admin_secret: 'sk-admin' } }));
+    const made = await request(gw, { path: '/admin/api/keys', key: 'sk-admin', body: { name: 'limited', rpm: 5, tpm: 100000 } });
+    const { key } = made.json;
+    const answer = await request(gw, { path: '/v1/messages', key, body: HI });
+    assert.equal(answer.status, 200, answer.text);
+    assert.equal(answer.headers['anthropic-ratelimit-requests-limit'], '5');
+    assert.equal(answer.headers['anthropic-ratelimit-requests-remaining'], '4');
+    assert.match(answer.headers['anthropic-ratelimit-tokens-reset'], /^\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d(\.\d+)?Z$/);
+    assert.equal(answer.headers['x-ratelimit-limit-requests'], undefined);
+});
+
+scenario('1 MB in, 1 MB out, abort, and a client that leaves', async (t) => {
+    const gw = await startGateway(t, demo());
+    const client = sdkFor(gw);
+    const text = 'äöü '.repeat(175_000);
+    const big = { ...HI, max_tokens: 1_000_000, messages: [{ role: 'user', content: text }] };
+    assert.equal((await client.messages.stream(big).finalMessage()).content[0].text, text);
+    const slow = await startGateway(t, { name: 'slow', ...demo({ 'x.chunk_ms': '50' }) });
+    const stream = sdkFor(slow).messages.stream({ ...HI, messages: [{ role: 'user', content: 'word '.repeat(500) }] });
+    await new Promise((seen) => stream.once('text', seen));
+    stream.abort();
+    await assert.rejects(stream.finalMessage(), Anthropic.APIUserAbortError);
+});
