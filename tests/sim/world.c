@@ -40,7 +40,7 @@ void world_fail(const char *fmt, ...)
 
     fflush(stdout);
     fprintf(stderr, "simulation with seed %llu, at %.3f s: ", (unsigned long long)seed,
-            (double)(now_us / 1000 - BEGINS_MS) / 1000);
+            (double)now_us / 1e6 - BEGINS_MS / 1e3);
     va_start(ap, fmt);
     vfprintf(stderr, fmt, ap);
     va_end(ap);
