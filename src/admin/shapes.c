@@ -249,7 +249,7 @@ static const struct field stats[] = {
     INT("exchanges", "open now"),
     INT("streams", "open now"),
     INT("attempts", "open now"),
-    INT("loop_lag_us", "the longest that one turn of the loop took since the last look"),
+    INT("loop_lag_us", "the longest that one turn of the loop took in the last second or two"),
     INT("rss_bytes", "resident memory"),
     INT("keys", "client keys"),
     FIELD("credentials", ONE, "", .required = true, .words = "Counts"),

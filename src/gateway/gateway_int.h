@@ -71,7 +71,9 @@ struct cm_gateway {
     int64_t started_ms;  /* Unix */
     size_t attempts_out; /* runs that hold a lease, those that tidy up included */
     struct address_limiter requests, bad_keys; /* per client address */
-    struct cm_rng rng;                         /* jitter */
+    size_t memory_bytes;                       /* overload.c: resident, as it was at memory_ms */
+    uint64_t memory_ms;
+    struct cm_rng rng; /* jitter */
     bool draining, closing;
     struct cm_task gone; /* tells on_closed and frees */
     void (*on_closed)(void *arg);
@@ -293,6 +295,12 @@ void attempt_end(struct attempt *a, const struct cm_err *verdict, bool blame, bo
 struct cm_str attempt_label(const struct attempt *a);
 uint64_t attempt_credential(const struct attempt *a); /* its id */
 void attempt_pause(struct attempt *a, bool paused);
+
+/* ---- overload.c ---- */
+
+/* -1: nothing new may begin now (CM_ERR_OVERLOADED with retry_after_s). */
+int overload_check(struct cm_gateway *gw, struct cm_err *err);
+size_t overload_resident_bytes(void);
 
 /* ---- respond.c: headers every answer has ---- */
 

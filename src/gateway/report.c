@@ -30,20 +30,6 @@ static void set_gauge(struct cm_metric_family *f, double v)
     cm_metric_set(cm_metric_with(f, NULL), v);
 }
 
-/* Resident bytes; /proc/self/statm counts pages. */
-static double rss_bytes(void)
-{
-    FILE *f = fopen("/proc/self/statm", "re");
-    unsigned long size = 0, resident = 0;
-
-    if (!f)
-        return 0;
-    if (fscanf(f, "%lu %lu", &size, &resident) != 2)
-        resident = 0;
-    fclose(f);
-    return (double)resident * (double)sysconf(_SC_PAGESIZE);
-}
-
 static void on_render(void *arg)
 {
     struct figures *f = arg;
@@ -51,7 +37,7 @@ static void on_render(void *arg)
 
     set_gauge(f->streams_open, (double)f->streams);
     set_gauge(f->loop_lag, (double)cm_loop_lag_us(f->gw->host->loop) / 1e6);
-    set_gauge(f->rss, rss_bytes());
+    set_gauge(f->rss, (double)overload_resident_bytes());
     set_gauge(f->drift, (double)cm_keys_drift(f->gw->keys) / 1e6);
     set_gauge(f->dropped, f->gw->store ? (double)cm_store_dropped(f->gw->store) : 0);
     for (size_t i = 0; i < s->n_instances; i++) {

@@ -374,7 +374,8 @@ static int admit(struct exchange *ex, enum access access, struct cm_err *err)
     if (access == ACCESS_PAGE)
         return auth_is_open(gw) ? auth_check_open(ex->snap, ex->req, err) : 0;
     if (known(ex, access, err) == 0)
-        return 0;
+        return access == ACCESS_KEY && cm_str_eq(ex->method, CM_S("POST")) ? overload_check(gw, err)
+                                                                           : 0;
     if (err->cls == CM_ERR_UNAUTHORIZED) {
         if (address_fits(&gw->bad_keys, ex->address, c->auth.ip_bad_auth_per_minute, now_s,
                          &wait_s)) {

@@ -31,7 +31,10 @@
 #define DISCARD_BYTES 262144u   /* of a body nobody wants, to keep the connection */
 #define LINGER_BYTES (4u << 20)
 #define LINGER_MS 2000u
-#define ABORT_MS 10000u /* for what is queued when a response is aborted */
+#define ABORT_MS 10000u   /* for what is queued when a response is aborted */
+#define IDLE_MS 1000u     /* so long without a request, and a connection makes room at the limit */
+#define REFUSED_MAX 32u   /* connections beyond the limit, that are only told so */
+#define REFUSED_AGAIN_S 2 /* when they may come back */
 #define DRAIN_GRACE_MS                                                                             \
     500u /* a request may be on its way on a connection that served a moment ago */
 
@@ -80,6 +83,7 @@ struct hconn {
     bool running; /* conn_run() is on the stack */
     bool eof;     /* the client has ended its side */
     bool aborted; /* FLUSH: for ABORT_MS, whatever moves */
+    bool refused; /* beyond max_connections: its first request is answered with 503 */
 };
 
 struct cm_httpd {
@@ -561,7 +565,8 @@ static void put_error(struct hconn *c, const struct cm_err *err)
 {
     struct req *r = c->req;
     char made[CM_ID_CAP];
-    struct cm_header headers[2] = {{CM_S("Content-Type"), CM_S("application/json")}};
+    struct cm_header headers[3] = {{CM_S("Content-Type"), CM_S("application/json")}};
+    char after[16];
     struct cm_buf body = {0};
     struct cm_buf *out = &c->conn.out;
     size_t before = out->n;
@@ -576,10 +581,12 @@ static void put_error(struct hconn *c, const struct cm_err *err)
         cm_id_make(made, "req_", cm_unix_ms());
         headers[1].value = cm_str_of(made);
     }
+    snprintf(after, sizeof(after), "%d", err->retry_after_s);
+    headers[2] = (struct cm_header){CM_S("Retry-After"), cm_str_of(after)};
     put_head(c->h, out,
              &(struct head){.status = cm_err_status(err),
                             .headers = headers,
-                            .n_headers = 2,
+                            .n_headers = err->retry_after_s > 0 ? 3 : 2,
                             .length = LENGTH_KNOWN,
                             .content_length = body.n});
     if (r)
@@ -682,6 +689,13 @@ static size_t run_head(struct hconn *c, struct cm_str rest)
         c->req = req_new(c, cm_str_head(rest, used), &err);
         if (!c->req)
             break;
+        if (c->refused) {
+            cm_fail(&err, CM_ERR_OVERLOADED,
+                    "all %lld connections of this gateway are busy: come back in %d s",
+                    (long long)c->h->setup.max_connections, REFUSED_AGAIN_S);
+            err.retry_after_s = REFUSED_AGAIN_S;
+            break;
+        }
         c->state = c->req->pub.has_body ? STATE_HOLD : STATE_WAIT;
         c->h->handler.on_request(c->h->handler.arg, &c->req->pub);
         return used;
@@ -953,17 +967,52 @@ static void on_closed(struct cm_conn *conn)
 
 static const struct cm_conn_cb conn_callbacks = {on_data, on_eof, on_sent, on_closed};
 
+/* The connection that has been without a request for longest; NULL when all are at work, or were a moment ago. */
+static struct hconn *longest_idle(struct cm_httpd *h)
+{
+    struct hconn *found = NULL;
+
+    CM_LIST_EACH(&h->conns, link)
+    {
+        struct hconn *c = CM_LIST_ITEM(link, struct hconn, link);
+
+        if (c->state == STATE_HEAD && c->h1.state == CM_H1_LEAD && c->in.n == 0 && !c->running &&
+            !c->conn.closing && (!found || c->since_ms < found->since_ms))
+            found = c;
+    }
+    return found && cm_loop_now_ms(h->loop) - found->since_ms >= IDLE_MS ? found : NULL;
+}
+
+/* At the limit an idle connection makes room; when none is idle, some more are accepted to be told so, and the others wait with the kernel. */
+static bool may_accept(struct cm_httpd *h, bool *refused)
+{
+    size_t max = (size_t)h->setup.max_connections;
+    struct hconn *idle;
+
+    *refused = false;
+    if (h->n_conns < max)
+        return true;
+    idle = longest_idle(h);
+    if (idle) {
+        hconn_close(idle); /* on_closed() goes on */
+        return false;
+    }
+    cm_warn("httpd", "%zu connections are open: new ones are refused", h->n_conns);
+    *refused = true;
+    return h->n_conns < max + REFUSED_MAX;
+}
+
 static bool on_connection(void *arg, uv_stream_t *server)
 {
     struct cm_httpd *h = arg;
     struct hconn *c;
+    bool refused;
 
-    if (h->n_conns >= (size_t)h->setup.max_connections) {
-        cm_warn("httpd", "%zu connections are open: new ones wait", h->n_conns);
+    if (!may_accept(h, &refused))
         return false;
-    }
     c = CM_NEW(struct hconn);
     c->h = h;
+    c->refused = refused;
     cm_list_push(&h->conns, &c->link);
     h->n_conns++;
     cm_task_init(&c->task, on_task, c);

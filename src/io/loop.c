@@ -24,7 +24,8 @@ struct cm_loop {
     size_t n_heap, heap_cap;
     uint64_t woke_ms; /* when the last poll returned; 0 = none yet */
     uint64_t lag_us;
-    bool impatient; /* cm_loop_free() has waited long enough */
+    uint64_t lag_second, recent_us[2]; /* worst of that second, and of the one before */
+    bool impatient;                    /* cm_loop_free() has waited long enough */
 };
 
 /* ---- tasks */
@@ -181,6 +182,24 @@ void cm_deadline_clear(struct cm_loop *loop, struct cm_deadline *d)
 
 /* ---- turns */
 
+static void lag_seconds(struct cm_loop *loop, uint64_t second)
+{
+    if (second == loop->lag_second)
+        return;
+    loop->recent_us[1] = second == loop->lag_second + 1 ? loop->recent_us[0] : 0;
+    loop->recent_us[0] = 0;
+    loop->lag_second = second;
+}
+
+static void note_lag(struct cm_loop *loop, uint64_t lag_us, uint64_t second)
+{
+    lag_seconds(loop, second);
+    if (lag_us > loop->lag_us)
+        loop->lag_us = lag_us;
+    if (lag_us > loop->recent_us[0])
+        loop->recent_us[0] = lag_us;
+}
+
 static void on_prepare(uv_prepare_t *prepare)
 {
     struct cm_loop *loop = prepare->data;
@@ -189,8 +208,8 @@ static void on_prepare(uv_prepare_t *prepare)
     if (loop->woke_ms > 0) {
         uint64_t now_us = uv_hrtime() / 1000, woke_us = (loop->woke_ms + 1) * 1000;
 
-        if (now_us > woke_us && now_us - woke_us > loop->lag_us)
-            loop->lag_us = now_us - woke_us;
+        if (now_us > woke_us)
+            note_lag(loop, now_us - woke_us, now_us / 1000000);
     }
     cm_log_flush();
 }
@@ -214,6 +233,12 @@ uint64_t cm_loop_lag_us(struct cm_loop *loop)
 
     loop->lag_us = 0;
     return lag_us;
+}
+
+uint64_t cm_loop_recent_lag_us(struct cm_loop *loop)
+{
+    lag_seconds(loop, uv_hrtime() / 1000000000);
+    return loop->recent_us[0] > loop->recent_us[1] ? loop->recent_us[0] : loop->recent_us[1];
 }
 
 uv_loop_t *cm_loop_uv(struct cm_loop *loop)

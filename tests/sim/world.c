@@ -115,6 +115,12 @@ uint64_t cm_loop_lag_us(struct cm_loop *loop)
     return 0;
 }
 
+uint64_t cm_loop_recent_lag_us(struct cm_loop *loop)
+{
+    (void)loop;
+    return 0;
+}
+
 void cm_task_init(struct cm_task *t, void (*fn)(void *arg), void *arg)
 {
     cm_list_init(&t->link);

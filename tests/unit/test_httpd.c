@@ -1766,31 +1766,73 @@ START_TEST(drain_of_an_idle_server_is_told_later)
 }
 END_TEST
 
-START_TEST(accepting_waits_at_the_limit)
+START_TEST(an_idle_connection_makes_room_at_the_limit)
 {
     struct site s = {0};
-    struct client c[5];
+    struct client c[4];
 
     s.setup = (struct cm_httpd_setup){4096, 1 << 20, 20000, 20000, 20000, 2};
     site_open(&s);
-    for (size_t i = 0; i < CM_COUNT(c); i++) {
+    for (size_t i = 0; i < 2; i++) {
         client_open(&c[i], &s);
         client_send(&c[i], CM_S(GET("/a")));
+        client_expect(&c[i], "ok");
     }
+    wait_ms(&s, 1100);
+    client_send(&c[0], CM_S(GET("/a"))); /* used a moment ago: the other one goes */
     client_expect(&c[0], "ok");
-    client_expect(&c[1], "ok");
-    wait_ms(&s, 20);
-    ck_assert_uint_eq(cm_httpd_connections(s.h), 2);
-    client_close(&c[0]);
+    client_open(&c[2], &s);
+    client_send(&c[2], CM_S(GET("/a")));
     client_expect(&c[2], "ok");
+    client_expect_eof(&c[1]);
     ck_assert_uint_eq(cm_httpd_connections(s.h), 2);
     s.setup.max_connections = 4;
     cm_httpd_limits(s.h, &s.setup);
+    client_open(&c[3], &s);
+    client_send(&c[3], CM_S(GET("/a")));
     client_expect(&c[3], "ok");
-    client_expect(&c[4], "ok");
-    ck_assert_uint_eq(cm_httpd_connections(s.h), 4);
-    for (size_t i = 1; i < CM_COUNT(c); i++)
+    ck_assert_uint_eq(cm_httpd_connections(s.h), 3);
+    for (size_t i = 0; i < CM_COUNT(c); i++)
         client_close(&c[i]);
+    site_close(&s);
+}
+END_TEST
+
+START_TEST(when_all_are_busy_new_ones_are_told_and_the_rest_waits)
+{
+    struct site s = {0};
+    struct client busy, c[40];
+    size_t told = 0;
+
+    s.setup = (struct cm_httpd_setup){4096, 1 << 20, 20000, 20000, 20000, 1};
+    site_open(&s);
+    client_open(&busy, &s);
+    client_send(
+        &busy,
+        CM_S("POST /a HTTP/1.1\r\nHost: a\r\nContent-Length: 5\r\n\r\nhal")); /* not whole yet */
+    wait_ms(&s, 20);
+    for (size_t i = 0; i < CM_COUNT(c); i++)
+        client_open(&c[i], &s);
+    wait_ms(&s, 50);
+    ck_assert_uint_eq(cm_httpd_connections(s.h), 33);
+    for (size_t i = 0; i < CM_COUNT(c); i++)
+        client_send(&c[i], CM_S("POST /a HTTP/1.1\r\nHost: a\r\nContent-Length: 5\r\n\r\n"));
+    wait_ms(&s, 50);
+    for (size_t i = 0; i < CM_COUNT(c); i++) {
+        client_pull(&c[i]);
+        if (!cm_str_starts(cm_buf_str(&c[i].got), CM_S("HTTP/1.1 503 Service Unavailable\r\n")))
+            continue;
+        ck_assert(client_has(&c[i], "\r\nRetry-After: 2\r\n"));
+        told++;
+    }
+    ck_assert_uint_ge(told, 32);
+    client_send(&busy, CM_S("lo"));
+    wait_ms(&s, 20);
+    client_pull(&busy);
+    ck_assert(cm_str_starts(cm_buf_str(&busy.got), CM_S("HTTP/1.1 200"))); /* what runs goes on */
+    for (size_t i = 0; i < CM_COUNT(c); i++)
+        client_close(&c[i]);
+    client_close(&busy);
     site_close(&s);
 }
 END_TEST
@@ -1970,7 +2012,8 @@ Suite *suite_httpd(void)
     tcase_add_test(tc, one_who_sends_on_after_a_refusal_is_let_go);
     tcase_add_test(tc, drain_lets_answers_finish);
     tcase_add_test(tc, drain_of_an_idle_server_is_told_later);
-    tcase_add_test(tc, accepting_waits_at_the_limit);
+    tcase_add_test(tc, an_idle_connection_makes_room_at_the_limit);
+    tcase_add_test(tc, when_all_are_busy_new_ones_are_told_and_the_rest_waits);
     tcase_add_test(tc, addresses);
     tcase_add_test(tc, unix_sockets);
     tcase_add_test(tc, peer_addresses);

@@ -248,6 +248,9 @@ START_TEST(lag_is_what_a_turn_took)
     ck_assert_uint_ge(lag_us, 55000);
     ck_assert_uint_lt(lag_us, 10000000);
     ck_assert_uint_eq(cm_loop_lag_us(loop), 0);
+    ck_assert_uint_ge(cm_loop_recent_lag_us(loop), 55000); /* whoever has asked before */
+    sleep(2);
+    ck_assert_uint_eq(cm_loop_recent_lag_us(loop), 0);
     cm_loop_free(loop);
 }
 END_TEST

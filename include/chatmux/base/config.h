@@ -93,6 +93,7 @@ struct cm_config {
         int64_t max_header_bytes, max_body_bytes;
         int64_t header_timeout_ms, body_timeout_ms, keepalive_timeout_ms;
         int64_t max_connections;
+        int64_t max_streams, max_memory, max_lag_ms; /* 0 = no limit */
         int64_t drain_timeout_ms;
         bool core_dumps;
         struct cm_strs cors_origins, trusted_proxies;

@@ -53,7 +53,7 @@ struct cm_gateway_stats {
     size_t exchanges, streams, attempts; /* open now */
     uint64_t requests;                   /* since the start */
     int64_t started_ms;                  /* Unix */
-    uint64_t loop_lag_us;                /* cm_loop_lag_us() */
+    uint64_t loop_lag_us;                /* of the last second or two */
     bool draining;
 };
 void cm_gateway_stats(const struct cm_gateway *gw, struct cm_gateway_stats *out);

@@ -58,6 +58,8 @@ struct cm_httpd_setup { /* copied; reloadable by cm_httpd_limits() */
     int64_t
         body_timeout_ms; /* without a body byte, or with less than 4 KiB of an incomplete body; without the client taking the rest of an answer */
     int64_t keepalive_timeout_ms; /* between requests, and before the first */
+    /* At the limit a connection that has been idle for a second is closed; when all are at work, a few more are answered with 503 and Retry-After,
+     * before their body is read, and the rest waits with the kernel. */
     int64_t max_connections;
 };
 struct cm_httpd_handler {

@@ -44,5 +44,7 @@ uint64_t cm_loop_now_ms(const struct cm_loop *loop); /* monotonic, of this turn:
 
 /* How late the loop was: the longest that callbacks of one turn kept it from polling since the last call, in microseconds, a millisecond less at most. */
 uint64_t cm_loop_lag_us(struct cm_loop *loop);
+/* The same of this second and the one before, whoever asks and how often. */
+uint64_t cm_loop_recent_lag_us(struct cm_loop *loop);
 
 #endif
