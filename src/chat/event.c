@@ -40,6 +40,7 @@ bool cm_event_semantic(const struct cm_event *ev)
     case CM_EVENT_TOOL_CALL:
     case CM_EVENT_IMAGE:
     case CM_EVENT_CITATION:
+    case CM_EVENT_EMBEDDING:
         return true;
     case CM_EVENT_RELAY:
         return ev->semantic;
@@ -102,10 +103,11 @@ void cm_event_image(const struct cm_event *ev, struct cm_image_acc *out)
     out->url = CM_STR_NONE;
 }
 
-/* Adapters number choices and calls without gaps; these bound what an upstream's own numbers can
+/* Adapters number choices, calls and vectors without gaps; these bound what an upstream's own numbers can
  * make us allocate. */
 #define CHOICES_MAX 128
 #define CALLS_MAX 1024
+#define VECTORS_MAX 4096
 #define ITEM_OVERHEAD 64 /* bytes counted for a call or a citation besides its text */
 
 static struct cm_choice_acc *choice_at(struct cm_answer *a, int index)
@@ -189,6 +191,18 @@ static void add_image(struct cm_answer *a, const struct cm_event *ev)
                                                      own(image.media_type), own(image.prompt)};
 }
 
+static void add_vector(struct cm_answer *a, const struct cm_event *ev)
+{
+    const size_t want = (size_t)ev->index + 1;
+
+    if (want > a->n_vectors) {
+        a->vectors = cm_realloc(a->vectors, want * sizeof(*a->vectors));
+        memset(a->vectors + a->n_vectors, 0, (want - a->n_vectors) * sizeof(*a->vectors));
+        a->n_vectors = want;
+    }
+    cm_buf_append(&a->vectors[ev->index], ev->data);
+}
+
 int cm_answer_add(struct cm_answer *a, const struct cm_event *ev, struct cm_err *err)
 {
     const size_t bytes = ev->text.n + ev->url.n + ev->id.n + ev->name.n + ev->data.n +
@@ -199,7 +213,8 @@ int cm_answer_add(struct cm_answer *a, const struct cm_event *ev, struct cm_err 
         a->usage = *ev->usage;
         return 0;
     }
-    if (ev->choice < 0 || ev->choice >= CHOICES_MAX || ev->index < 0 || ev->index >= CALLS_MAX)
+    if (ev->choice < 0 || ev->choice >= CHOICES_MAX || ev->index < 0 ||
+        ev->index >= (ev->kind == CM_EVENT_EMBEDDING ? VECTORS_MAX : CALLS_MAX))
         return cm_fail(err, CM_ERR_UPSTREAM_DOWN,
                        "the upstream numbered a part of its answer %d/%d", ev->choice, ev->index);
     if (bytes + ITEM_OVERHEAD > CM_ANSWER_MAX - a->bytes)
@@ -233,6 +248,10 @@ int cm_answer_add(struct cm_answer *a, const struct cm_event *ev, struct cm_err 
         break;
     case CM_EVENT_CITATION:
         add_citation(c, ev);
+        a->bytes += ITEM_OVERHEAD;
+        break;
+    case CM_EVENT_EMBEDDING:
+        add_vector(a, ev);
         a->bytes += ITEM_OVERHEAD;
         break;
     case CM_EVENT_FINISH:
@@ -284,5 +303,8 @@ void cm_answer_clear(struct cm_answer *a)
         own_free(a->images[i].prompt);
     }
     free(a->images);
+    for (size_t i = 0; i < a->n_vectors; i++)
+        cm_buf_clear(&a->vectors[i]);
+    free(a->vectors);
     *a = (struct cm_answer){.keep_images = a->keep_images};
 }

@@ -2,6 +2,7 @@
 #include "chatmux/chat/request.h"
 
 #include "chatmux/base/buf.h"
+#include "chatmux/base/enc.h"
 #include "chatmux/base/mem.h"
 
 #include <math.h>
@@ -174,6 +175,7 @@ void cm_chat_begin(struct cm_chat *chat, enum cm_dialect dialect, enum cm_chat_t
 {
     *chat = (struct cm_chat){
         .arena = chat->arena,
+        .method = chat->method,
         .path = chat->path,
         .content_type = chat->content_type,
         .query = chat->query,
@@ -194,8 +196,28 @@ void cm_chat_begin(struct cm_chat *chat, enum cm_dialect dialect, enum cm_chat_t
         .thinking_budget = -1,
         .show_thinking = -1,
         .schema_strict = -1,
+        .dimensions = -1,
         .media = {.duration_s = -1, .auto_prompt = -1},
     };
+}
+
+static void load_picture(struct cm_arena *arena, struct cm_part *part)
+{
+    struct cm_buf out = {0};
+
+    if (part->text.n == 0)
+        return;
+    cm_base64(&out, part->text);
+    part->data = cm_buf_settle(&out, arena);
+    part->text = CM_STR_NONE;
+}
+
+void cm_chat_load_media(struct cm_chat *chat)
+{
+    for (size_t i = 0; i < chat->media.n_images; i++)
+        load_picture(chat->arena, &chat->media.images[i]);
+    if (chat->media.mask)
+        load_picture(chat->arena, chat->media.mask);
 }
 
 struct cm_str cm_msg_text(struct cm_arena *arena, const struct cm_msg *msg)
@@ -299,7 +321,9 @@ int64_t cm_chat_estimate_tokens(const struct cm_chat *chat)
     if (cm_task_makes_media(chat->task))
         sum += cm_estimate_tokens(chat->media.prompt) +
                TOKENS_PER_IMAGE * (int64_t)chat->media.n_images;
-    return sum + cm_estimate_tokens(chat->schema);
+    for (size_t i = 0; i < chat->n_inputs; i++)
+        sum += cm_estimate_tokens(chat->inputs[i]);
+    return sum + chat->input_tokens + cm_estimate_tokens(chat->schema);
 }
 
 /* Reasoning of earlier turns is no part of the conversation. */

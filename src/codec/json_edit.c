@@ -234,3 +234,28 @@ struct cm_str cm_json_member(struct cm_str object, struct cm_str key)
     }
     return CM_STR_NONE;
 }
+
+int cm_json_item(struct cm_str array, size_t *at, struct cm_str *item)
+{
+    struct walk w = {.text = array, .at = *at};
+    size_t begins;
+
+    skip_space(&w);
+    if (*at == 0) {
+        if (skip_char(&w, '[', "an array must begin here"))
+            return -1;
+        if (at_char(&w, ']'))
+            return 0;
+    } else {
+        if (at_char(&w, ']'))
+            return 0;
+        if (skip_char(&w, ',', "',' or ']' must follow the value"))
+            return -1;
+    }
+    begins = w.at;
+    if (skip_value(&w))
+        return -1;
+    *item = cm_str(array.p + begins, w.at - begins);
+    *at = w.at;
+    return 1;
+}

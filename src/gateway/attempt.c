@@ -123,6 +123,17 @@ static int note_dropped(struct exchange *ex, struct cm_err *err)
     return 0;
 }
 
+/* By what name the pool knows the model: an account that may not use it for one task may for another. */
+static struct cm_str pool_model(struct exchange *ex)
+{
+    struct cm_str model = ex->targets[ex->target].model;
+
+    if (ex->chat->task == CM_TASK_CHAT)
+        return model;
+    return cm_arena_printf(&ex->arena, CM_PRI " (%s)", CM_ARG(model),
+                           cm_chat_task_name(ex->chat->task));
+}
+
 int attempt_ask(struct exchange *ex, struct cm_pool_ask *ask, struct cm_err *err)
 {
     const struct cm_target *target = &ex->targets[ex->target];
@@ -136,7 +147,7 @@ int attempt_ask(struct exchange *ex, struct cm_pool_ask *ask, struct cm_err *err
     if (note_dropped(ex, err) < 0)
         return -1;
     *ask = (struct cm_pool_ask){.provider = exchange_instance(ex)->name,
-                                .model = target->model,
+                                .model = pool_model(ex),
                                 .cost = target->row ? target->row->cost : 0,
                                 .purse = target->row ? target->row->purse : 0,
                                 .tried = ex->tried,
@@ -183,6 +194,8 @@ void attempt_begin(struct exchange *ex, struct cm_lease *lease)
                             cm_loop_now_ms(ex->gw->host->loop));
     ex->attempt = a;
     ex->relay = relays(ex);
+    if (!ex->relay)
+        cm_chat_load_media(ex->chat);
     a->run = cm_run_open(ex->gw->host, &setup, &run_cb, a);
 }
 

@@ -177,6 +177,12 @@ void exchange_answer(struct exchange *ex, int status, struct cm_str content_type
     exchange_end(ex, OUTCOME_OK, NULL);
 }
 
+/* Whether what goes out are events of the dialect, among which we may put our own. */
+static bool sends_events(const struct exchange *ex)
+{
+    return !ex->chat->bytes && !(ex->relay && ex->answer_type.n > 0);
+}
+
 static void fail(struct exchange *ex, const struct cm_err *err, bool spent)
 {
     enum outcome outcome = ex->committed ? OUTCOME_CUT : OUTCOME_ERROR;
@@ -186,7 +192,8 @@ static void fail(struct exchange *ex, const struct cm_err *err, bool spent)
     if (ex->req && ex->head_sent) {
         struct cm_buf out = {0};
 
-        ex->surface->stream_error(ex->stream, &why, &out);
+        if (sends_events(ex))
+            ex->surface->stream_error(ex->stream, &why, &out);
         write_out(ex, cm_buf_str(&out));
         cm_buf_clear(&out);
         finish_response(ex, false);
@@ -221,14 +228,18 @@ static void send_head(struct exchange *ex)
     struct respond r;
 
     respond_begin(&r, ex);
-    respond_add(&r, CM_S("content-type"), CM_S("text/event-stream; charset=utf-8"));
-    respond_add(&r, CM_S("cache-control"), CM_S("no-cache"));
-    respond_add(&r, CM_S("x-accel-buffering"), CM_S("no"));
+    if (sends_events(ex)) {
+        respond_add(&r, CM_S("content-type"), CM_S("text/event-stream; charset=utf-8"));
+        respond_add(&r, CM_S("cache-control"), CM_S("no-cache"));
+        respond_add(&r, CM_S("x-accel-buffering"), CM_S("no"));
+    } else {
+        respond_add(&r, CM_S("content-type"), ex->answer_type);
+    }
     ex->head_sent = true;
-    ex->status = 200;
+    ex->status = ex->answer_status > 0 ? ex->answer_status : 200;
     report_streams(ex->gw, +1);
     if (ex->req)
-        cm_resp_start(ex->req, 200, r.v, r.n);
+        cm_resp_start(ex->req, ex->status, r.v, r.n);
 }
 
 void exchange_alive_arm(struct exchange *ex)
@@ -236,6 +247,8 @@ void exchange_alive_arm(struct exchange *ex)
     const struct cm_config *c = ex->snap->config;
     uint64_t now_ms = cm_loop_now_ms(loop_of(ex));
 
+    if (!sends_events(ex))
+        return;
     if (!ex->head_sent && c->stream.commit_after_ms > 0)
         cm_deadline_set(loop_of(ex), &ex->alive, now_ms + (uint64_t)c->stream.commit_after_ms);
     else if (ex->head_sent && c->stream.keepalive_ms > 0)
@@ -292,7 +305,7 @@ void exchange_flush(struct exchange *ex)
 
 /* ---- from the upstream ---- */
 
-static bool passes(struct cm_str name)
+static bool passes(const struct exchange *ex, struct cm_str name)
 {
     static const struct cm_str prefixes[] = {
         CM_S_INIT("x-ratelimit-"), CM_S_INIT("openai-processing-ms"), CM_S_INIT("openai-version"),
@@ -301,7 +314,7 @@ static bool passes(struct cm_str name)
     for (size_t i = 0; i < CM_COUNT(prefixes); i++)
         if (cm_str_starts_nocase(name, prefixes[i]))
             return true;
-    return false;
+    return ex->chat->task == CM_TASK_PASS && cm_str_eq_nocase(name, CM_S("content-disposition"));
 }
 
 static void keep_headers(struct exchange *ex, const struct cm_event *ev)
@@ -309,10 +322,19 @@ static void keep_headers(struct exchange *ex, const struct cm_event *ev)
     ex->passed = CM_ARENA_ARRAY(&ex->arena, struct cm_header, ev->n_headers);
     ex->n_passed = 0;
     for (size_t i = 0; i < ev->n_headers; i++)
-        if (passes(ev->headers[i].name) && cm_header_value_ok(ev->headers[i].value))
+        if (passes(ex, ev->headers[i].name) && cm_header_value_ok(ev->headers[i].value))
             ex->passed[ex->n_passed++] =
                 (struct cm_header){cm_arena_str(&ex->arena, ev->headers[i].name),
                                    cm_arena_str(&ex->arena, ev->headers[i].value)};
+}
+
+static void keep_answer(struct exchange *ex, const struct cm_event *ev)
+{
+    keep_headers(ex, ev);
+    ex->answer_type =
+        cm_header_value_ok(ev->media_type) ? cm_arena_str(&ex->arena, ev->media_type) : CM_STR_NONE;
+    if (ex->chat->task == CM_TASK_PASS)
+        ex->answer_status = ev->status;
 }
 
 static void count_output(struct exchange *ex, const struct cm_event *ev)
@@ -389,7 +411,8 @@ static void whole_event(struct exchange *ex, const struct cm_event *ev)
         struct respond r;
 
         respond_begin(&r, ex);
-        respond_add(&r, CM_S("content-type"), CM_S("application/json"));
+        respond_add(&r, CM_S("content-type"),
+                    ex->answer_type.n > 0 ? ex->answer_type : CM_S("application/json"));
         ex->status = 200;
         exchange_note_bytes(ex);
         ex->bytes_out = ev->text.n;
@@ -409,7 +432,7 @@ void exchange_event(struct exchange *ex, const struct cm_event *ev)
         return;
     }
     if (ev->kind == CM_EVENT_HEAD) {
-        keep_headers(ex, ev);
+        keep_answer(ex, ev);
         return;
     }
     if (ev->kind == CM_EVENT_RELAY && ev->status >= 400) {
@@ -466,6 +489,8 @@ static void take_lease(struct exchange *ex, struct cm_lease *lease)
     ex->attempts++;
     ex->rotated++;
     ex->n_passed = 0;
+    ex->answer_type = CM_STR_NONE;
+    ex->answer_status = 0;
 }
 
 static void on_turn(void *arg, struct cm_lease *lease, const struct cm_err *err)

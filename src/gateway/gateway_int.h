@@ -132,6 +132,10 @@ extern const size_t routes_n;
 
 /* Whether "GET HEAD" names the method. */
 bool route_lists_method(const char *methods, struct cm_str method);
+/* Without repeated slashes and a trailing one. */
+struct cm_str route_tidy(struct cm_arena *arena, struct cm_str path);
+/* "/v1/x" -> "/x" when `prefix` is "/v1"; false when path does not begin with the whole prefix. */
+bool route_strip(struct cm_str *path, struct cm_str prefix);
 /* Percent-decoded into the arena; a text with a broken sequence stays as it is. `plus`: + is a space. */
 struct cm_str route_decoded(struct cm_arena *arena, struct cm_str text, bool plus);
 
@@ -223,6 +227,9 @@ struct exchange {
     size_t n_passed;
     struct cm_str
         refusal; /* relay lane: the body with which the latest upstream refused; in the arena */
+    struct cm_str pinned;      /* x-chatmux-target: the one provider that may serve; "" = any */
+    struct cm_str answer_type; /* of what is relayed, where it is not what the dialect says */
+    int answer_status;         /* PASS: of the upstream's answer */
     struct cm_str dropped; /* members of the request that the current target drops: "seed, top_k" */
     struct cm_deadline wait; /* back-off, or a cooldown that ends soon */
     uint64_t wait_began_ms;  /* first wait for a cooldown; 0 = none yet */
@@ -277,6 +284,18 @@ void request_stop_parsing(struct exchange *ex); /* its memory goes when the thre
 int request_check_admin(struct exchange *ex, struct cm_err *err);
 /* Whatever a provider answers: POST /v1/chat/completions, /v1/images/generations … */
 void serve_chat(struct exchange *ex, struct cm_str rest);
+/* Its surface reads the body that has come, or that there is none; then the first attempt. */
+void request_parse(struct exchange *ex);
+/* What a surface and the relay lane may want of the request besides its body. */
+void request_chat(struct exchange *ex, struct cm_str rest);
+
+/* ---- pass.c: what is only passed on ---- */
+
+/* Whether a path that no route serves is for an upstream: one under /v1 that leads nowhere else. */
+bool pass_wants(struct exchange *ex, struct cm_str *path);
+void serve_pass(struct exchange *ex, struct cm_str path);
+/* Whose upstream it goes to, and whether the key may: the one target, or why there is none. */
+int pass_target(struct exchange *ex, struct cm_err *err);
 
 /* ---- order.c ---- */
 

@@ -46,7 +46,7 @@ static int reserve(struct exchange *ex, struct cm_err *err)
         return 0;
     if (chat->task == CM_TASK_COUNT_TOKENS)
         in = out = 0;
-    if (!cm_key_allows(ex->client_key, chat->model)) {
+    if (chat->task != CM_TASK_PASS && !cm_key_allows(ex->client_key, chat->model)) {
         cm_fail_param(err, CM_ERR_FORBIDDEN, "model",
                       "this API key may not use the model \"" CM_PRI "\"",
                       CM_ARG(cm_str_head(chat->model, 100)));
@@ -76,6 +76,32 @@ static void count_here(struct exchange *ex)
     cm_buf_clear(&out);
 }
 
+/* A client may pin the provider besides the model's name. */
+static int only_target(struct exchange *ex, struct cm_str provider, struct cm_err *err)
+{
+    size_t n = 0;
+
+    for (size_t i = 0; i < ex->n_targets; i++)
+        if (cm_str_eq(ex->snap->instances[ex->targets[i].provider].name, provider))
+            ex->targets[n++] = ex->targets[i];
+    ex->n_targets = n;
+    if (n > 0)
+        return 0;
+    return cm_fail_param(err, CM_ERR_BAD_REQUEST, "x-chatmux-target",
+                         "no provider of that name serves this model");
+}
+
+static int find_targets(struct exchange *ex, struct cm_err *err)
+{
+    if (ex->chat->task == CM_TASK_PASS)
+        return pass_target(ex, err);
+    ex->n_targets =
+        cm_models_find(ex->snap->models, &ex->arena, ex->chat->model, &ex->targets, err);
+    if (ex->n_targets == 0)
+        return -1;
+    return ex->pinned.n > 0 ? only_target(ex, ex->pinned, err) : 0;
+}
+
 static void parsed(struct exchange *ex)
 {
     struct cm_err err = {0};
@@ -83,8 +109,7 @@ static void parsed(struct exchange *ex)
     char id[CM_ID_CAP];
 
     cm_id_make(id, ex->surface->id_prefix.p, cm_unix_ms());
-    ex->n_targets = cm_models_find(ex->snap->models, &ex->arena, chat->model, &ex->targets, &err);
-    if (ex->n_targets == 0) {
+    if (find_targets(ex, &err) < 0) {
         exchange_fail(ex, &err);
         return;
     }
@@ -143,15 +168,20 @@ void request_stop_parsing(struct exchange *ex)
 static void on_body(void *arg, struct cm_req *req, struct cm_str body)
 {
     struct exchange *ex = arg;
-    struct cm_err err = {0};
 
     (void)body;
     ex->body_us = cm_mono_us();
     ex->body = cm_req_take_body(req);
-    if (ex->web) {
+    if (ex->web)
         web_body(ex);
-        return;
-    }
+    else
+        request_parse(ex);
+}
+
+void request_parse(struct exchange *ex)
+{
+    struct cm_err err = {0};
+
     if (ex->body.n > PARSE_ON_LOOP_MAX) {
         ex->parsing = CM_NEW(struct parse_job);
         ex->parsing->ex = ex;
@@ -241,13 +271,15 @@ static struct cm_str spoken_query(struct exchange *ex)
     return kept;
 }
 
-/* What a surface and the relay lane may want of the request besides its body. */
-static void chat_begin(struct exchange *ex, struct cm_str rest)
+void request_chat(struct exchange *ex, struct cm_str rest)
 {
     const struct cm_req *req = ex->req;
     struct cm_chat *chat = CM_ARENA_NEW(&ex->arena, struct cm_chat);
 
+    ex->pinned = cm_arena_str(&ex->arena, cm_req_header(req, CM_S("x-chatmux-target")));
+
     chat->arena = &ex->arena;
+    chat->method = ex->method;
     chat->path = cm_arena_str(&ex->arena, rest);
     chat->content_type = cm_arena_str(&ex->arena, cm_req_header(req, CM_S("content-type")));
     chat->query = spoken_query(ex);
@@ -275,7 +307,7 @@ void serve_chat(struct exchange *ex, struct cm_str rest)
         exchange_fail(ex, &err);
         return;
     }
-    chat_begin(ex, rest);
+    request_chat(ex, rest);
     cm_req_read(ex->req, (size_t)ex->snap->config->server.max_body_bytes);
 }
 
@@ -432,6 +464,12 @@ void request_begin(struct cm_gateway *gw, struct cm_req *req)
         answer_preflight(ex);
     } else if (found == ROUTE_METHOD) {
         wrong_method(ex, allow);
+    } else if (found == ROUTE_NONE && pass_wants(ex, &rest)) {
+        ex->surface = &cm_surface_openai_pass;
+        if (admit(ex, ACCESS_KEY, &err) < 0)
+            exchange_fail(ex, &err);
+        else
+            serve_pass(ex, rest);
     } else if (found == ROUTE_NONE) {
         cm_fail(&err, CM_ERR_NOT_FOUND,
                 "unknown path " CM_PRI

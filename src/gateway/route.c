@@ -13,7 +13,15 @@
 /* methods, path, function, dialect, who may */
 const struct route routes[] = {
     {"POST", "/chat/completions", serve_chat, OPENAI, ACCESS_KEY},
+    {"POST", "/completions", serve_chat, &cm_surface_openai_completions, ACCESS_KEY},
+    {"POST", "/embeddings", serve_chat, &cm_surface_openai_embeddings, ACCESS_KEY},
+    {"POST", "/moderations", serve_chat, &cm_surface_openai_moderations, ACCESS_KEY},
     {"POST", "/images/generations", serve_chat, IMAGES, ACCESS_KEY},
+    {"POST", "/images/edits", serve_chat, &cm_surface_openai_image_edits, ACCESS_KEY},
+    {"POST", "/images/variations", serve_chat, &cm_surface_openai_image_variations, ACCESS_KEY},
+    {"POST", "/audio/speech", serve_chat, &cm_surface_openai_speech, ACCESS_KEY},
+    {"POST", "/audio/transcriptions", serve_chat, &cm_surface_openai_transcriptions, ACCESS_KEY},
+    {"POST", "/audio/translations", serve_chat, &cm_surface_openai_translations, ACCESS_KEY},
     {"POST", "/videos/generations", serve_chat, VIDEOS, ACCESS_KEY},
     {"POST", "/messages", serve_chat, MESSAGES, ACCESS_KEY},
     {"POST", "/messages/count_tokens", serve_chat, COUNT, ACCESS_KEY},
@@ -27,8 +35,7 @@ const struct route routes[] = {
 };
 const size_t routes_n = CM_COUNT(routes);
 
-/* Without repeated slashes and a trailing one. */
-static struct cm_str tidy(struct cm_arena *arena, struct cm_str path)
+struct cm_str route_tidy(struct cm_arena *arena, struct cm_str path)
 {
     char *out = cm_arena_alloc(arena, path.n + 1);
     size_t n = 0;
@@ -41,8 +48,7 @@ static struct cm_str tidy(struct cm_arena *arena, struct cm_str path)
     return cm_str(out, n);
 }
 
-/* "/v1/x" -> "/x" when `prefix` is "/v1"; false when path does not begin with the whole prefix. */
-static bool strip(struct cm_str *path, struct cm_str prefix)
+bool route_strip(struct cm_str *path, struct cm_str prefix)
 {
     if (prefix.n == 0 || !cm_str_starts(*path, prefix) ||
         (path->n > prefix.n && path->p[prefix.n] != '/'))
@@ -99,11 +105,13 @@ static void allow_add(struct cm_arena *arena, struct cm_str *allow, const char *
 
 struct cm_str route_bare(struct cm_arena *arena, struct cm_str prefix, struct cm_str path)
 {
-    struct cm_str bare =
-        cm_str_has(path, CM_S("//")) || cm_str_ends(path, CM_S("/")) ? tidy(arena, path) : path;
+    struct cm_str bare = cm_str_has(path, CM_S("//")) || cm_str_ends(path, CM_S("/"))
+                             ? route_tidy(arena, path)
+                             : path;
 
-    strip(&bare, prefix);
-    while (strip(&bare, CM_S("/v1"))) /* clients append it to a base URL that has it already */
+    route_strip(&bare, prefix);
+    while (
+        route_strip(&bare, CM_S("/v1"))) /* clients append it to a base URL that has it already */
         ;
     return bare;
 }

@@ -1,434 +1,64 @@
 /* openai: api.openai.com and every server that speaks its dialect.
  *
- * Relay lane: the client's body goes up with spliced edits (model name, stream_options), the answer
- * comes back byte for byte; a tap reads each event for usage, errors and the end mark.
- * Happy path: TALK (stream of events) or WHOLE (one JSON body) -> done at [DONE] or at the end of
- * the body.
- * Failures: REFUSED collects the body of an error status; an event with an `error` member, an
- * unreadable event, a stream without its end mark (CUT).
- * Wire facts: OpenAI protocol notes, sections 1-3 and 12. */
-#include "chatmux/base/version.h"
-#include "chatmux/codec/json.h"
-#include "chatmux/codec/sse.h"
+ * Relay lane: the client's body goes up with spliced edits, the answer comes back byte for byte, and a tap reads what the gateway must know of it.
+ * Happy path: the head decides what comes (enum openai_state) -> done at [DONE], or at the end of the body.
+ * Failures: REFUSED collects the body of an error status; an event with an `error` member, an unreadable event, a stream without its end mark (CUT).
+ * Wire facts: OpenAI protocol notes. */
+#include "openai_int.h"
+
 #include "chatmux/provider/list.h"
-#include "chatmux/provider/run.h"
-
-#define OPENAI_STATES(X) X(TALK) X(WHOLE) X(REFUSED)
-enum openai_state {
-#define X(name) OPENAI_##name,
-    OPENAI_STATES(X)
-#undef X
-};
-
-#define EVENT_MAX (32u * 1024 * 1024) /* one event can be a picture in base64 */
-#define REFUSAL_MAX (64u * 1024)      /* of an error body */
-#define CHOICES_MAX 128               /* n of the dialect */
-
-struct openai {
-    enum openai_state state;
-    int status; /* of the upstream's answer */
-    int retry_after_s;
-    struct cm_sse sse;
-    struct cm_buf body;       /* WHOLE, REFUSED: what came so far */
-    struct cm_buf sent;       /* the request's spliced body */
-    struct cm_str piece;      /* TALK: what is being fed */
-    struct cm_str run_of_raw; /* neighbouring events of `piece`, not yet emitted */
-    bool raw_semantic;
-    bool done;                  /* [DONE] was seen */
-    bool finished[CHOICES_MAX]; /* a finish_reason was seen for this choice */
-    int64_t n_finished;
-    bool want_usage_chunk; /* the client asked for it */
-    int64_t n_wanted;      /* choices; here because the chat may go in the middle of a step */
-};
-
-/* ---- What an upstream's refusal means ---- */
-
-static const struct {
-    const char *code;
-    enum cm_err_class cls;
-} code_classes[] = {
-    {"context_length_exceeded", CM_ERR_CONTEXT_LENGTH},
-    {"string_above_max_length", CM_ERR_BAD_REQUEST},
-    {"content_filter", CM_ERR_CONTENT_FILTER},
-    {"content_policy_violation", CM_ERR_CONTENT_FILTER},
-    {"insufficient_quota", CM_ERR_QUOTA_EXHAUSTED},
-    {"billing_hard_limit_reached", CM_ERR_QUOTA_EXHAUSTED},
-    {"rate_limit_exceeded", CM_ERR_RATE_LIMITED},
-    {"invalid_api_key", CM_ERR_INVALID_CREDENTIAL},
-    {"account_deactivated", CM_ERR_INVALID_CREDENTIAL},
-    {"model_not_found", CM_ERR_MODEL_UNAVAILABLE},
-    {"unsupported_country_region_territory", CM_ERR_UPSTREAM_DOWN},
-    {"overloaded", CM_ERR_OVERLOADED},
-    {"overloaded_error", CM_ERR_OVERLOADED},
-};
-
-static enum cm_err_class class_of_status(int status)
-{
-    switch (status) {
-    case 401:
-        return CM_ERR_INVALID_CREDENTIAL;
-    case 402:
-        return CM_ERR_QUOTA_EXHAUSTED;
-    case 403:
-        return CM_ERR_MODEL_UNAVAILABLE; /* a permission this account lacks; another may have it */
-    case 408:
-        return CM_ERR_TIMEOUT;
-    case 429:
-        return CM_ERR_RATE_LIMITED;
-    case 503:
-    case 529:
-        return CM_ERR_OVERLOADED;
-    default:
-        return status >= 400 && status < 500 ? CM_ERR_BAD_REQUEST : CM_ERR_UPSTREAM_DOWN;
-    }
-}
-
-static enum cm_err_class class_of_code(struct cm_str code, enum cm_err_class otherwise)
-{
-    for (size_t i = 0; i < CM_COUNT(code_classes); i++)
-        if (cm_str_eq(code, cm_str_of(code_classes[i].code)))
-            return code_classes[i].cls;
-    return otherwise;
-}
-
-/* The `error` value of an answer: an object, or only a text; Google's shim wraps the whole in an
- * array. NULL when there is none. */
-static yyjson_val *error_of(yyjson_val *root)
-{
-    yyjson_val *e;
-
-    if (yyjson_is_arr(root))
-        root = yyjson_arr_get_first(root);
-    e = cm_json_opt(root, "error");
-    if (!e || (yyjson_is_bool(e) && !yyjson_get_bool(e)))
-        return NULL;
-    return e;
-}
-
-/* A status that is told as a number in an answer that began well: OpenRouter, Google. */
-static int status_told(int status, yyjson_val *error)
-{
-    yyjson_val *code = cm_json_get(error, "code");
-
-    return status < 400 && yyjson_is_int(code) && yyjson_get_sint(code) >= 400 &&
-                   yyjson_get_sint(code) < 600
-               ? yyjson_get_int(code)
-               : status;
-}
-
-/* status 0: the error came inside a 200. */
-static int openai_refused(struct cm_run *run, int status, int retry_after_s, yyjson_val *error,
-                          struct cm_err *err)
-{
-    const struct cm_instance *in = cm_run_instance(run);
-    const struct cm_cred *cred = cm_run_cred(run);
-    struct cm_str message =
-        yyjson_is_str(error) ? cm_json_str(error) : cm_json_str(cm_json_get(error, "message"));
-    struct cm_str code = cm_json_str(cm_json_get(error, "code")),
-                  type = cm_json_str(cm_json_get(error, "type"));
-    enum cm_err_class cls;
-    bool own_words;
-
-    status = status_told(status, error);
-    cls = class_of_code(code, class_of_code(type, class_of_status(status)));
-    if (cls == CM_ERR_BAD_REQUEST && cm_str_has(message, CM_S("must be verified")))
-        cls = CM_ERR_VERIFICATION_REQUIRED;
-    if (cls == CM_ERR_BAD_REQUEST && status == 404 && cm_str_has(message, CM_S("model")))
-        cls = CM_ERR_MODEL_UNAVAILABLE; /* servers that know no codes */
-    if (cls == CM_ERR_INVALID_CREDENTIAL || (cred->secret.n && cm_str_has(message, cred->secret)))
-        message = CM_STR_NONE;                          /* it may quote the key */
-    own_words = cm_err_info(cls)->next == CM_NEXT_STOP; /* it is about the request itself */
-    if (cls == CM_ERR_INVALID_CREDENTIAL)
-        cm_fail(err, cls, CM_PRI " refused the operator's credential (" CM_PRI "%s" CM_PRI ")",
-                CM_ARG(in->name), CM_ARG(cred->label), code.n ? ", " : "", CM_ARG(code));
-    else if (message.n && own_words)
-        cm_fail(err, cls, CM_PRI, CM_ARG(message));
-    else if (message.n)
-        cm_fail(err, cls, CM_PRI ": " CM_PRI, CM_ARG(in->name), CM_ARG(message));
-    else if (status == 0)
-        cm_fail(err, cls, CM_PRI " reported an error without words", CM_ARG(in->name));
-    else
-        cm_fail(err, cls, CM_PRI " answered with status %d", CM_ARG(in->name), status);
-    if (own_words) {
-        cm_str_copy(err->code, sizeof(err->code), code);
-        cm_str_copy(err->param, sizeof(err->param), cm_json_str(cm_json_get(error, "param")));
-    }
-    /* a 403 goes on as one where it tells of a permission or a region, not of our credential */
-    if ((status >= 400 && status < 500 && cls == CM_ERR_BAD_REQUEST) ||
-        (status == 403 && (cls == CM_ERR_MODEL_UNAVAILABLE || cls == CM_ERR_UPSTREAM_DOWN)))
-        err->http_status = status;
-    err->retry_after_s = retry_after_s;
-    return -1;
-}
-
-static enum cm_step refused_whole(struct cm_run *run, struct openai *o, struct cm_err *err)
-{
-    yyjson_doc *doc = cm_json_parse(cm_buf_str(&o->body), &cm_json_limits_event, NULL);
-
-    openai_refused(run, o->status, o->retry_after_s, error_of(yyjson_doc_get_root(doc)), err);
-    yyjson_doc_free(doc);
-    return CM_STEP_FAIL;
-}
-
-/* ---- Usage ---- */
-
-#define COUNT_MAX (UINT64_C(1) << 40) /* nobody means more, and sums of such cannot overflow */
-
-static int64_t count_of(yyjson_val *obj, const char *key)
-{
-    yyjson_val *v = cm_json_get(obj, key);
-
-    return yyjson_is_uint(v) && yyjson_get_uint(v) <= COUNT_MAX ? (int64_t)yyjson_get_uint(v) : 0;
-}
-
-/* Cached tokens are a part of prompt_tokens, reasoning tokens a part of completion_tokens; ours are
- * disjoint. */
-static bool read_usage(yyjson_val *usage, struct cm_usage *out)
-{
-    int64_t in = count_of(usage, "prompt_tokens"), produced = count_of(usage, "completion_tokens");
-    yyjson_val *in_details = cm_json_get(usage, "prompt_tokens_details");
-    int64_t cached = count_of(in_details, "cached_tokens"),
-            written = count_of(in_details, "cache_write_tokens");
-    int64_t reasoning =
-        count_of(cm_json_get(usage, "completion_tokens_details"), "reasoning_tokens");
-
-    if (!yyjson_is_obj(usage))
-        return false;
-    if (cached == 0)
-        cached = count_of(usage, "prompt_cache_hit_tokens"); /* DeepSeek */
-    cached = cached < in ? cached : in;
-    written = written < in - cached ? written : in - cached;
-    reasoning = reasoning < produced ? reasoning : produced;
-    *out = (struct cm_usage){.source = CM_USAGE_UPSTREAM,
-                             .in_uncached = in - cached - written,
-                             .in_cache_read = cached,
-                             .in_cache_write = written,
-                             .out_text = produced - reasoning,
-                             .out_reasoning = reasoning};
-    return true;
-}
-
-/* ---- The tap ---- */
-
-static bool says_something(yyjson_val *obj, const char *key)
-{
-    yyjson_val *v = cm_json_get(obj, key);
-
-    return yyjson_is_str(v) ? yyjson_get_len(v) > 0
-                            : yyjson_is_ctn(v) && unsafe_yyjson_get_len(v) > 0;
-}
-
-/* Text, reasoning, refusal, tool call, audio, image: everything of a delta but the role. */
-static bool delta_semantic(yyjson_val *delta)
-{
-    static const char *const members[] = {"content",    "reasoning_content", "reasoning", "refusal",
-                                          "tool_calls", "function_call",     "audio",     "images"};
-
-    for (size_t i = 0; i < CM_COUNT(members); i++)
-        if (says_something(delta, members[i]))
-            return true;
-    return false;
-}
-
-static bool read_choices(struct openai *o, yyjson_val *choices)
-{
-    bool semantic = false;
-    size_t i, n;
-    yyjson_val *choice;
-
-    yyjson_arr_foreach(choices, i, n, choice)
-    {
-        uint64_t index = (uint64_t)count_of(choice, "index");
-
-        semantic |= delta_semantic(cm_json_get(choice, "delta")) || says_something(choice, "text");
-        if (says_something(choice, "finish_reason") && index < CHOICES_MAX && !o->finished[index]) {
-            o->finished[index] = true;
-            o->n_finished++;
-        }
-    }
-    return semantic;
-}
-
-static void raw_flush(struct cm_run *run, struct openai *o)
-{
-    struct cm_event ev = {
-        .kind = CM_EVENT_RELAY, .text = o->run_of_raw, .semantic = o->raw_semantic};
-
-    if (o->run_of_raw.n > 0)
-        cm_run_emit(run, &ev);
-    o->run_of_raw = CM_STR_NONE;
-    o->raw_semantic = false;
-}
-
-/* Neighbours in one piece go on together; what the reader had to hold goes on at once, because it
- * does not stay. */
-static void raw_pass(struct cm_run *run, struct openai *o, const struct cm_sse_event *ev,
-                     bool semantic)
-{
-    struct cm_event blank = {.kind = CM_EVENT_RELAY, .text = CM_S("\n\n")};
-    struct cm_str raw = ev->raw;
-    bool in_piece = raw.p >= o->piece.p && raw.p < o->piece.p + o->piece.n;
-
-    if (o->run_of_raw.n > 0 && o->run_of_raw.p + o->run_of_raw.n == raw.p) {
-        o->run_of_raw.n += raw.n;
-    } else {
-        raw_flush(run, o);
-        o->run_of_raw = raw;
-    }
-    o->raw_semantic |= semantic;
-    if (!in_piece)
-        raw_flush(run, o);
-    /* the last event of a server that leaves its empty line out: nothing must run into it */
-    if (ev->unfinished)
-        cm_run_emit(run, &blank);
-}
-
-/* A chunk with a figure the client did not ask for: without choices it is dropped, else only the
- * figure is taken out. */
-static void pass_without_usage(struct cm_run *run, struct openai *o, const struct cm_sse_event *ev,
-                               yyjson_val *choices, bool semantic)
-{
-    struct cm_json_edit drop = {.key = CM_S("usage")};
-    struct cm_event relay = {.kind = CM_EVENT_RELAY, .semantic = semantic};
-    struct cm_buf data = {0}, out = {0};
-
-    raw_flush(run, o);
-    if (yyjson_arr_size(choices) > 0 && cm_json_splice(ev->data, &drop, 1, &data, NULL) == 0) {
-        cm_sse_put(&out, ev->event, cm_buf_str(&data));
-        relay.text = cm_buf_str(&out);
-        cm_run_emit(run, &relay);
-    }
-    cm_buf_clear(&data);
-    cm_buf_clear(&out);
-}
-
-struct tap {
-    struct cm_run *run;
-    struct openai *o;
-    struct cm_err *err;
-};
-
-static int tap_event(void *arg, const struct cm_sse_event *ev)
-{
-    struct tap *t = arg;
-    struct openai *o = t->o;
-    struct cm_usage usage;
-    yyjson_val *root, *error, *choices;
-    struct cm_err why = {0};
-    yyjson_doc *doc;
-    bool semantic;
-
-    if (o->done)
-        return 0; /* behind the end mark: nobody's business */
-    if (cm_str_trim(ev->data).n == 0) {
-        raw_pass(t->run, o, ev, false);
-        return 0;
-    }
-    if (cm_str_eq(cm_str_trim(ev->data), CM_S("[DONE]"))) {
-        o->done = true;
-        raw_pass(t->run, o, ev, false);
-        return 0;
-    }
-    doc = cm_json_parse(ev->data, &cm_json_limits_event, &why);
-    root = yyjson_doc_get_root(doc);
-    if (!doc) {
-        raw_flush(t->run, o);
-        return cm_fail(t->err, CM_ERR_UPSTREAM_DOWN,
-                       CM_PRI " sent an event that cannot be read: %s",
-                       CM_ARG(cm_run_instance(t->run)->name), why.msg);
-    }
-    error = error_of(root);
-    if (error) {
-        raw_flush(t->run, o);
-        openai_refused(t->run, 0, o->retry_after_s, error, t->err);
-        yyjson_doc_free(doc);
-        return -1;
-    }
-    choices = cm_json_get(root, "choices");
-    semantic = read_choices(o, choices);
-    if (!read_usage(cm_json_opt(root, "usage"), &usage)) {
-        raw_pass(t->run, o, ev, semantic);
-    } else {
-        cm_run_usage(t->run, &usage);
-        if (o->want_usage_chunk)
-            raw_pass(t->run, o, ev, semantic);
-        else
-            pass_without_usage(t->run, o, ev, choices, semantic);
-    }
-    yyjson_doc_free(doc);
-    return 0;
-}
 
 /* ---- The flow ---- */
-
-/* Local servers ask for no key: then Authorization, the last header of a call, is left out. */
-static size_t without_key(const struct cm_run *run)
-{
-    return cm_run_cred(run)->secret.n == 0;
-}
-
-static struct cm_str bearer(struct cm_run *run)
-{
-    return cm_arena_printf(cm_run_arena(run), "Bearer " CM_PRI, CM_ARG(cm_run_cred(run)->secret));
-}
-
-static struct cm_str with_usage_asked(struct cm_run *run, const struct cm_chat *chat)
-{
-    struct cm_json_edit ask = {.key = CM_S("include_usage"), .value = CM_S("true")};
-    struct cm_str given = cm_json_member(chat->raw, CM_S("stream_options"));
-    struct cm_buf out = {0};
-
-    if (cm_str_starts(given, CM_S("{")) && cm_json_splice(given, &ask, 1, &out, NULL) == 0)
-        return cm_buf_settle(&out, cm_run_arena(run));
-    cm_buf_clear(&out);
-    return CM_S("{\"include_usage\":true}");
-}
-
-static enum cm_step openai_ask(struct cm_run *run, struct openai *o, struct cm_err *err)
-{
-    const struct cm_chat *chat = cm_run_chat(run);
-    const struct cm_target *target = cm_run_target(run);
-    struct cm_buf model = {0};
-    struct cm_json_edit edits[2];
-    size_t n = 0;
-    struct cm_header headers[] = {
-        {CM_S("Content-Type"), CM_S("application/json")},
-        {CM_S("Accept"), chat->stream ? CM_S("text/event-stream") : CM_S("application/json")},
-        {CM_S("User-Agent"), CM_S("chatmux/" CM_VERSION)},
-        {CM_S("Authorization"), bearer(run)},
-    };
-    struct cm_call call = {.method = "POST",
-                           .url = CM_S("/chat/completions"),
-                           .headers = headers,
-                           .n_headers = CM_COUNT(headers) - without_key(run),
-                           .long_wait = !chat->stream};
-    int failed = 0;
-
-    if (!cm_str_eq(target->model, chat->model)) {
-        cm_json_put_str(&model, target->model);
-        edits[n++] = (struct cm_json_edit){CM_S("model"), cm_buf_str(&model)};
-    }
-    if (chat->stream && cm_option_bool(cm_run_instance(run), "stream_options"))
-        edits[n++] = (struct cm_json_edit){CM_S("stream_options"), with_usage_asked(run, chat)};
-    call.body = chat->raw;
-    /* a stream has its own copy, so that the connection may outlive the exchange and serve again */
-    if (n > 0 || chat->stream) {
-        failed = cm_json_splice(chat->raw, edits, n, &o->sent, err);
-        call.body = cm_buf_str(&o->sent);
-    }
-    cm_buf_clear(&model);
-    if (failed)
-        return CM_STEP_FAIL;
-    o->want_usage_chunk = chat->include_usage;
-    o->n_wanted = chat->n;
-    cm_sse_init(&o->sse, EVENT_MAX);
-    return cm_run_stream(run, &call);
-}
 
 static bool has_type(const struct cm_ev *ev, struct cm_str type)
 {
     return cm_str_starts_nocase(cm_header_find(ev->headers, ev->n_headers, CM_S("content-type")),
                                 type);
+}
+
+/* What is only passed on is refused where another credential may fare better; else the answer is the client's, whatever it says. */
+static enum openai_state passed(const struct cm_ev *ev)
+{
+    return ev->status == 401 || ev->status == 429 || ev->status >= 500 ? OPENAI_REFUSED
+                                                                       : OPENAI_BYTES;
+}
+
+static enum openai_state state_of(const struct openai *o, const struct cm_ev *ev)
+{
+    const bool events = has_type(ev, CM_S("text/event-stream")),
+               json = has_type(ev, CM_S("application/json"));
+
+    if (o->task == CM_TASK_PASS)
+        return passed(ev);
+    if (ev->status != 200)
+        return OPENAI_REFUSED;
+    if (openai_talks(
+            o)) /* JSON where events were asked for is an error object, on servers that always say 200 */
+        return !o->stream ? OPENAI_WHOLE : json ? OPENAI_REFUSED : OPENAI_TALK;
+    if (events)
+        return OPENAI_EVENTS;
+    if (json)
+        return OPENAI_WHOLE;
+    switch (o->task) {
+    case CM_TASK_SPEECH:
+        return OPENAI_BYTES;
+    case CM_TASK_TRANSCRIPTION:
+    case CM_TASK_TRANSLATION:
+        return OPENAI_PLAIN;
+    default:
+        return OPENAI_WHOLE; /* servers that say no type, or another one */
+    }
+}
+
+/* The client is told the upstream's own type of what is neither the dialect's JSON nor its events. */
+static struct cm_str told_type(const struct openai *o, const struct cm_ev *ev)
+{
+    const struct cm_str type = cm_header_find(ev->headers, ev->n_headers, CM_S("content-type"));
+
+    if (o->state == OPENAI_PLAIN || o->state == OPENAI_BYTES ||
+        (o->state == OPENAI_WHOLE && o->stream))
+        return type.n > 0 || o->task == CM_TASK_PASS ? type : CM_S("application/octet-stream");
+    return CM_STR_NONE;
 }
 
 static enum cm_step openai_head(struct cm_run *run, struct openai *o, const struct cm_ev *ev,
@@ -438,104 +68,24 @@ static enum cm_step openai_head(struct cm_run *run, struct openai *o, const stru
                             .status = ev->status,
                             .headers = ev->headers,
                             .n_headers = ev->n_headers};
-    bool stream = cm_run_chat(run)->stream;
 
     o->status = ev->status;
     o->retry_after_s = cm_retry_after_s(ev->headers, ev->n_headers, cm_run_unix_ms(run));
-    if (ev->status == 200 && has_type(ev, CM_S("text/html"))) {
+    o->state = state_of(o, ev);
+    if (ev->status == 200 && has_type(ev, CM_S("text/html")) && o->task != CM_TASK_PASS) {
         cm_fail(err, CM_ERR_UPSTREAM_DOWN, CM_PRI " answered with a web page",
                 CM_ARG(cm_run_instance(run)->name));
         return CM_STEP_FAIL;
     }
-    /* JSON where events were asked for is an error object, on servers that always say 200 */
-    if (ev->status != 200 || (stream && has_type(ev, CM_S("application/json")))) {
-        o->state = OPENAI_REFUSED;
-        cm_buf_init(&o->body, REFUSAL_MAX);
-    } else {
-        o->state = stream ? OPENAI_TALK : OPENAI_WHOLE;
-        cm_buf_init(&o->body, CM_ANSWER_MAX);
-    }
-    cm_run_emit(run, &head);
-    return CM_STEP_WAIT;
-}
-
-static enum cm_step openai_data(struct cm_run *run, struct openai *o, struct cm_str piece,
-                                struct cm_err *err)
-{
-    struct tap t = {run, o, err};
-
-    if (o->state != OPENAI_TALK) {
-        cm_buf_append(&o->body, piece);
-        if (!o->body.failed)
-            return CM_STEP_WAIT;
-        if (o->state == OPENAI_REFUSED)
-            return refused_whole(run, o, err);
-        cm_fail(err, CM_ERR_UPSTREAM_DOWN, CM_PRI " sent an answer larger than %d bytes",
-                CM_ARG(cm_run_instance(run)->name), CM_ANSWER_MAX);
-        return CM_STEP_FAIL;
-    }
-    o->piece = piece;
-    if (cm_sse_feed(&o->sse, piece, tap_event, &t, err) < 0)
-        return CM_STEP_FAIL;
-    raw_flush(run, o);
-    return o->done ? CM_STEP_DONE : CM_STEP_WAIT;
-}
-
-/* The stream has ended by its framing, and the end mark has not been seen. */
-static enum cm_step talk_ended(struct cm_run *run, struct openai *o, struct cm_err *err)
-{
-    struct cm_event mark = {.kind = CM_EVENT_RELAY, .text = CM_S("data: [DONE]\n\n")};
-    struct tap t = {run, o, err};
-
-    o->piece = CM_STR_NONE;
-    if (cm_sse_end(&o->sse, tap_event, &t, err) < 0)
-        return CM_STEP_FAIL;
-    raw_flush(run, o);
-    if (!o->done && o->n_finished < o->n_wanted) {
-        cm_fail(err, CM_ERR_CUT, CM_PRI " ended its stream before the answer was complete",
+    if (o->state == OPENAI_EVENTS && !o->stream) {
+        cm_fail(err, CM_ERR_UPSTREAM_DOWN, CM_PRI " answered with a stream that nobody asked for",
                 CM_ARG(cm_run_instance(run)->name));
         return CM_STEP_FAIL;
     }
-    /* every choice is finished: a server that sends no end mark. Our clients get one */
-    if (!o->done)
-        cm_run_emit(run, &mark);
-    return CM_STEP_DONE;
-}
-
-static enum cm_step whole_ended(struct cm_run *run, struct openai *o, struct cm_err *err)
-{
-    struct cm_event relay = {
-        .kind = CM_EVENT_RELAY, .text = cm_buf_str(&o->body), .semantic = true};
-    struct cm_err why = {0};
-    yyjson_doc *doc = cm_json_parse(relay.text, &cm_json_limits_request, &why);
-    yyjson_val *root = yyjson_doc_get_root(doc), *error = error_of(root);
-    struct cm_usage usage;
-
-    if (!doc || !yyjson_is_obj(root)) {
-        cm_fail(err, CM_ERR_UPSTREAM_DOWN, CM_PRI " sent an answer that cannot be read: %s",
-                CM_ARG(cm_run_instance(run)->name), doc ? "it is no JSON object" : why.msg);
-    } else if (error) {
-        openai_refused(run, 0, o->retry_after_s, error, err);
-    } else {
-        if (read_usage(cm_json_opt(root, "usage"), &usage))
-            cm_run_usage(run, &usage);
-        cm_run_emit(run, &relay);
-    }
-    yyjson_doc_free(doc);
-    return err->cls == CM_ERR_NONE ? CM_STEP_DONE : CM_STEP_FAIL;
-}
-
-static enum cm_step openai_ended(struct cm_run *run, struct openai *o, struct cm_err *err)
-{
-    switch (o->state) {
-    case OPENAI_TALK:
-        return talk_ended(run, o, err);
-    case OPENAI_WHOLE:
-        return whole_ended(run, o, err);
-    case OPENAI_REFUSED:
-        return refused_whole(run, o, err);
-    }
-    return CM_STEP_DONE;
+    cm_buf_init(&o->body, o->state == OPENAI_REFUSED ? OPENAI_REFUSAL_MAX : CM_ANSWER_MAX);
+    head.media_type = told_type(o, ev);
+    cm_run_emit(run, &head);
+    return CM_STEP_WAIT;
 }
 
 static enum cm_step openai_step(struct cm_run *run, const struct cm_ev *ev, struct cm_err *err)
@@ -548,9 +98,13 @@ static enum cm_step openai_step(struct cm_run *run, const struct cm_ev *ev, stru
     case CM_EV_HEAD:
         return openai_head(run, o, ev, err);
     case CM_EV_DATA:
-        return openai_data(run, o, ev->data, err);
+        if (o->state != OPENAI_REFUSED)
+            return openai_relay_data(run, o, ev->data, err);
+        cm_buf_append(&o->body, ev->data);
+        return o->body.failed ? openai_refused_body(run, o, err) : CM_STEP_WAIT;
     case CM_EV_END:
-        return openai_ended(run, o, err);
+        return o->state == OPENAI_REFUSED ? openai_refused_body(run, o, err)
+                                          : openai_relay_ended(run, o, err);
     case CM_EV_FAILED:
         *err = *ev->err;
         return CM_STEP_FAIL;
@@ -588,15 +142,11 @@ static void openai_clear(void *state)
 
 static enum cm_step models_ask(struct cm_run *run)
 {
-    struct cm_header headers[] = {
-        {CM_S("Accept"), CM_S("application/json")},
-        {CM_S("User-Agent"), CM_S("chatmux/" CM_VERSION)},
-        {CM_S("Authorization"), bearer(run)},
-    };
+    struct cm_header headers[OPENAI_HEADERS_MAX] = {{CM_S("Accept"), CM_S("application/json")}};
     struct cm_call call = {.method = "GET",
-                           .url = CM_S("/models"),
+                           .url = openai_url(run, CM_S("/models"), CM_STR_NONE),
                            .headers = headers,
-                           .n_headers = CM_COUNT(headers) - without_key(run),
+                           .n_headers = openai_headers(run, headers, 1),
                            .timeout_ms = 30000};
 
     return cm_run_fetch(run, &call);
@@ -612,7 +162,7 @@ static enum cm_step models_read(struct cm_run *run, const struct cm_ev *ev, stru
     if (ev->status != 200) {
         openai_refused(run, ev->status,
                        cm_retry_after_s(ev->headers, ev->n_headers, cm_run_unix_ms(run)),
-                       error_of(root), err);
+                       openai_error_of(root), err);
     } else if (!yyjson_is_arr(data)) {
         cm_fail(err, CM_ERR_UPSTREAM_DOWN, CM_PRI ": the list of models cannot be read",
                 CM_ARG(cm_run_instance(run)->name));
@@ -663,6 +213,49 @@ static const struct cm_option options[] = {
      .type = CM_CONF_BOOL,
      .def = "yes",
      .help = "ask for usage in streams; no: the server refuses stream_options"},
+    {.name = "tasks",
+     .type = CM_CONF_STR,
+     .def = "chat completions embeddings moderations images image_edits image_variations speech "
+            "transcriptions translations pass",
+     .help =
+         "what the server can do; videos, too. Without completions they are made by chat; pass: "
+         "files, batches and whatever else clients ask for under /v1"},
+    {.name = "max_tokens",
+     .type = CM_CONF_ENUM,
+     .def = "as_sent",
+     .choices = "as_sent|max_tokens|max_completion_tokens",
+     .help = "the only name of the output limit that the server knows"},
+    {.name = "developer",
+     .type = CM_CONF_BOOL,
+     .def = "yes",
+     .help = "no: the role developer is sent as system"},
+    {.name = "history_reasoning",
+     .type = CM_CONF_ENUM,
+     .def = "as_sent",
+     .choices = "as_sent|drop",
+     .help = "drop: the server refuses reasoning_content in messages of the assistant"},
+    {.name = "short_ids",
+     .type = CM_CONF_BOOL,
+     .def = "yes",
+     .help =
+         "ids of tool calls longer than 40 characters become shorter ones, which OpenAI demands"},
+    {.name = "drop",
+     .type = CM_CONF_STR,
+     .def = "",
+     .help = "members of request bodies that the server refuses: service_tier, metadata …"},
+    {.name = "key_header",
+     .type = CM_CONF_STR,
+     .def = "Authorization",
+     .help =
+         "header of the key; another than Authorization holds it without Bearer, as Azure's api-key"},
+    {.name = "api_version",
+     .type = CM_CONF_STR,
+     .def = "",
+     .help = "Azure: goes into the query of each request as api-version"},
+    {.name = "deployments",
+     .type = CM_CONF_BOOL,
+     .def = "no",
+     .help = "Azure: the model is in the path, /deployments/MODEL/chat/completions"},
     {.name = NULL},
 };
 
@@ -673,6 +266,7 @@ const struct cm_provider cm_provider_openai = {
     .options = options,
     .keyless = true,
     .cooldown_ms = 20000,
+    .configure = openai_configure,
     .relays = openai_relays,
     .chat = {.step = openai_step,
              .state_size = sizeof(struct openai),

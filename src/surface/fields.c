@@ -116,6 +116,26 @@ int cm_field_members(yyjson_val *root, const struct cm_str *names, size_t n, yyj
     return 0;
 }
 
+static void free_doc(void *doc)
+{
+    yyjson_doc_free(doc);
+}
+
+int cm_field_body(struct cm_chat *chat, enum cm_dialect dialect, enum cm_chat_task task,
+                  struct cm_str body, const struct cm_str *names, size_t n, yyjson_val **out,
+                  struct cm_err *err)
+{
+    yyjson_doc *doc = cm_json_parse(body, &cm_json_limits_request, err);
+
+    if (!doc)
+        return -1;
+    cm_arena_defer(chat->arena, free_doc, doc);
+    if (!yyjson_is_obj(yyjson_doc_get_root(doc)))
+        return cm_fail(err, CM_ERR_BAD_REQUEST, "The request body must be a JSON object.");
+    cm_chat_begin(chat, dialect, task, body);
+    return cm_field_members(yyjson_doc_get_root(doc), names, n, out, err);
+}
+
 static bool absent(yyjson_val *v)
 {
     return !v || yyjson_is_null(v);

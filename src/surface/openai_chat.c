@@ -289,6 +289,7 @@ static void stream_event(void *state, const struct cm_event *ev, struct cm_buf *
     case CM_EVENT_REASONING: /* above */
     case CM_EVENT_SIGNATURE: /* this dialect has no place for them */
     case CM_EVENT_REDACTED:
+    case CM_EVENT_EMBEDDING:
     case CM_EVENT_USAGE: /* comes with the end */
     case CM_EVENT_HEAD:  /* the relay lane does not pass here */
     case CM_EVENT_RELAY:
@@ -328,14 +329,6 @@ static void stream_end(void *state, const struct cm_usage *usage, struct cm_buf 
     cm_buf_append(out, CM_S("data: [DONE]\n\n"));
 }
 
-static void stream_error(void *state, const struct cm_err *err, struct cm_buf *out)
-{
-    (void)state;
-    cm_buf_append(out, CM_S("data: "));
-    cm_openai_put_error(err, out);
-    cm_buf_append(out, CM_S("\n\n"));
-}
-
 static void stream_clear(void *state)
 {
     struct stream *st = state;
@@ -365,7 +358,8 @@ static void stream_clear(void *state)
         .error_status = status,                                                                    \
     }
 
-const struct cm_surface cm_surface_openai_chat = SURFACE(stream_error, cm_openai_put_error, NULL);
+const struct cm_surface cm_surface_openai_chat =
+    SURFACE(cm_openai_stream_error, cm_openai_put_error, NULL);
 
 const struct cm_surface cm_surfaces_compat[] = {
 #define X(name, id)                                                                                \

@@ -4,6 +4,8 @@
 
 #include "chatmux/surface/surface.h"
 
+#include <yyjson.h>
+
 /* openai_chat_parse.c */
 int cm_openai_chat_parse(struct cm_chat *chat, struct cm_str body, struct cm_err *err);
 
@@ -22,8 +24,18 @@ struct cm_think_tags cm_openai_think_tags(int reasoning);
 const char *cm_openai_finish(enum cm_finish finish, bool has_calls);
 void cm_openai_put_usage(struct cm_buf *out, const struct cm_usage *usage);
 void cm_openai_put_citation(struct cm_buf *out, const struct cm_citation *c);
+/* The model, which must be there unless there is a name to take `otherwise` (NULL = none). */
+int cm_openai_model_member(struct cm_chat *chat, yyjson_val *model, const char *otherwise,
+                           struct cm_err *err);
+/* One text or up to four. */
+int cm_openai_stop(struct cm_chat *chat, yyjson_val *stop, struct cm_err *err);
 /* "url" or "b64_json" of a request; empty leaves *out alone. */
 int cm_openai_media_form(struct cm_str name, enum cm_media_form *out, struct cm_err *err);
+/* Only a provider that speaks the dialect can answer it. */
+void cm_openai_only_relayed(struct cm_chat *chat);
+/* A failure inside a stream, in two spellings. */
+void cm_openai_stream_error(void *state, const struct cm_err *err, struct cm_buf *out);
+void cm_openai_named_error(void *state, const struct cm_err *err, struct cm_buf *out);
 /* {"error":{…}} with all four members. */
 void cm_openai_put_error(const struct cm_err *err, struct cm_buf *out);
 

@@ -103,11 +103,6 @@ static void note_untranslatable(struct reader *r, const struct cm_err *why)
         r->chat->untranslatable = *why;
 }
 
-static void free_doc(void *doc)
-{
-    yyjson_doc_free(doc);
-}
-
 /* ---- Content ---- */
 
 typedef int part_fn(struct reader *r, yyjson_val *v, const struct cm_spot *at,
@@ -692,38 +687,6 @@ static int read_sampling(struct reader *r)
     return 0;
 }
 
-#define STOP_MAX 4
-
-static int read_stop(struct reader *r)
-{
-    yyjson_val *stop = r->top[M_stop], *v;
-    const struct cm_spot *at = CM_SPOT(NULL, "stop");
-    struct cm_chat *chat = r->chat;
-    const size_t count = yyjson_is_arr(stop) ? yyjson_arr_size(stop) : 1;
-    size_t i, max;
-
-    if (!stop)
-        return 0;
-    if (!yyjson_is_str(stop) && !yyjson_is_arr(stop))
-        return cm_field_wrong_type(r->err, at, "a string or an array of strings", stop);
-    if (count > STOP_MAX)
-        return cm_field_fail(
-            r->err, at, "array_above_max_length",
-            "Invalid 'stop': array too long. Expected an array with maximum length %d, "
-            "but got an array with length %zu instead.",
-            STOP_MAX, count);
-    chat->stop = CM_ARENA_ARRAY(chat->arena, struct cm_str, STOP_MAX);
-    if (yyjson_is_str(stop))
-        chat->stop[chat->n_stop++] = cm_json_str(stop);
-    yyjson_arr_foreach(stop, i, max, v)
-    {
-        if (!yyjson_is_str(v))
-            return cm_field_wrong_type(r->err, CM_SPOT_AT(at, i), "a string", v);
-        chat->stop[chat->n_stop++] = cm_json_str(v);
-    }
-    return 0;
-}
-
 static int read_stream(struct reader *r)
 {
     yyjson_val *options = r->top[M_stream_options];
@@ -818,15 +781,6 @@ static int read_modalities(struct reader *r)
     return 0;
 }
 
-static int read_model(struct reader *r)
-{
-    const struct cm_spot *at = CM_SPOT(NULL, "model");
-
-    if (cm_field_need_str(r->top[M_model], at, &r->chat->model, r->err))
-        return -1;
-    return r->chat->model.n > 0 ? 0 : cm_field_missing(r->err, at);
-}
-
 static int read_rest(struct reader *r)
 {
     struct cm_chat *chat = r->chat;
@@ -857,27 +811,18 @@ static int read_rest(struct reader *r)
             cm_chat_drop(chat, member_names[droppable[i]]);
     }
     chat->parallel_tool_calls = parallel ? is_parallel : -1;
-    return read_stop(r) || read_format(r) || read_modalities(r) ? -1 : 0;
+    return cm_openai_stop(chat, r->top[M_stop], r->err) || read_format(r) || read_modalities(r) ? -1
+                                                                                                : 0;
 }
 
 int cm_openai_chat_parse(struct cm_chat *chat, struct cm_str body, struct cm_err *err)
 {
     struct reader r = {.chat = chat, .err = err};
-    struct cm_arena *arena = chat->arena;
-    yyjson_doc *doc = cm_json_parse(body, &cm_json_limits_request, err);
-    int failed;
-
-    if (!doc)
-        return -1;
-    cm_arena_defer(arena, free_doc, doc);
-    if (!yyjson_is_obj(yyjson_doc_get_root(doc)))
-        return cm_fail(err, CM_ERR_BAD_REQUEST, "The request body must be a JSON object.");
-
-    cm_chat_begin(chat, CM_DIALECT_OPENAI_CHAT, CM_TASK_CHAT, body);
-    failed = cm_field_members(yyjson_doc_get_root(doc), member_names, CM_COUNT(member_names), r.top,
-                              err) ||
-             read_model(&r) || read_messages(&r) || read_stream(&r) || read_sampling(&r) ||
-             read_tools(&r) || read_tool_choice(&r) || read_rest(&r);
+    int failed = cm_field_body(chat, CM_DIALECT_OPENAI_CHAT, CM_TASK_CHAT, body, member_names,
+                               CM_COUNT(member_names), r.top, err) ||
+                 cm_openai_model_member(chat, r.top[M_model], NULL, err) || read_messages(&r) ||
+                 read_stream(&r) || read_sampling(&r) || read_tools(&r) || read_tool_choice(&r) ||
+                 read_rest(&r);
     cm_map_clear(&r.calls);
     cm_buf_clear(&r.parts);
     cm_buf_clear(&r.msgs);

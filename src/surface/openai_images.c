@@ -8,7 +8,7 @@
 #include "chatmux/base/mem.h"
 #include "chatmux/codec/json.h"
 #include "fields_int.h"
-#include "openai_chat_int.h"
+#include "openai_media_int.h"
 
 #define MEMBERS(X)                                                                                 \
     X(model)                                                                                       \
@@ -40,23 +40,6 @@ static const struct cm_str member_names[] = {
 };
 
 #define IMAGES_MAX 10 /* of one answer, and of those that come with the request */
-
-static void free_doc(void *doc)
-{
-    yyjson_doc_free(doc);
-}
-
-int cm_openai_media_form(struct cm_str name, enum cm_media_form *out, struct cm_err *err)
-{
-    if (cm_str_eq(name, CM_S("url")))
-        *out = CM_MEDIA_URL;
-    else if (cm_str_eq(name, CM_S("b64_json")))
-        *out = CM_MEDIA_B64;
-    else if (name.n > 0)
-        return cm_field_wrong_value(err, CM_SPOT(NULL, "response_format"), name,
-                                    "'url' and 'b64_json'");
-    return 0;
-}
 
 static int read_texts(struct cm_chat *chat, yyjson_val **top, struct cm_err *err)
 {
@@ -124,10 +107,9 @@ static int read_images(struct cm_chat *chat, yyjson_val *image, struct cm_err *e
 static int read_members(struct cm_chat *chat, yyjson_val **top, struct cm_err *err)
 {
     struct cm_media *m = &chat->media;
-    const struct cm_spot *model = CM_SPOT(NULL, "model");
     bool rewrite = false;
 
-    if (cm_field_need_str(top[M_model], model, &chat->model, err) ||
+    if (cm_openai_model_member(chat, top[M_model], NULL, err) ||
         cm_field_need_str(top[M_prompt], CM_SPOT(NULL, "prompt"), &m->prompt, err) ||
         cm_field_int(top[M_n], CM_SPOT(NULL, "n"), 1, IMAGES_MAX, &chat->n, err) ||
         cm_field_int(top[M_duration], CM_SPOT(NULL, "duration"), 1, 3600, &m->duration_s, err) ||
@@ -137,36 +119,28 @@ static int read_members(struct cm_chat *chat, yyjson_val **top, struct cm_err *e
         return -1;
     if (top[M_auto_prompt])
         m->auto_prompt = rewrite;
-    if (chat->model.n == 0)
-        return cm_field_missing(err, model);
     return m->prompt.n > 0 ? 0 : cm_field_missing(err, CM_SPOT(NULL, "prompt"));
 }
 
-static int parse(struct cm_chat *chat, enum cm_chat_task task, struct cm_str body,
-                 struct cm_err *err)
+int cm_openai_media_json(struct cm_chat *chat, enum cm_chat_task task, struct cm_str body,
+                         struct cm_err *err)
 {
-    yyjson_doc *doc = cm_json_parse(body, &cm_json_limits_request, err);
     yyjson_val *top[CM_COUNT(member_names)];
 
-    if (!doc)
-        return -1;
-    cm_arena_defer(chat->arena, free_doc, doc);
-    if (!yyjson_is_obj(yyjson_doc_get_root(doc)))
-        return cm_fail(err, CM_ERR_BAD_REQUEST, "The request body must be a JSON object.");
-    cm_chat_begin(chat, CM_DIALECT_OPENAI_CHAT, task, body);
-    if (cm_field_members(yyjson_doc_get_root(doc), member_names, CM_COUNT(member_names), top, err))
+    if (cm_field_body(chat, CM_DIALECT_OPENAI_CHAT, task, body, member_names,
+                      CM_COUNT(member_names), top, err))
         return -1;
     return read_members(chat, top, err);
 }
 
 static int parse_images(struct cm_chat *chat, struct cm_str body, struct cm_err *err)
 {
-    return parse(chat, CM_TASK_IMAGE, body, err);
+    return cm_openai_media_json(chat, CM_TASK_IMAGE, body, err);
 }
 
 static int parse_videos(struct cm_chat *chat, struct cm_str body, struct cm_err *err)
 {
-    if (parse(chat, CM_TASK_VIDEO, body, err))
+    if (cm_openai_media_json(chat, CM_TASK_VIDEO, body, err))
         return -1;
     chat->stream = false; /* one address at the end: there is nothing to stream */
     return 0;
@@ -214,8 +188,8 @@ static void put_usage(struct cm_buf *out, const struct cm_usage *u)
     cm_buf_put(out, '}');
 }
 
-static void images_whole(const struct cm_answer_meta *meta, const struct cm_answer *answer,
-                         struct cm_buf *out)
+void cm_openai_media_whole(const struct cm_answer_meta *meta, const struct cm_answer *answer,
+                           struct cm_buf *out)
 {
     cm_buf_append(out, CM_S("{\"created\":"));
     cm_json_put_int(out, meta->created_s);
@@ -255,14 +229,10 @@ static void videos_whole(const struct cm_answer_meta *meta, const struct cm_answ
 
 /* ---- The stream ---- */
 
-struct stream {
-    struct cm_answer_meta meta;
-};
-
-static void stream_begin(void *state, const struct cm_answer_meta *meta, struct cm_buf *out)
+void cm_openai_media_begin(void *state, const struct cm_answer_meta *meta, struct cm_buf *out)
 {
     (void)out;
-    ((struct stream *)state)->meta = *meta;
+    ((struct cm_openai_media_stream *)state)->meta = *meta;
 }
 
 static void put_text(struct cm_buf *out, struct cm_str member, struct cm_str text)
@@ -273,17 +243,19 @@ static void put_text(struct cm_buf *out, struct cm_str member, struct cm_str tex
     cm_json_put_str(out, text);
 }
 
-static void stream_event(void *state, const struct cm_event *ev, struct cm_buf *out)
+void cm_openai_media_event(void *state, const struct cm_event *ev, struct cm_buf *out)
 {
-    const struct stream *st = state;
+    const struct cm_openai_media_stream *st = state;
     const struct cm_media *m = &st->meta.chat->media;
+    const char *kind =
+        st->meta.chat->task == CM_TASK_IMAGE_EDIT ? "image_edit" : "image_generation";
     struct cm_image_acc image;
 
     if (ev->kind != CM_EVENT_IMAGE)
         return;
     cm_event_image(ev, &image);
-    cm_buf_append(out, CM_S("event: image_generation.completed\n"
-                            "data: {\"type\":\"image_generation.completed\",\"created_at\":"));
+    cm_buf_printf(
+        out, "event: %s.completed\ndata: {\"type\":\"%s.completed\",\"created_at\":", kind, kind);
     cm_json_put_int(out, st->meta.created_s);
     cm_buf_put(out, ',');
     put_source(out, &image, m->response_format);
@@ -295,44 +267,19 @@ static void stream_event(void *state, const struct cm_event *ev, struct cm_buf *
     cm_buf_append(out, CM_S("}\n\n"));
 }
 
-static void stream_end(void *state, const struct cm_usage *usage, struct cm_buf *out)
+void cm_openai_media_end(void *state, const struct cm_usage *usage, struct cm_buf *out)
 {
     (void)state;
     (void)usage;
     (void)out; /* no end mark in this dialect */
 }
 
-/* The event that SDKs raise. */
-static void stream_error(void *state, const struct cm_err *err, struct cm_buf *out)
-{
-    (void)state;
-    cm_buf_append(out, CM_S("event: error\ndata: "));
-    cm_openai_put_error(err, out);
-    cm_buf_append(out, CM_S("\n\n"));
-}
-
-static void stream_clear(void *state)
+void cm_openai_media_clear(void *state)
 {
     (void)state;
 }
 
-#define MEDIA_SURFACE(which, prefix, parse_fn, whole_fn)                                           \
-    {                                                                                              \
-        .dialect = CM_DIALECT_OPENAI_CHAT,                                                         \
-        .task = CM_TASK_##which,                                                                   \
-        .id_prefix = CM_S_INIT(prefix),                                                            \
-        .parse = (parse_fn),                                                                       \
-        .stream_size = sizeof(struct stream),                                                      \
-        .stream_begin = stream_begin,                                                              \
-        .stream_event = stream_event,                                                              \
-        .stream_end = stream_end,                                                                  \
-        .stream_error = stream_error,                                                              \
-        .stream_clear = stream_clear,                                                              \
-        .keepalive = CM_S_INIT(": keep-alive\n\n"),                                                \
-        .whole = (whole_fn),                                                                       \
-        .error_body = cm_openai_put_error,                                                         \
-    }
 const struct cm_surface cm_surface_openai_images =
-    MEDIA_SURFACE(IMAGE, "img-", parse_images, images_whole);
+    CM_OPENAI_MEDIA_SURFACE(IMAGE, "img-", parse_images, cm_openai_media_whole);
 const struct cm_surface cm_surface_openai_videos =
-    MEDIA_SURFACE(VIDEO, "vid-", parse_videos, videos_whole);
+    CM_OPENAI_MEDIA_SURFACE(VIDEO, "vid-", parse_videos, videos_whole);

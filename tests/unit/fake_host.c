@@ -402,12 +402,19 @@ void fake_use(struct fake *f, const char *type)
 
 void fake_chat(struct fake *f, struct cm_str body)
 {
+    fake_request(f, &cm_surface_openai_chat, NULL, body);
+}
+
+void fake_request(struct fake *f, const struct cm_surface *surface, const char *content_type,
+                  struct cm_str body)
+{
     struct cm_err err = {0};
 
     f->chat = CM_ARENA_NEW(&f->chat_arena, struct cm_chat);
     f->chat->arena = &f->chat_arena;
+    f->chat->content_type = cm_str_of(content_type ? content_type : "application/json");
     body = cm_arena_str(&f->chat_arena, body);
-    ck_assert_msg(cm_surface_openai_chat.parse(f->chat, body, &err) == 0, "%s", err.msg);
+    ck_assert_msg(surface->parse(f->chat, body, &err) == 0, "%s", err.msg);
     if (f->target.model.n == 0)
         f->target.model = cm_arena_str(&f->arena, f->chat->model);
 }

@@ -81,6 +81,9 @@ void fake_init(struct fake *f);
 void fake_use(struct fake *f, const char *type);
 /* The request, as a client of OpenAI's dialect would write it. */
 void fake_chat(struct fake *f, struct cm_str body);
+/* The same of any surface; content_type NULL = JSON. */
+void fake_request(struct fake *f, const struct cm_surface *surface, const char *content_type,
+                  struct cm_str body);
 void fake_open(struct fake *f);
 /* Until on_end, then closes the run and waits for its release. */
 void fake_play(struct fake *f);

@@ -640,6 +640,41 @@ START_TEST(a_full_buffer_is_remembered)
 }
 END_TEST
 
+START_TEST(items_of_an_array)
+{
+    static const struct {
+        const char *array, *items; /* "|" behind each; "!" = malformed after them */
+    } cases[] = {
+        {"[]", ""},
+        {" [ ] ", ""},
+        {"[1]", "1|"},
+        {" [ {\"a\":[1,2]} , \"x,]\" ,null,[ [] ] ] ", "{\"a\":[1,2]}|\"x,]\"|null|[ [] ]|"},
+        {"[1 2]", "1|!"},
+        {"[1,]", "1|!"},
+        {"[1", "1|!"},
+        {"{}", "!"},
+        {"", "!"},
+    };
+
+    for (size_t i = 0; i < CM_COUNT(cases); i++) {
+        struct cm_buf seen = {0};
+        struct cm_str item;
+        size_t at = 0;
+        int more;
+
+        while ((more = cm_json_item(cm_str_of(cases[i].array), &at, &item)) > 0) {
+            cm_buf_append(&seen, item);
+            cm_buf_put(&seen, '|');
+        }
+        if (more < 0)
+            cm_buf_put(&seen, '!');
+        ck_assert_msg(cm_str_eq(cm_buf_str(&seen), cm_str_of(cases[i].items)), "%s",
+                      cases[i].array);
+        cm_buf_clear(&seen);
+    }
+}
+END_TEST
+
 Suite *suite_json(void)
 {
     Suite *suite = suite_create("json");
@@ -657,6 +692,7 @@ Suite *suite_json(void)
     tcase_add_test(edit, splice_changes_what_was_asked_and_nothing_else);
     tcase_add_test(edit, splice_refuses_what_is_no_object);
     tcase_add_test(edit, member_gives_the_text_of_a_value);
+    tcase_add_test(edit, items_of_an_array);
     tcase_add_test(edit, splice_holds_for_random_objects_and_edits);
     tcase_add_test(edit, big_texts_take_linear_time);
     tcase_add_test(edit, a_full_buffer_is_remembered);

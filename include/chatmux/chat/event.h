@@ -46,21 +46,23 @@ static inline int64_t cm_usage_out(const struct cm_usage *u)
     return u->out_text + u->out_reasoning;
 }
 
-#define CM_EVENT_KINDS(X)                                                                          \
-    X(TEXT)      /* text; logprobs of its tokens where they were asked for */                      \
-    X(REASONING) /* text */                                                                        \
-    X(SIGNATURE) /* text = opaque proof of the reasoning before it: that block is over */          \
-    X(REDACTED)  /* text = a block of reasoning that the platform gives sealed */                  \
-    X(REFUSAL)   /* text */                                                                        \
-    X(TOOL_CALL) /* index, id, name: a call begins; pieces of its arguments follow */              \
-    X(TOOL_ARGS) /* index, text */                                                                 \
+#define CM_EVENT_KINDS(X)                                                                           \
+    X(TEXT)      /* text; logprobs of its tokens where they were asked for */                       \
+    X(REASONING) /* text */                                                                         \
+    X(SIGNATURE) /* text = opaque proof of the reasoning before it: that block is over */           \
+    X(REDACTED)  /* text = a block of reasoning that the platform gives sealed */                   \
+    X(REFUSAL)   /* text */                                                                         \
+    X(TOOL_CALL) /* index, id, name: a call begins; pieces of its arguments follow */               \
+    X(TOOL_ARGS) /* index, text */                                                                  \
     X(IMAGE) /* a picture, or a video (media_type "video/…"): url (http or data:), or base64   \
-                    data and media_type; text = alternative text; name = the prompt, if rewritten */ \
-    X(CITATION) /* url, name = title, text = what is cited; from, to */                            \
-    X(USAGE)    /* usage, running totals: the last one counts */                                   \
-    X(FINISH)   /* finish: one choice has ended; text: see there */                                \
-    X(HEAD)     /* relay lane: status, headers of the upstream's answer, before any RELAY */       \
-    X(RELAY)    /* relay lane: text = bytes in the client's own dialect, ready to be sent */
+                    data and media_type; text = alternative text; name = the prompt, if rewritten */  \
+    X(CITATION)  /* url, name = title, text = what is cited; from, to */                            \
+    X(EMBEDDING) /* index = of the input; data = float32 numbers as bytes, little-endian */         \
+    X(USAGE)     /* usage, running totals: the last one counts */                                   \
+    X(FINISH)    /* finish: one choice has ended; text: see there */                                \
+    X(HEAD) /* relay lane: status, headers of the upstream's answer, before any RELAY; media_type \
+               = what the client is told, "" = what its dialect says */ \
+    X(RELAY) /* relay lane: text = bytes in the client's own dialect, ready to be sent */
 enum cm_event_kind {
 #define X(name) CM_EVENT_##name,
     CM_EVENT_KINDS(X)
@@ -120,6 +122,8 @@ struct cm_answer {
     size_t n_choices;
     struct cm_image_acc *images; /* of all choices, in their order; empty unless keep_images */
     size_t n_images, cap_images;
+    struct cm_buf *vectors; /* EMBEDDING: one for each input, bytes as in the event */
+    size_t n_vectors;
     bool keep_images; /* they stay what they are; else Markdown in the text. Set before the first */
     struct cm_usage usage;
     size_t bytes; /* held so far */

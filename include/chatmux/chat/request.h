@@ -29,7 +29,8 @@ enum cm_dialect {
     X(SPEECH, "speech")                                                                            \
     X(TRANSCRIPTION, "transcriptions")                                                             \
     X(TRANSLATION, "audio translations")                                                           \
-    X(COUNT_TOKENS, "token counts")
+    X(COUNT_TOKENS, "token counts")                                                                \
+    X(PASS, "requests that are only passed on")
 enum cm_chat_task { /* not cm_task: a struct of io/loop.h has that name */
 #define X(name, text) CM_TASK_##name,
                     CM_TASKS(X)
@@ -125,7 +126,8 @@ enum cm_tool_choice {
 };
 enum cm_format { CM_FORMAT_TEXT, CM_FORMAT_JSON, CM_FORMAT_SCHEMA };
 
-/* Pictures or a video to be made. How many is cm_chat.n. "" = not said. */
+/* Pictures or a video to be made. How many is cm_chat.n. "" = not said. Pictures that came as files
+ * have their bytes in `text` until cm_chat_load_media(). */
 enum cm_media_form { CM_MEDIA_ANY, CM_MEDIA_URL, CM_MEDIA_B64 };
 struct cm_media {
     struct cm_str prompt;
@@ -139,6 +141,13 @@ struct cm_media {
     struct cm_part *images; /* to be worked on: IMAGE parts, url or media_type and data */
     size_t n_images;
     struct cm_part *mask; /* IMAGE_EDIT: what may change; NULL = none */
+};
+
+/* Where the model stands in a body that is a form, so that it can be replaced. */
+struct cm_form_place {
+    struct cm_str boundary; /* "" = the body is no form */
+    struct cm_str model;    /* slice of raw; p NULL = the client left the field out */
+    size_t begins;          /* offset of the first seam */
 };
 
 /* Whether to think before answering. How much: thinking_budget, else reasoning_effort. */
@@ -156,8 +165,9 @@ enum cm_thinking {
 
 struct cm_chat {
     /* From the gateway, before a surface reads the body; cm_chat_begin() leaves them alone. */
-    struct cm_arena *arena;     /* the exchange's; not owned */
-    struct cm_str path;         /* what the route's * matched, decoded */
+    struct cm_arena *arena; /* the exchange's; not owned */
+    struct cm_str method;   /* "POST" */
+    struct cm_str path;     /* what the route's * matched, decoded; PASS: all of it, from a slash */
     struct cm_str content_type; /* of the body, as the client wrote it: a form's boundary */
     struct cm_str query;        /* of the URL, as it came, but without keys */
     struct cm_header *headers;  /* of the client, but for those of the connection and its key: the
@@ -209,7 +219,16 @@ struct cm_chat {
     struct cm_str cache;        /* cache what can be cached, for so long ("5m"); "" = not said */
 
     bool stream, include_usage;
-    struct cm_media media; /* the tasks that make media */
+    struct cm_media media;     /* the tasks that make media */
+    struct cm_form_place form; /* IMAGE_EDIT, IMAGE_VARIATION, TRANSCRIPTION, TRANSLATION */
+    struct cm_str *inputs;     /* EMBEDDING, MODERATION, SPEECH: the texts, where they are texts */
+    size_t n_inputs;
+    int64_t input_tokens; /* those that came as numbers instead */
+    int64_t dimensions;   /* EMBEDDING: of a vector; -1 = not said */
+    bool base64;          /* EMBEDDING: vectors as bytes in base64 instead of numbers */
+    struct cm_str echo;   /* COMPLETION: what goes in front of each answer */
+    bool bytes; /* SPEECH, PASS: the answer is bytes in pieces; nothing of ours may stand among
+                           * them */
 
     /* The first thing asked for that this struct cannot express (a custom tool, spoken answers …).
      * The relay lane carries it; a provider that is translated for must not guess: it answers with
@@ -225,6 +244,8 @@ struct cm_chat {
 /* For surfaces: nothing was said yet. What the gateway filled in stays. */
 void cm_chat_begin(struct cm_chat *chat, enum cm_dialect dialect, enum cm_chat_task task,
                    struct cm_str raw);
+/* Before a provider is translated for: pictures that came as files get their data. */
+void cm_chat_load_media(struct cm_chat *chat);
 /* Adds to `dropped`, once; at most CM_DROPPED_MAX. `field` must live as long as the chat. */
 void cm_chat_drop(struct cm_chat *chat, struct cm_str field);
 #define CM_DROPPED_MAX 32

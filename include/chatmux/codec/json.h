@@ -61,6 +61,10 @@ int cm_json_splice(struct cm_str object, const struct cm_json_edit *edits, size_
  * in names resolved); empty when absent or when `object` is malformed up to there. */
 struct cm_str cm_json_member(struct cm_str object, struct cm_str key);
 
+/* The items of an array's own text, one by one; *at is 0 at first. 1: *item is a slice of `array`;
+ * 0: there are no more; -1: malformed from here on. */
+int cm_json_item(struct cm_str array, size_t *at, struct cm_str *item);
+
 /* Writing. Strings are quoted and escaped (RFC 8259: control characters, quote, backslash); each
  * byte of invalid UTF-8 becomes U+FFFD. */
 void cm_json_put_str(struct cm_buf *out, struct cm_str s);

@@ -53,6 +53,17 @@ struct cm_surface {
 extern const struct cm_surface cm_surface_openai_chat;
 extern const struct cm_surface cm_surface_openai_images; /* /v1/images/generations */
 extern const struct cm_surface cm_surface_openai_videos; /* /v1/videos/generations */
+extern const struct cm_surface cm_surface_openai_completions;
+extern const struct cm_surface cm_surface_openai_embeddings;
+/* Forms: chat->content_type says where their fields begin. */
+extern const struct cm_surface cm_surface_openai_image_edits;
+extern const struct cm_surface cm_surface_openai_image_variations;
+/* Only providers that relay the dialect answer these: they have no writers. */
+extern const struct cm_surface cm_surface_openai_moderations;
+extern const struct cm_surface cm_surface_openai_speech;
+extern const struct cm_surface cm_surface_openai_transcriptions; /* a form */
+extern const struct cm_surface cm_surface_openai_translations;   /* a form */
+extern const struct cm_surface cm_surface_openai_pass;           /* whatever it is */
 
 extern const struct cm_surface cm_surface_anthropic;       /* /v1/messages */
 extern const struct cm_surface cm_surface_anthropic_count; /* /v1/messages/count_tokens */
