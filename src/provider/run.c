@@ -666,12 +666,12 @@ static bool names_header(const struct cm_header *headers, size_t n, struct cm_st
 static void call_headers(struct cm_run *run, const struct cm_call *call, struct cm_xfer_req *req)
 {
     const struct cm_provider_conf *conf = run->setup.instance->conf;
+    size_t n_conf = call->foreign ? 0 : conf->n_headers, n = 0;
     struct cm_header *out =
-        CM_ARENA_ARRAY(&run->arena, struct cm_header, call->n_headers + conf->n_headers + 1);
+        CM_ARENA_ARRAY(&run->arena, struct cm_header, call->n_headers + n_conf + 1);
     bool agent = conf->upstream.user_agent.n > 0;
-    size_t n = 0;
 
-    for (size_t i = 0; i < conf->n_headers; i++)
+    for (size_t i = 0; i < n_conf; i++)
         if (!agent || !cm_str_eq_nocase(conf->headers[i].key, CM_S("User-Agent")))
             out[n++] = (struct cm_header){conf->headers[i].key, conf->headers[i].value};
     for (size_t i = 0, own = n; i < call->n_headers; i++) {
@@ -709,6 +709,13 @@ static void call_prepare(struct cm_run *run, const struct cm_call *call, enum fl
                                 .ca_file = c->ca_file,
                                 .http_version = c->http_version,
                                 .connect_timeout_ms = c->connect_timeout_ms};
+    if (call->foreign) {
+        req->isolation = CM_S("\1foreign");
+        req->ca_file = CM_STR_NONE;
+        req->public_only = !c->allow_private_fetch;
+        if (req->public_only)
+            req->proxy = CM_STR_NONE;
+    }
     call_headers(run, call, req);
     if (run->setup.on_trace)
         trace(run, (struct cm_trace){.what = "ask",

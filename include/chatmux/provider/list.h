@@ -8,7 +8,8 @@
     X(openai)                                                                                      \
     X(demo)                                                                                        \
     X(hix)                                                                                         \
-    X(alexsidebar)
+    X(alexsidebar)                                                                                 \
+    X(gemini)
 
 #define X(id) extern const struct cm_provider cm_provider_##id;
 CM_PROVIDER_LIST(X)

@@ -109,6 +109,9 @@ struct cm_call {
     bool
         lands; /* fetch: it makes something on the platform that may have to go again. When the client leaves meanwhile, STOP waits for the
                  * reply and carries it: status, headers, data; status 0 = none came */
+    /* A client chose the address (provider/attach.h): private and loopback ones are refused unless allow_private_fetch, and nothing of the operator's goes
+     * along: no header.…, no connection of the credential's. A proxy cannot be watched, so it is only used with allow_private_fetch. */
+    bool foreign;
 };
 
 enum cm_step cm_run_fetch(struct cm_run *run, const struct cm_call *call); /* -> REPLY or FAILED */
