@@ -261,6 +261,7 @@ void cred_set_token(struct cred *c, struct cm_str token)
 {
     cred_rename(c, ident_new(c->ident->label, c->ident->secret, token, c->ident->proxy));
     c->token_unproven = true;
+    c->token_made_ms = c->provider->pool->now_ms;
 }
 
 void cred_free(struct cred *c)

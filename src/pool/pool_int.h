@@ -170,7 +170,8 @@ struct cred {
     bool refreshing;   /* asked of the host, not answered */
     bool refresh_void; /* … for a secret that has been replaced meanwhile */
     bool probing;
-    bool token_unproven;    /* fresh, has served nobody yet */
+    bool token_unproven;    /* has served nobody yet */
+    uint64_t token_made_ms; /* when it was brought */
     uint64_t expires_ms;    /* of the token; 0 = not known */
     uint64_t refresh_at_ms; /* 0 = not planned; ahead of that, or after backing off */
     uint64_t backoff_ms;    /* after the last refresh that did not get through; 0 = it did */

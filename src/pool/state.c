@@ -15,6 +15,7 @@ const char lacks_reason[] = "config";
 #define MODEL_MS (10 * MINUTE_MS) /* a model that is not available */
 #define SERIES_N 3                /* so many failures … */
 #define SERIES_MS MINUTE_MS       /* … within it cool for as long */
+#define FRESH_MS (2 * MINUTE_MS)  /* a token that is refused so soon was not made for serving */
 #define SERIES_QUIET_MS (10 * MINUTE_MS) /* after so long without, doubling begins anew */
 
 static uint64_t most(uint64_t a, uint64_t b)
@@ -317,9 +318,11 @@ static void await_operator(struct cred *c, enum cm_cred_state state, const char 
 
 static void expired(struct cred *c, const char *reason)
 {
+    bool fresh = c->token_unproven && c->provider->pool->now_ms - c->token_made_ms <= FRESH_MS;
+
     if (c->state == CM_CRED_STATE_REFRESHING)
         return;
-    if (!can_refresh(c) || c->token_unproven) { /* a token made a moment ago is refused as well */
+    if (!can_refresh(c) || fresh) { /* another one would be refused as well */
         await_operator(c, CM_CRED_STATE_NEEDS_LOGIN, reason);
     } else if (serves(c) || limited(c)) {
         cred_want_refresh(c);

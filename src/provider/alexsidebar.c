@@ -34,9 +34,7 @@ enum alex_state {
 #define THINKS 1 /* number of a model that is asked to think without its suffix */
 #define LOCAL_ID_N 10
 #define SECRET_MIN 16
-#define RENEWED                                                                                    \
-    CM_S("renewed") /* remembered: the access token was renewed for want of a "Bearer" */
-#define RENEWED_MS (10 * 60 * 1000)
+#define FRESH_S (10 * 60)
 
 struct alex {
     enum alex_state state;
@@ -194,16 +192,13 @@ static int until_next_month_s(const struct cm_run *run)
     return (int)((cm_month_ends_ms(now) - now + 999) / 1000);
 }
 
-/* The platform says so when the header `auth` is missing or empty, which ours never is. The token
- * is renewed once; if that does not help, the request is what it minds. */
+/* The platform says so when the header `auth` is missing or empty, which ours never is. An older
+ * token is renewed; if a fresh one does not help, the request is what it minds. */
 static enum cm_err_class bearer_class(struct cm_run *run)
 {
-    struct cm_str seen;
+    const int64_t age_s = cm_run_unix_ms(run) / 1000 - alex_token_of(run).made_s;
 
-    if (cm_run_recall(run, RENEWED, &seen))
-        return CM_ERR_BAD_REQUEST;
-    cm_run_remember(run, RENEWED, CM_S("1"), RENEWED_MS);
-    return CM_ERR_EXPIRED;
+    return age_s >= 0 && age_s < FRESH_S ? CM_ERR_BAD_REQUEST : CM_ERR_EXPIRED;
 }
 
 static const struct {
@@ -583,10 +578,8 @@ static enum cm_step answered(struct cm_run *run, struct alex *a, const struct cm
 
     switch (ev->kind) {
     case CM_EV_HEAD:
-        if (ev->status / 100 == 2 && !cm_str_starts_nocase(type, CM_S("text/html"))) {
-            cm_run_forget(run, RENEWED);
+        if (ev->status / 100 == 2 && !cm_str_starts_nocase(type, CM_S("text/html")))
             return CM_STEP_WAIT;
-        }
         a->state = STATE_REFUSED;
         a->status = ev->status;
         a->retry_after_s = cm_retry_after_s(ev->headers, ev->n_headers, cm_run_unix_ms(run));

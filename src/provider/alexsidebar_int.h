@@ -36,10 +36,11 @@ typedef void alex_say_fn(void *arg, bool reasoning, struct cm_str text);
 void alex_sections_walk(struct alex_sections *s, yyjson_val *list, alex_say_fn *say, void *arg);
 void alex_sections_clear(struct alex_sections *s);
 
-/* What the refresh flow keeps as the token: {"access":…,"refresh":…,"user":…}. `refresh` is the platform's latest, which replaces the one that the
+/* What the refresh flow keeps as the token: {"access":…,"refresh":…,"user":…,"made":…}. `refresh` is the platform's latest, which replaces the one that the
  * operator gave. Slices live in the run's arena. */
 struct alex_token {
     struct cm_str access, refresh, user;
+    int64_t made_s; /* Unix; 0 = not known */
 };
 struct alex_token alex_token_of(struct cm_run *run);
 enum cm_step alex_refresh_step(struct cm_run *run, const struct cm_ev *ev, struct cm_err *err);

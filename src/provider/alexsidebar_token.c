@@ -19,6 +19,7 @@ struct alex_token alex_token_of(struct cm_run *run)
         .access = cm_arena_str(arena, cm_json_str(cm_json_get(root, "access"))),
         .refresh = cm_arena_str(arena, cm_json_str(cm_json_get(root, "refresh"))),
         .user = cm_arena_str(arena, cm_json_str(cm_json_get(root, "user"))),
+        .made_s = yyjson_get_sint(cm_json_get(root, "made")),
     };
 
     yyjson_doc_free(doc);
@@ -158,6 +159,8 @@ static void keep_token(struct cm_run *run, struct cm_str access, yyjson_val *roo
     cm_json_put_str(&token, refresh);
     cm_buf_append(&token, CM_S(",\"user\":"));
     cm_json_put_str(&token, user);
+    cm_buf_append(&token, CM_S(",\"made\":"));
+    cm_json_put_int(&token, cm_run_unix_ms(run) / 1000);
     cm_buf_put(&token, '}');
     cm_run_token(run, cm_buf_str(&token), expires_ms(run, root, claims));
     cm_wipe(token.p, token.n);

@@ -106,6 +106,22 @@ START_TEST(a_limit_comes_before_the_token)
 }
 END_TEST
 
+/* One that was made for nothing is not made again and again; but one that has lain idle may have been taken back meanwhile. */
+START_TEST(a_token_that_is_refused_at_once_needs_a_login)
+{
+    set_provider(needs);
+    add(1);
+    refreshed(1, "idle", HOUR);
+    pass(3 * MIN);
+    use(1, CM_ERR_EXPIRED, 0);
+    expect(1, REFRESHING, 0);
+    refreshed(1, "fresh", HOUR);
+    use(1, CM_ERR_EXPIRED, 0);
+    expect(1, NEEDS_LOGIN, 0);
+    ck_assert_uint_eq(told.refreshes, 2);
+}
+END_TEST
+
 /* ---- what is missing ---- */
 
 START_TEST(a_missing_setting_stops_them_all)
@@ -227,6 +243,7 @@ Suite *suite_pool_token(void)
     tcase_add_test(c, a_kept_token_that_is_over_does_not_serve);
     tcase_add_test(c, another_secret_wants_another_token);
     tcase_add_test(c, a_limit_comes_before_the_token);
+    tcase_add_test(c, a_token_that_is_refused_at_once_needs_a_login);
     tcase_add_test(c, a_missing_setting_stops_them_all);
     tcase_add_test(c, a_missing_setting_leaves_graver_states_alone);
     tcase_add_test(c, a_limit_outlives_a_missing_setting);
