@@ -41,6 +41,10 @@ static const struct {
      "Asks the platform one short question through the running gateway and prints each step: what was sent where, status, time, the answer's pieces and\n"
      "what of them was not understood; secrets are masked. It costs what a question costs. --flow refresh, login, check or models walks that instead.\n"
      "--json prints the admin API's answer. Exit code 0 it works, 1 it does not, 3 the gateway is not reachable."},
+    {"explain", "chatmux explain REQUEST-ID | --dry-run model=NAME [key=NAME]",
+     "Why a request was served as it was: every attempt with its account, times and reasons, and who was passed over. REQUEST-ID is the x-request-id of\n"
+     "the answer. With --dry-run: what would become of a request for this model that came now.\n"
+     "--json prints the admin API's answer. Exit code 0 fine, 1 usage or not found, 3 not reachable."},
     {"rekey", "chatmux rekey [--key]",
      "Encrypts every stored secret with a new master key while the gateway serves: a random one where the key file is its own, else (--key) one that it\n"
      "asks for and that you put into store.master_key or the systemd credential before the next start."},

@@ -165,6 +165,7 @@ static const struct command {
     {"cred", cm_cli_cred, cm_cli_cred_options},
     {"key", cm_cli_key, cm_cli_key_options},
     {"probe", cm_cli_probe, cm_cli_probe_options},
+    {"explain", cm_cli_explain, cm_cli_explain_options},
     {"rekey", cm_cli_rekey, cm_cli_rekey_options},
     {"backup", cm_cli_backup, cm_cli_backup_options},
     {"version", command_version, NULL},

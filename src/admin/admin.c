@@ -47,6 +47,8 @@ const struct op admin_ops[] = {
     {"GET", API "/requests/{id}", requests_get, "One request of the log", NULL, NULL, "Request",
      200, OP_ADMIN},
 
+    {"POST", API "/explain", explain, "What would become of a request that came now", NULL,
+     "ExplainAsk", "Explanation", 200, OP_ADMIN},
     {"GET", API "/stats", system_stats, "What happens now", NULL, NULL, "Stats", 200, OP_ADMIN},
     {"POST", API "/reload", system_reload, "Read the configuration again", NULL, NULL, "Changed",
      200, OP_ADMIN},
@@ -225,9 +227,9 @@ static char *pattern_of(const char *path)
 /* Everything but questions and errands, which may take their time. */
 static bool changes_rows(const struct op *op)
 {
-    static const struct cm_str errands[] = {CM_S_INIT("/check"), CM_S_INIT("/probe"),
-                                            CM_S_INIT("/rekey"), CM_S_INIT("/backup"),
-                                            CM_S_INIT("/reload")};
+    static const struct cm_str errands[] = {CM_S_INIT("/check"),   CM_S_INIT("/probe"),
+                                            CM_S_INIT("/explain"), CM_S_INIT("/rekey"),
+                                            CM_S_INIT("/backup"),  CM_S_INIT("/reload")};
 
     for (size_t i = 0; i < CM_COUNT(errands); i++)
         if (cm_str_ends(cm_str_of(op->path), errands[i]))

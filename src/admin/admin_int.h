@@ -190,6 +190,7 @@ int key_take(struct cm_key_row *row, struct cm_arena *arena, struct cm_str secre
 
 void providers_list(void *admin, struct cm_web *web);
 void providers_probe(void *admin, struct cm_web *web);
+void explain(void *admin, struct cm_web *web);
 void models_list(void *admin, struct cm_web *web);
 void usage_list(void *admin, struct cm_web *web);
 void requests_list(void *admin, struct cm_web *web);

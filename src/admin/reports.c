@@ -125,6 +125,29 @@ void providers_probe(void *arg, struct cm_web *web)
         cm_gateway_probe(admin->gw, &ask, on_probed, web);
 }
 
+void explain(void *arg, struct cm_web *web)
+{
+    struct cm_admin *admin = arg;
+    struct cm_explain_ask ask = {0};
+    const struct value *streamed;
+    struct cm_buf out = {0};
+    struct cm_err err = {0};
+    struct body body;
+
+    if (body_read(&body, cm_web_arena(web), cm_web_body(web), "ExplainAsk", &err) == 0) {
+        ask.model = body_str(&body, "model");
+        ask.key = body_str(&body, "key");
+        streamed = body_get(&body, "stream");
+        ask.streamed = !streamed || streamed->b;
+        if (cm_gateway_explain(admin->gw, &ask, &out, &err) == 0) {
+            answer_json(web, 200, &out);
+            return;
+        }
+    }
+    cm_buf_clear(&out);
+    cm_web_fail(web, &err);
+}
+
 static void put_target(struct cm_buf *out, const struct cm_config *config,
                        const struct cm_target *target)
 {

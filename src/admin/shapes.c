@@ -108,6 +108,45 @@ static const struct field probe_step[] = {
     FIELD("piece", STR, "the body that was sent, or the piece that was not understood"),
 };
 
+static const struct field explain_ask[] = {
+    FIELD("model", STR, "as a client would write it", .required = true, .max = 300),
+    FIELD("key", STR, "name of a client key", .max = LABEL_MAX),
+    FIELD("stream", BOOL, "yes unless told"),
+};
+static const struct field explanation[] = {
+    STR("model", ""),
+    STR_N("strategy", "of the route; null = the name is none"),
+    FIELD("key", ONE, "when one was named", .words = "ExplainedKey"),
+    FIELD("targets", MANY, "in the order in which they would be tried", .required = true,
+          .words = "ExplainedTarget"),
+};
+static const struct field explained_key[] = {
+    STR("name", ""),
+    BOOL("allowed", "may use this model"),
+    BOOL("enabled", ""),
+};
+static const struct field explained_target[] = {
+    STR("provider", ""),
+    STR("model", "the provider's name of it"),
+    INT("priority", "lower first"),
+    INT("weight", ""),
+    INT("inflight", "answers under way"),
+    FIELD("breaker", WORD, "", .required = true, .words = "closed|open|half_open"),
+    INT_N("first_token_ms", "what is expected; null = not known"),
+    STR_N("excluded", "why nobody would be asked"),
+    FIELD("credentials", MANY, "at most 200", .required = true, .words = "ExplainedCredential"),
+};
+static const struct field explained_credential[] = {
+    STR("id", ""),
+    STR("label", ""),
+    FIELD("state", WORD, "", .required = true, .words = CRED_STATES),
+    STR("reason", ""),
+    TIME_N("until", ""),
+    INT("weight", ""),
+    INT("inflight", ""),
+    BOOL("chosen", "this one would be asked first"),
+};
+
 static const struct field deleted[] = {STR("id", ""), BOOL("deleted", "")};
 
 static const struct field key[] = {
@@ -331,6 +370,11 @@ const struct shape shapes[] = {
     SHAPE("ProbeAsk", probe_ask),
     SHAPE("Probe", probe),
     SHAPE("ProbeStep", probe_step),
+    SHAPE("ExplainAsk", explain_ask),
+    SHAPE("Explanation", explanation),
+    SHAPE("ExplainedKey", explained_key),
+    SHAPE("ExplainedTarget", explained_target),
+    SHAPE("ExplainedCredential", explained_credential),
     SHAPE("Deleted", deleted),
     SHAPE("Key", key),
     SHAPE("KeyNew", key_new),

@@ -484,8 +484,9 @@ static void take_lease(struct exchange *ex, struct cm_lease *lease)
 {
     attempt_begin(ex, lease);
     gateway_pool_moved(ex->gw);
+    ex->attempt_us = cm_mono_us();
     if (ex->asked_us == 0)
-        ex->asked_us = cm_mono_us();
+        ex->asked_us = ex->attempt_us;
     ex->attempts++;
     ex->rotated++;
     ex->n_passed = 0;

@@ -158,6 +158,9 @@ int auth_check_open(const struct snapshot *s, const struct cm_req *req, struct c
 int auth_check(struct cm_gateway *gw, struct cm_req *req, struct cm_key **key, struct cm_err *err);
 /* The admin secret. CM_ERR_UNAUTHORIZED; CM_ERR_NOT_FOUND where there is none. */
 int auth_check_admin(const struct snapshot *s, const struct cm_req *req, struct cm_err *err);
+/* A client's request that shows the admin secret in x-chatmux-admin, too. CM_ERR_UNAUTHORIZED when it is another. */
+int auth_check_operator(const struct snapshot *s, const struct cm_req *req, bool *is,
+                        struct cm_err *err);
 
 /* ---- exchange.c: one client request from first byte to last ---- */
 
@@ -242,6 +245,7 @@ struct exchange {
     bool relay; /* the lane of the current attempt */
     bool head_sent, committed, ended;
     bool enlarged;            /* the targets are the route's larger ones */
+    bool operator;            /* has shown the admin secret: is told how it was served */
     bool abandoned;           /* the client has left, the upstream is drained */
     struct cm_deadline alive; /* keep-alive, commit_after */
     uint64_t sent_ms;         /* last bytes to the client */
@@ -249,6 +253,7 @@ struct exchange {
     int status;                   /* what the client was told; 0 = nothing */
     uint64_t began_us, body_us;   /* first byte of the request; its body complete */
     uint64_t asked_us, first_us;  /* first attempt; first semantic event */
+    uint64_t attempt_us;          /* latest attempt */
     uint64_t bytes_in, bytes_out; /* of the bodies */
 };
 
@@ -299,8 +304,9 @@ int pass_target(struct exchange *ex, struct cm_err *err);
 
 /* ---- order.c ---- */
 
-/* The targets in the order in which they are tried. */
-void order_targets(struct exchange *ex);
+/* Puts the targets (at least one) into the order in which they are tried. */
+void order_targets(struct cm_gateway *gw, const struct snapshot *snap, struct cm_target *targets,
+                   size_t n, bool streamed);
 
 /* ---- attempt.c: one try with one credential ---- */
 

@@ -122,7 +122,7 @@ static void parsed(struct exchange *ex)
                                        .chat = chat,
                                        .compat = compat_of(ex) != CM_COMPAT_NONE};
     ex->answer.keep_images = cm_task_makes_media(chat->task);
-    order_targets(ex);
+    order_targets(ex->gw, ex->snap, ex->targets, ex->n_targets, chat->stream);
     if (reserve(ex, &err) < 0) {
         exchange_fail(ex, &err);
         return;
@@ -360,7 +360,8 @@ static int known(struct exchange *ex, enum access access, struct cm_err *err)
         ex->key = CM_S("admin");
         return auth_check_admin(ex->snap, ex->req, err);
     }
-    if (auth_check(ex->gw, ex->req, &key, err) < 0)
+    if (auth_check(ex->gw, ex->req, &key, err) < 0 ||
+        auth_check_operator(ex->snap, ex->req, &ex->operator, err) < 0)
         return -1;
     ex->client_key = key ? cm_key_ref(key) : NULL;
     ex->key = key ? cm_arena_str(&ex->arena, cm_key_row(key)->name) : CM_S("open");

@@ -6,6 +6,7 @@
 #include "chatmux/codec/json.h"
 
 #define RETRY_SOON_S 60 /* SDKs ignore a longer retry-after */
+#define ROUTE_MAX 4000  /* bytes of x-chatmux-route; longer ones are left out */
 
 void respond_add(struct respond *r, struct cm_str name, struct cm_str value)
 {
@@ -32,7 +33,7 @@ void respond_cors(struct respond *r, const struct cm_config *config, const struc
             r, CM_S("access-control-expose-headers"),
             CM_S(
                 "x-request-id, retry-after, x-chatmux-provider, x-chatmux-model, x-chatmux-attempts, "
-                "x-chatmux-dropped"));
+                "x-chatmux-dropped, server-timing"));
         if (preflight) {
             struct cm_str wanted = cm_req_header(req, CM_S("access-control-request-headers"));
 
@@ -105,6 +106,41 @@ static bool tells_limits(struct cm_str name)
            cm_str_starts_nocase(name, CM_S("anthropic-ratelimit-"));
 }
 
+/* Where the time until this head went, for browsers' tools and curious people: the body on its way in; other attempts and queues; the attempt that serves. */
+static void add_timing(struct respond *r, struct exchange *ex)
+{
+    uint64_t now_us = cm_mono_us(), asked_us = ex->attempt_us ? ex->attempt_us : now_us;
+
+    respond_add(r, CM_S("server-timing"),
+                cm_arena_printf(&ex->arena, "read;dur=%.1f, queue;dur=%.1f, upstream;dur=%.1f",
+                                (double)(ex->body_us - ex->began_us) / 1000,
+                                (double)(asked_us - ex->body_us) / 1000,
+                                (double)(now_us - asked_us) / 1000));
+}
+
+/* For an operator who showed the admin secret: every attempt so far, the one that serves last. */
+static void add_route(struct respond *r, struct exchange *ex)
+{
+    struct cm_buf out = {0};
+    struct cm_str value;
+
+    cm_buf_put(&out, '[');
+    cm_buf_append(&out, cm_buf_str(&ex->tries));
+    if (ex->attempt) {
+        cm_buf_printf(&out, "%s{\"provider\":", ex->tries.n ? "," : "");
+        cm_json_put_str(&out, exchange_instance(ex)->name);
+        cm_buf_append(&out, CM_S(",\"credential\":"));
+        cm_json_put_str(&out, attempt_label(ex->attempt));
+        cm_buf_append(&out, CM_S(",\"model\":"));
+        cm_json_put_str(&out, ex->targets[ex->target].model);
+        cm_buf_put(&out, '}');
+    }
+    cm_buf_put(&out, ']');
+    value = cm_buf_settle(&out, &ex->arena);
+    if (value.n <= ROUTE_MAX && cm_header_value_ok(value))
+        respond_add(r, CM_S("x-chatmux-route"), value);
+}
+
 void respond_begin(struct respond *r, struct exchange *ex)
 {
     bool own_limits;
@@ -117,9 +153,12 @@ void respond_begin(struct respond *r, struct exchange *ex)
         respond_add(r, CM_S("x-chatmux-model"), ex->targets[ex->target].model);
         respond_add(r, CM_S("x-chatmux-attempts"), cm_arena_printf(&ex->arena, "%u", ex->attempts));
         respond_add(r, CM_S("x-chatmux-dropped"), ex->dropped);
+        add_timing(r, ex);
+        if (ex->operator)
+            add_route(r, ex);
     }
     own_limits = add_key_limits(r, ex);
-    for (size_t i = 0; i < ex->n_passed && r->n < RESPOND_HEADERS_MAX - 13; i++)
+    for (size_t i = 0; i < ex->n_passed && r->n < RESPOND_HEADERS_MAX - 15; i++)
         if (!own_limits || !tells_limits(ex->passed[i].name))
             respond_add(r, ex->passed[i].name, ex->passed[i].value);
     if (ex->surface && ex->surface->dialect == CM_DIALECT_ANTHROPIC &&

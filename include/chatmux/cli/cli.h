@@ -30,12 +30,13 @@ struct cm_cli_args {
 
 /* The options each of these takes besides the common ones; they end with a NULL name. */
 extern const struct option cm_cli_cred_options[], cm_cli_key_options[], cm_cli_rekey_options[],
-    cm_cli_backup_options[], cm_cli_probe_options[];
+    cm_cli_backup_options[], cm_cli_probe_options[], cm_cli_explain_options[];
 
 int cm_cli_cred(const struct cm_cli_args *args);
 int cm_cli_key(const struct cm_cli_args *args);
 int cm_cli_rekey(const struct cm_cli_args *args);
 int cm_cli_backup(const struct cm_cli_args *args);
 int cm_cli_probe(const struct cm_cli_args *args);
+int cm_cli_explain(const struct cm_cli_args *args);
 
 #endif

@@ -104,6 +104,15 @@ typedef void cm_gateway_probed_fn(void *arg, struct cm_str json, const struct cm
 void cm_gateway_probe(struct cm_gateway *gw, const struct cm_probe_ask *ask,
                       cm_gateway_probed_fn *done, void *arg);
 
+/* What would become of a request that came now: the shape "Explanation" of /openapi.json. -1: CM_ERR_NOT_FOUND, of the model or the key. */
+struct cm_explain_ask {
+    struct cm_str model;
+    struct cm_str key; /* name of a client key; "" = none */
+    bool streamed;
+};
+int cm_gateway_explain(struct cm_gateway *gw, const struct cm_explain_ask *ask, struct cm_buf *out,
+                       struct cm_err *err);
+
 /* row->id 0 = a new one. */
 void cm_gateway_put_key(struct cm_gateway *gw, const struct cm_key_row *row,
                         cm_gateway_done_fn *done, void *arg);
