@@ -11,6 +11,7 @@
 #include "chatmux/base/secret.h"
 #include "chatmux/base/version.h"
 #include "chatmux/gateway/gateway.h"
+#include "chatmux/import/import.h"
 #include "chatmux/io/httpd.h"
 #include "chatmux/io/notify.h"
 #include "chatmux/io/signals.h"
@@ -328,6 +329,33 @@ static void log_addresses(const struct app *app)
             scheme, CM_ARG(c->server.listen.v[0]));
 }
 
+/* The first start in the place of another gateway: what it kept comes along. When that fails the gateway starts without it; nobody can use
+ * accounts that are not there. */
+static void take_over(struct app *app)
+{
+    const struct cm_config *c = app->config;
+    const struct cm_provider_conf *provider;
+    struct cm_import im = {0};
+    struct cm_import_result r;
+    struct cm_err err = {0};
+
+    if (cm_import_hixai2api(&im, c->old_data.p, &err) < 0 ||
+        !(provider = cm_import_provider(c, &im, &err)) ||
+        cm_import_into(app->loop, app->store, provider, &im, &r, &err) < 0)
+        cm_error("app",
+                 CM_PRI " cannot be taken over: %s. To try again: chatmux import " CM_PRI
+                        " " CM_PRI,
+                 CM_ARG(c->old_data), err.msg, CM_ARG(c->seed), CM_ARG(c->old_data));
+    else
+        cm_info("app",
+                "took over %zu accounts and %zu client keys from " CM_PRI "%s%s; that file is not "
+                "used any more",
+                r.creds, r.keys, CM_ARG(c->old_data),
+                r.refused_creds + r.refused_keys ? ", others cannot be used: " : "",
+                r.refused_creds + r.refused_keys ? r.why.msg : "");
+    cm_import_clear(&im);
+}
+
 static int open_store(struct app *app)
 {
     const struct cm_config *c = app->config;
@@ -343,6 +371,8 @@ static int open_store(struct app *app)
     app->store = cm_store_open(&setup, &err);
     if (!app->store)
         cm_error("app", "%s", err.msg);
+    else if (c->old_data.n > 0 && cm_store_is_unused(app->store))
+        take_over(app);
     return app->store ? 0 : -1;
 }
 

@@ -45,6 +45,10 @@ static const struct {
      "Why a request was served as it was: every attempt with its account, times and reasons, and who was passed over. REQUEST-ID is the x-request-id of\n"
      "the answer. With --dry-run: what would become of a request for this model that came now.\n"
      "--json prints the admin API's answer. Exit code 0 fine, 1 usage or not found, 3 not reachable."},
+    {"import", "chatmux import hixai2api FILE.sql|FILE.db",
+     "Takes over what another gateway kept: its accounts and client keys, from its SQLite file or a dump of its MySQL database (mysqldump). Through the\n"
+     "running gateway, found as for status; when none runs, into the store that the configuration names. What is there already stays as it is, so it may\n"
+     "be repeated. Exit code 0 fine, 1 usage or something cannot be used, 3 the gateway stopped answering."},
     {"rekey", "chatmux rekey [--key]",
      "Encrypts every stored secret with a new master key while the gateway serves: a random one where the key file is its own, else (--key) one that it\n"
      "asks for and that you put into store.master_key or the systemd credential before the next start."},

@@ -23,13 +23,15 @@ struct options {
     size_t n_own;
 };
 
-enum { OPT_LISTEN = 256, OPT_LOG_LEVEL, OPT_SET, OPT_OWN };
+enum { OPT_LISTEN = 256, OPT_LOG_LEVEL, OPT_SET, OPT_PORT, OPT_LOG_DIR, OPT_OWN };
 
 static const struct option long_options[] = {
     {"config", required_argument, NULL, 'c'},
     {"listen", required_argument, NULL, OPT_LISTEN},
     {"log-level", required_argument, NULL, OPT_LOG_LEVEL},
     {"set", required_argument, NULL, OPT_SET},
+    {"port", required_argument, NULL, OPT_PORT}, /* of the gateways people come from */
+    {"log-dir", required_argument, NULL, OPT_LOG_DIR},
     {"help", no_argument, NULL, 'h'},
     {"version", no_argument, NULL, 'V'},
     {NULL, 0, NULL, 0},
@@ -164,6 +166,7 @@ static const struct command {
     {"status", command_status, NULL},
     {"cred", cm_cli_cred, cm_cli_cred_options},
     {"key", cm_cli_key, cm_cli_key_options},
+    {"import", cm_cli_import, NULL},
     {"probe", cm_cli_probe, cm_cli_probe_options},
     {"explain", cm_cli_explain, cm_cli_explain_options},
     {"rekey", cm_cli_rekey, cm_cli_rekey_options},
@@ -232,6 +235,12 @@ static int read_options(struct options *o, const struct command *command, int ar
             break;
         case OPT_SET:
             add_set(o, "", optarg);
+            break;
+        case OPT_PORT:
+            add_set(o, "server.listen=0.0.0.0:", optarg);
+            break;
+        case OPT_LOG_DIR:
+            fprintf(stderr, "--log-dir has no effect: the log goes to standard error\n");
             break;
         case 'h':
             help_print(command ? command->name : optind < argc ? argv[optind] : NULL);

@@ -3,6 +3,7 @@
 #define CHATMUX_ADMIN_INT_H
 
 #include "chatmux/admin/admin.h"
+#include "chatmux/base/crypto.h"
 #include "chatmux/codec/json.h"
 
 /* ---- shapes.c: what goes in and comes out; read by the parser of bodies and by /openapi.json ---- */
@@ -84,8 +85,6 @@ void out_time(struct out *o, const char *name, int64_t unix_ms); /* 0 gives null
 void out_id(struct out *o, const char *name, uint64_t id); /* a decimal string; 0 gives null */
 void out_json(struct out *o, const char *name, struct cm_str json); /* "" gives null */
 
-/* The last four characters, none of a secret shorter than 12. */
-struct cm_str secret_hint(struct cm_str secret);
 /* A URL without the password in it: "http://user:***@host". In the arena when it differs. */
 struct cm_str url_shown(struct cm_arena *arena, struct cm_str url);
 
@@ -184,9 +183,6 @@ void keys_delete(void *admin, struct cm_web *web);
 /* NULL: there is none. Of a configured and a stored key with one secret the stored one. */
 const struct cm_key *keys_by_id(struct cm_keys *keys, uint64_t id);
 const struct cm_key *keys_by_secret(struct cm_keys *keys, struct cm_str secret);
-/* A key that clients can send: CM_ERR_BAD_REQUEST. Fills digest and hint. */
-int key_take(struct cm_key_row *row, struct cm_arena *arena, struct cm_str secret,
-             struct cm_err *err);
 
 void providers_list(void *admin, struct cm_web *web);
 void providers_probe(void *admin, struct cm_web *web);

@@ -128,32 +128,13 @@ void keys_get(void *arg, struct cm_web *web)
 
 /* ---- changes ---- */
 
-/* Clients put it into a header, a query or a WebSocket subprotocol. */
-int key_take(struct cm_key_row *row, struct cm_arena *arena, struct cm_str secret,
-             struct cm_err *err)
-{
-    for (size_t i = 0; i < secret.n; i++)
-        if (secret.p[i] <= ' ' || secret.p[i] > '~')
-            return cm_fail_param(err, CM_ERR_BAD_REQUEST, "key",
-                                 "a key is made of visible ASCII characters only");
-    if (secret.n == 0)
-        return cm_fail_param(err, CM_ERR_BAD_REQUEST, "key", "the key is empty");
-    if (!cm_key_plausible(secret))
-        return cm_fail_param(
-            err, CM_ERR_BAD_REQUEST, "key",
-            "this begins like a key that was made here, but it is mistyped or cut");
-    cm_sha256(secret, row->digest);
-    row->hint = cm_arena_str(arena, secret_hint(secret));
-    return 0;
-}
-
 /* A stored twin of a configured key is welcome: it gives that one limits. */
 static int take_free(struct cm_admin *admin, struct cm_key_row *row, struct cm_arena *arena,
                      struct cm_str secret, struct cm_err *err)
 {
     const struct cm_key *twin;
 
-    if (key_take(row, arena, secret, err) < 0)
+    if (cm_key_take(row, arena, secret, err) < 0)
         return -1;
     twin = keys_by_secret(cm_gateway_keys(admin->gw), secret);
     if (twin && cm_key_row(twin)->id != 0 && cm_key_row(twin)->id != row->id)

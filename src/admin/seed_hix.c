@@ -120,7 +120,7 @@ void seed_key_put(void *arg, struct cm_web *web)
         refuse(web, 500, err.msg);
         return;
     }
-    if (key_take(&row, arena, body_str(&body, "apiKey"), &err) < 0) {
+    if (cm_key_take(&row, arena, body_str(&body, "apiKey"), &err) < 0) {
         refuse(web, 400, err.msg);
         return;
     }
@@ -173,7 +173,7 @@ void seed_key_update(void *arg, struct cm_web *web)
     }
     row = *cm_key_row(key);
     secret = body_str(&body, "apiKey");
-    if (!cm_str_eq(secret, row.hint) && key_take(&row, arena, secret, &err) < 0) {
+    if (!cm_str_eq(secret, row.hint) && cm_key_take(&row, arena, secret, &err) < 0) {
         refuse(web, 400, err.msg);
         return;
     }
@@ -362,8 +362,7 @@ void seed_cookie_update(void *arg, struct cm_web *web)
         succeed(web);
         return;
     }
-    if (body_get(&body, "cookie") &&
-        !cm_str_eq(body_str(&body, "cookie"), secret_hint(cred.secret))) {
+    if (body_get(&body, "cookie") && !cm_str_eq(body_str(&body, "cookie"), cm_hint(cred.secret))) {
         edit.has |= CM_EDIT_SECRET;
         edit.secret = body_str(&body, "cookie");
         if (has_twin(admin, in, arena, edit.secret, cred.id)) {
@@ -400,7 +399,7 @@ static void put_cookie(void *arg, const struct cm_cred_info *cred)
     next_row(rows);
     o = out_begin(&rows->out);
     out_id(&o, "id", cred->id);
-    out_str(&o, "cookie", secret_hint(cred->secret));
+    out_str(&o, "cookie", cm_hint(cred->secret));
     put_credit(&o, cred->quota);
     out_str(&o, "remark", cred->label);
     out_local_time(&o, cred->created_ms / 1000);

@@ -3,9 +3,6 @@
 
 #include "chatmux/base/clock.h"
 
-#define HINT_CHARS 4
-#define HINT_FROM 12 /* of a shorter secret nothing is shown */
-
 struct out out_begin(struct cm_buf *buf)
 {
     cm_buf_put(buf, '{');
@@ -101,22 +98,6 @@ void out_json(struct out *o, const char *name, struct cm_str json)
 
 /* ---- what of a secret may be seen ---- */
 
-struct cm_str secret_hint(struct cm_str secret)
-{
-    size_t at = secret.n;
-
-    if (secret.n < HINT_FROM)
-        return CM_STR_NONE;
-    for (int chars = 0; chars < HINT_CHARS; chars++) {
-        do
-            at--;
-        while (at > 0 && ((unsigned char)secret.p[at] & 0xc0) == 0x80); /* within a character */
-        if (at == 0)
-            return CM_STR_NONE; /* no text: bytes that are in no character */
-    }
-    return cm_str_from(secret, at);
-}
-
 struct cm_str url_shown(struct cm_arena *arena, struct cm_str url)
 {
     size_t scheme = cm_str_find(url, CM_S("://")), at = SIZE_MAX, colon;
@@ -149,7 +130,7 @@ void cred_write(struct cm_buf *out, struct cm_arena *arena, const struct cm_cred
     out_id(&o, "id", cred->id);
     out_str(&o, "provider", cred->provider);
     out_str(&o, "label", cred->label);
-    out_str(&o, "hint", secret_hint(cred->secret));
+    out_str(&o, "hint", cm_hint(cred->secret));
     out_str(&o, "source", cred->from_config ? CM_S("config") : CM_S("api"));
     out_bool(&o, "enabled", cred->enabled);
     out_str(&o, "state", cm_str_of(cm_cred_state_name(cred->state)));

@@ -276,20 +276,20 @@ static void tell_foreign(struct cm_conf_load *l)
     }
 }
 
-static void tell_old_data(struct cm_conf_load *l)
+/* What it kept, where its image or (without one) its program had it: taken over at the first start. */
+static void find_old_data(struct cm_conf_load *l)
 {
-    struct cm_str path;
+    const struct cm_seed *seed = l->seed;
+    struct cm_str paths[2];
     struct stat st;
 
-    if (!l->seed->old_data)
+    if (!seed->old_data)
         return;
-    path = cm_arena_printf(&l->scratch, "%s/%s", l->seed->data_dir, l->seed->old_data);
-    if (stat(path.p, &st) == 0)
-        remark(l,
-               cm_arena_printf(&l->scratch,
-                               "keys and accounts of %s lie in " CM_PRI
-                               "; if they have not been taken over yet: chatmux import %s " CM_PRI,
-                               l->seed->name, CM_ARG(path), l->seed->name, CM_ARG(path)));
+    paths[0] = cm_arena_printf(&l->c->arena, "%s/%s", seed->data_dir, seed->old_data);
+    paths[1] = cm_arena_printf(&l->c->arena, "./%s", seed->old_data);
+    for (size_t i = 0; i < CM_COUNT(paths) && l->c->old_data.n == 0; i++)
+        if (stat(paths[i].p, &st) == 0 && S_ISREG(st.st_mode))
+            l->c->old_data = paths[i];
 }
 
 void cm_conf_add_seed(struct cm_conf_load *l)
@@ -302,7 +302,7 @@ void cm_conf_add_seed(struct cm_conf_load *l)
         add_defaults(l);
         add_variables(l);
         tell_foreign(l);
-        tell_old_data(l);
+        find_old_data(l);
     } else if (variable(l, CONTAINER_VARIABLE)) {
         port = variable(l, "PORT");
         add_text(l, "server", "listen",

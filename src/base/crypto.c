@@ -45,3 +45,22 @@ void cm_fingerprint(struct cm_str secret, char out[CM_FINGERPRINT_CAP])
     snprintf(out, CM_FINGERPRINT_CAP, "…%s#%02x%02x%02x%02x", shown, (unsigned)hash[0],
              (unsigned)hash[1], (unsigned)hash[2], (unsigned)hash[3]);
 }
+
+#define HINT_FROM 12 /* of a shorter secret nothing is shown */
+#define HINT_CHARS 4
+
+struct cm_str cm_hint(struct cm_str secret)
+{
+    size_t at = secret.n;
+
+    if (secret.n < HINT_FROM)
+        return CM_STR_NONE;
+    for (int chars = 0; chars < HINT_CHARS; chars++) {
+        do
+            at--;
+        while (at > 0 && ((unsigned char)secret.p[at] & 0xc0) == 0x80); /* within a character */
+        if (at == 0)
+            return CM_STR_NONE; /* no text: bytes that are in no character */
+    }
+    return cm_str_from(secret, at);
+}

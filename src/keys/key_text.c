@@ -1,4 +1,4 @@
-/* The text of a key: making one, and telling a mistyped one. */
+/* The text of a key: making one, telling a mistyped one, taking one of a client's. */
 #include "chatmux/keys/keys.h"
 
 #include "chatmux/base/crypto.h"
@@ -63,4 +63,23 @@ bool cm_key_plausible(struct cm_str text)
         return false;
     put_checksum(cm_str_head(text, KEY_CHARS - SUM_CHARS), sum);
     return memcmp(sum, text.p + KEY_CHARS - SUM_CHARS, SUM_CHARS) == 0;
+}
+
+/* Clients put it into a header, a query or a WebSocket subprotocol. */
+int cm_key_take(struct cm_key_row *row, struct cm_arena *arena, struct cm_str secret,
+                struct cm_err *err)
+{
+    for (size_t i = 0; i < secret.n; i++)
+        if (secret.p[i] <= ' ' || secret.p[i] > '~')
+            return cm_fail_param(err, CM_ERR_BAD_REQUEST, "key",
+                                 "a key is made of visible ASCII characters only");
+    if (secret.n == 0)
+        return cm_fail_param(err, CM_ERR_BAD_REQUEST, "key", "the key is empty");
+    if (!cm_key_plausible(secret))
+        return cm_fail_param(
+            err, CM_ERR_BAD_REQUEST, "key",
+            "this begins like a key that was made here, but it is mistyped or cut");
+    cm_sha256(secret, row->digest);
+    row->hint = cm_arena_str(arena, cm_hint(secret));
+    return 0;
 }

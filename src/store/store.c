@@ -155,6 +155,11 @@ struct cm_store *cm_store_open(const struct cm_store_setup *setup, struct cm_err
     return s;
 }
 
+bool cm_store_is_unused(const struct cm_store *s)
+{
+    return s->next_id == 1 && s->ids_below <= 1;
+}
+
 struct closing {
     struct cm_job job;
     struct cm_store *s;

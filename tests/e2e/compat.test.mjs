@@ -1,6 +1,8 @@
 // In the place of another gateway: its environment and nothing else, its users' curl lines, its clients.
 import assert from 'node:assert/strict';
 import { execFile } from 'node:child_process';
+import { writeFileSync } from 'node:fs';
+import { join } from 'node:path';
 import OpenAI from 'openai';
 import { CLIENT_KEY, chat, makeDir, request, runCommand, scenario, startGateway } from '../lib/gateway.mjs';
 import { startHttpProxy } from '../lib/fake_proxy.mjs';
@@ -282,4 +284,115 @@ scenario('billing tells the budget of the key and what the ledger has', async (t
     // another key of this gateway has spent nothing; a period that is over neither
     assert.equal((await ask('/v1/dashboard/billing/usage', CLIENT_KEY)).json.total_usage, 0);
     assert.equal((await ask('/v1/dashboard/billing/usage?start_date=2020-01-01&end_date=2020-01-31')).json.total_usage, 0);
+});
+
+// ---- what hixai2api kept ------------------------------------------------------------------------------------------
+
+const cookieOf = (session) => `__Secure-next-auth.session-token=${session}`;
+
+/** A dump as mysqldump writes it, and the same as the file of SQLite. */
+function dumpOf(sessions, keys) {
+    const text = (s) => (s === null ? 'NULL' : `'${s.replaceAll('\\', '\\\\').replaceAll("'", "\\'")}'`);
+    return [
+        '-- MySQL dump 10.13',
+        'CREATE TABLE `api_keys` (\n  `id` varchar(64) NOT NULL,\n  `api_key` varchar(255) NOT NULL,\n  `remark` varchar(900),\n  `update_time` datetime,\n  `create_time` datetime NOT NULL,\n  PRIMARY KEY (`id`)\n);',
+        `INSERT INTO \`api_keys\` VALUES ${keys.map(([key, remark], i) => `('${i}',${text(key)},${text(remark)},NULL,'2025-03-01 10:00:00')`)};`,
+        'CREATE TABLE `cookies` (\n  `id` varchar(64) NOT NULL,\n  `cookie` text,\n  `cookie_hash` varchar(255) NOT NULL,\n  `credit` bigint NOT NULL,\n  `advanced_credit` bigint NOT NULL,\n  `is_active_sub` tinyint(1) NOT NULL,\n  `remark` varchar(900),\n  `update_time` datetime,\n  `create_time` datetime NOT NULL,\n  PRIMARY KEY (`id`)\n);',
+        `INSERT INTO \`cookies\` VALUES ${sessions.map((s, i) => `('${i}',${text(cookieOf(s))},'hash',50,0,0,${text(`account ${i}`)},NULL,'2025-03-01 10:00:00')`)};`,
+        'CREATE TABLE `chats` (`id` varchar(64), `model` varchar(255));',
+        "INSERT INTO `chats` VALUES ('1','gpt-4o'),('2','gpt-4o');",
+        '',
+    ].join('\n');
+}
+
+function sqliteFile(path, sessions, keys) {
+    const { DatabaseSync } = process.getBuiltinModule('node:sqlite');
+    const db = new DatabaseSync(path);
+    db.exec('CREATE TABLE `api_keys` (`id` varchar(64), `api_key` varchar(255), `remark` varchar(900), `create_time` datetime, PRIMARY KEY (`id`))');
+    db.exec('CREATE TABLE `cookies` (`id` varchar(64), `cookie` text, `remark` varchar(900), `create_time` datetime, PRIMARY KEY (`id`))');
+    keys.forEach(([key, remark], i) => db.prepare('INSERT INTO api_keys VALUES (?,?,?,?)').run(String(i), key, remark, '2025-03-01 10:00:00+08:00'));
+    sessions.forEach((s, i) => db.prepare('INSERT INTO cookies VALUES (?,?,?,?)').run(String(i), cookieOf(s), `account ${i}`, '2025-03-01 10:00:00+08:00'));
+    db.close();
+}
+
+const KEYS = [['sk-kept-one-4711', "team 'a'"], ['sk-kept-two-4711', null]];
+
+scenario('import hixai2api: while no gateway runs, into the store', async (t) => {
+    const fake = await startFakeHix(t, { sessions: ['hixOne', 'hixTwo'].map(sessionToken) });
+    fake.always(say.answer({ pieces: ['Blue'] }));
+    const dir = makeDir();
+    const env = { BACKEND_SECRET: SECRET, PORT: '1', CHATMUX_PROVIDER_HIX_BASE_URL: fake.base, CHATMUX_STORE_STATE_DIR: join(dir, 'state') };
+    const file = join(dir, 'dump.sql');
+    writeFileSync(file, dumpOf(fake.sessions, KEYS));
+    const first = runCommandBare(['import', 'hixai2api', file], env, dir);
+    assert.equal(first.code, 0, first.out);
+    assert.match(first.stdout, /accounts: 2 taken over\nclient keys: 2 taken over\nconversations: 2;/);
+    const again = runCommandBare(['import', 'hixai2api', file], env, dir);
+    assert.match(again.stdout, /accounts: 0 taken over, 2 were there already\nclient keys: 0 taken over, 2 were there already/);
+
+    const gw = await startGateway(t, { seed: { ...env, PORT: undefined } });
+    assert.ok(!/there is no client key/.test(gw.output));
+    assert.equal((await curl(...askLine(gw))).status, 401);
+    assert.equal((await curl(...askLine(gw, { key: 'sk-kept-one-4711' }))).json.choices[0].message.content, 'Blue');
+    const keys = (await curl(`${gw.url}/api/key/all`, '-H', `Authorization: ${SECRET}`)).json.data;
+    assert.deepEqual(keys.map((k) => k.remark), ["team 'a'", 'unnamed']);
+    const cookies = (await curl(`${gw.url}/api/cookie/all`, '-H', `Authorization: ${SECRET}`)).json.data;
+    assert.deepEqual(cookies.map((c) => c.remark), ['account 0', 'account 1']);
+});
+
+scenario('import hixai2api: into the gateway that runs', async (t) => {
+    const { fake, gw } = await hix(t, {}, { accounts: 1 });
+    const file = join(gw.dir, 'dump.sql');
+    const env = { BACKEND_SECRET: SECRET, PORT: String(gw.port) };
+    writeFileSync(file, dumpOf(fake.sessions, [...KEYS, ['not a key', 'spaces']]));
+    const r = runCommandBare(['import', 'hixai2api', file], env, gw.dir);
+    assert.equal(r.code, 1, r.out); // one of the keys cannot be used
+    assert.match(r.stdout, /accounts: 1 taken over, 1 were there already\nclient keys: 2 taken over, 1 cannot be used/);
+    assert.match(r.stderr, /visible ASCII/);
+    assert.equal((await curl(...askLine(gw, { key: 'sk-kept-two-4711' }))).status, 200);
+    assert.equal((await curl(...askLine(gw))).status, 401);
+
+    const blind = runCommandBare(['import', 'hixai2api', file], { CHATMUX_COMPAT: 'hixai2api', PORT: String(gw.port) }, gw.dir);
+    assert.equal(blind.code, 1);
+    assert.match(blind.stderr, /a gateway runs at .*BACKEND_SECRET/);
+});
+
+scenario('import says what is wrong with the file', async () => {
+    const dir = makeDir();
+    const file = join(dir, 'dump.sql');
+    const attempt = (text, kind = 'hixai2api') => {
+        writeFileSync(file, text);
+        const r = runCommandBare(['import', kind, file], { CHATMUX_COMPAT: 'hixai2api', PORT: '1' }, dir);
+        assert.equal(r.code, 1);
+        return r.stderr;
+    };
+    assert.match(attempt(dumpOf(['x'], KEYS).slice(0, -200)), /dump\.sql: line \d+: .*cut/);
+    assert.match(attempt('SELECT 1;'), /nothing of hixai2api/);
+    assert.match(attempt('', 'new-api'), /it knows hixai2api, not "new-api"/);
+    const nobody = runCommandBare(['import', 'hixai2api', (writeFileSync(file, dumpOf(['x'], KEYS)), file)], { CHATMUX_SERVER_LISTEN: '127.0.0.1:1' }, dir);
+    assert.match(nobody.stderr, /no provider of type hix/);
+});
+
+scenario('at its first start the gateway takes over the SQLite file it finds', async (t) => {
+    const fake = await startFakeHix(t, { sessions: ['hixOne', 'hixTwo'].map(sessionToken) });
+    fake.always(say.answer({ pieces: ['Blue'] }));
+    const gw = await startGateway(t, {
+        seed: { BACKEND_SECRET: SECRET, CHATMUX_PROVIDER_HIX_BASE_URL: fake.base },
+        prepare: (one) => sqliteFile(join(one.dir, 'hix-ai-2-api.db'), fake.sessions, KEYS),
+    });
+    assert.match(gw.output, /took over 2 accounts and 2 client keys from \.\/hix-ai-2-api\.db/);
+    assert.equal((await curl(...askLine(gw))).status, 401);
+    assert.equal((await curl(...askLine(gw, { key: 'sk-kept-one-4711' }))).status, 200);
+    // what an operator removes stays away
+    const [row] = (await curl(`${gw.url}/api/key/all`, '-H', `Authorization: ${SECRET}`)).json.data;
+    await curl('-X', 'DELETE', `${gw.url}/api/key/${row.id}`, '-H', `Authorization: ${SECRET}`);
+    await gw.restart();
+    assert.equal(gw.output.split('took over').length, 2);
+    assert.equal((await curl(...askLine(gw, { key: 'sk-kept-one-4711' }))).status, 401);
+});
+
+scenario('the options that its program took are taken', async () => {
+    const r = runCommandBare(['print-config', '--port', '7111', '--log-dir', '/tmp/logs'], { BACKEND_SECRET: SECRET, PORT: '7100' });
+    assert.match(r.stdout, /; --set server\.listen\nlisten = 0\.0\.0\.0:7111\n/);
+    assert.match(r.stderr, /--log-dir has no effect/);
 });

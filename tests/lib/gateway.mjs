@@ -182,6 +182,7 @@ class Gateway {
     async start() {
         if (!existsSync(binary)) throw new Error(`${binary} is not there: build it with "make"`);
         mkdirSync(join(this.dir, 'state'));
+        this.options.prepare?.(this);
         started.add(this);
         for (let attempt = 0; !(await this.tryStart()); attempt++) if (attempt === 3) throw new Error(this.logTail());
         return this;
@@ -207,7 +208,7 @@ class Gateway {
         const [program, ...before] = [...launcher(this), binary];
         this.child = spawn(program, [...before, 'serve', ...(seed ? [] : ['-c', this.file]), ...args], {
             cwd: this.dir,
-            env: seed ? { PORT: String(this.port), ...seed } : cleanEnv(this.dir, env),
+            env: seed ? { ...seed, PORT: String(this.port) } : cleanEnv(this.dir, env),
             stdio: ['ignore', 'pipe', 'pipe'],
         });
         for (const stream of [this.child.stdout, this.child.stderr]) {
@@ -351,7 +352,7 @@ export function probe(target, path = '/readyz') {
 /**
  * Starts a gateway that lives until the test ends, and is then stopped and checked.
  * options: config (sections, INI text, or a function of the gateway that gives one of them), args, env, name,
- * seed ({VARIABLE: value}: no file, and an environment of exactly these and PORT, as `env -i` gives it),
+ * seed ({VARIABLE: value}: no file, and an environment of exactly these and PORT, as `env -i` gives it), prepare(gw): before the first start,
  * launcher(gw) -> a program and its arguments that become the gateway, readyTarget(gw) -> node:http options for /readyz.
  */
 export async function startGateway(t, options = {}) {

@@ -142,6 +142,7 @@ struct cm_config {
     bool builtin_demo;      /* no file exists: the one provider is "demo" */
     struct cm_str seed;     /* the system whose environment is in force: "hixai2api"; "" = none */
     struct cm_strs remarks; /* what was set and has no effect; told at every start */
+    struct cm_str old_data; /* the file in which that system kept keys and accounts; "" = none */
     struct cm_arena arena;  /* holds every slice above */
     unsigned refs;
     struct cm_conf_origins *origins; /* where each value came from; in the arena */

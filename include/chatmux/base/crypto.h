@@ -14,5 +14,7 @@ bool cm_secret_eq(struct cm_str a, struct cm_str b);
  * than 12) and the first 8 hex digits of its SHA-256. */
 #define CM_FINGERPRINT_CAP 32
 void cm_fingerprint(struct cm_str secret, char out[CM_FINGERPRINT_CAP]);
+/* Those four characters, as a slice of it. */
+struct cm_str cm_hint(struct cm_str secret);
 
 #endif

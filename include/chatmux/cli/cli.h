@@ -39,4 +39,7 @@ int cm_cli_backup(const struct cm_cli_args *args);
 int cm_cli_probe(const struct cm_cli_args *args);
 int cm_cli_explain(const struct cm_cli_args *args);
 
+/* What another gateway kept. Unlike the others it also works while no gateway runs: then it goes into the store directly. */
+int cm_cli_import(const struct cm_cli_args *args);
+
 #endif

@@ -64,6 +64,9 @@ void cm_key_make(char out[CM_KEY_TEXT_CAP]);
 /* False for a text that begins like ours and is not whole: cut, longer, or the checksum does not
  * fit. True for every other text. */
 bool cm_key_plausible(struct cm_str text);
+/* A key that clients can send: CM_ERR_BAD_REQUEST with the param "key". Fills digest and hint of the row; the hint lives in the arena. */
+int cm_key_take(struct cm_key_row *row, struct cm_arena *arena, struct cm_str secret,
+                struct cm_err *err);
 
 /* NULL: unknown, mistyped, disabled or expired; *err says which (CM_ERR_UNAUTHORIZED). By SHA-256;
  * a miss costs the same as a hit. Borrowed: valid until the loop's next turn, unless held. */

@@ -115,6 +115,9 @@ void cm_store_spent(struct cm_store *s, int64_t since_ms, cm_store_spent_fn *fn,
 /* Identifiers ascend and are never used twice, also after a crash. From 1. */
 uint64_t cm_store_next_id(struct cm_store *s);
 
+/* Nothing was ever kept in it: no identifier was given. */
+bool cm_store_is_unused(const struct cm_store *s);
+
 /* NULL = fine; otherwise one sentence for /readyz and the log. */
 const char *cm_store_trouble(const struct cm_store *s);
 
