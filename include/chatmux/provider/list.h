@@ -9,7 +9,8 @@
     X(demo)                                                                                        \
     X(hix)                                                                                         \
     X(alexsidebar)                                                                                 \
-    X(gemini)
+    X(gemini)                                                                                      \
+    X(genspark)
 
 #define X(id) extern const struct cm_provider cm_provider_##id;
 CM_PROVIDER_LIST(X)

@@ -1,0 +1,625 @@
+// A strict www.genspark.ai: both ask dialects as event streams, projects that belong to an account, pictures and videos as jobs, uploads, the small
+// calls about an account; and an operator's verification service. Written from the protocol notes.
+import { randomUUID } from 'node:crypto';
+import http from 'node:http';
+import { setTimeout as sleep } from 'node:timers/promises';
+import { CLIENT_KEY, atEnd } from './gateway.mjs';
+
+/** A session cookie's value of the right shape. */
+export function session(n = 1) {
+    return `5b0c1c3e-7f5a-4c7e-9d1b-${String(n).padStart(12, '0')}`;
+}
+
+const CHROME = /^Mozilla\/5\.0 \([^)]+\) AppleWebKit\/537\.36 \(KHTML, like Gecko\) Chrome\/\d+(\.\d+){3} Safari\/537\.36$/;
+const UUID = /^[0-9a-f]{8}-[0-9a-f]{4}-4[0-9a-f]{3}-[89ab][0-9a-f]{3}-[0-9a-f]{12}$/;
+const NOT_LOGIN = { status: -5, message: 'not login', data: {} };
+
+class Refusal extends Error {
+    constructor(status, what, body) {
+        super(what);
+        this.status = status;
+        this.body = body ?? { detail: [{ msg: what }] };
+    }
+}
+
+const wrong = (what) => new Refusal(422, what);
+
+/** JSON as Python writes it: a space behind colons and commas. */
+export function spaced(value) {
+    if (Array.isArray(value)) return `[${value.map(spaced).join(', ')}]`;
+    if (value !== null && typeof value === 'object')
+        return `{${Object.entries(value).filter(([, v]) => v !== undefined).map(([k, v]) => `${JSON.stringify(k)}: ${spaced(v)}`).join(', ')}}`;
+    return JSON.stringify(value);
+}
+
+class StreamWriter {
+    constructor(rec, split) {
+        Object.assign(this, { rec, split, index: 0, message: randomUUID() });
+    }
+
+    async raw(text) {
+        const { res } = this.rec;
+        if (res.destroyed) return false;
+        const bytes = Buffer.from(text);
+        for (let i = 0; i < bytes.length; i += this.split) {
+            res.write(bytes.subarray(i, i + this.split));
+            if (this.split < bytes.length) await sleep(1);
+        }
+        return !this.rec.isGone;
+    }
+
+    event(payload) {
+        const numbered = this.rec.dialect === 'agent' ? { ...payload, _event_index: this.index++ } : payload;
+        return this.raw(`data: ${spaced(numbered)}\n\n`);
+    }
+
+    start() {
+        return this.event({ id: this.rec.project, type: 'project_start' });
+    }
+
+    delta(field_name, delta, message_id = this.message) {
+        return this.event({ message_id, field_name, delta, project_id: this.rec.project, type: 'message_field_delta' });
+    }
+
+    field(field_name, field_value, message_id = this.message) {
+        return this.event({ message_id, field_name, field_value, project_id: this.rec.project, type: 'message_field' });
+    }
+
+    begin(role = 'assistant', message_id = this.message) {
+        return this.event({ message_id, role, project_id: this.rec.project, tool_call_id: null, type: 'message_start' });
+    }
+
+    text(piece) {
+        return this.delta(this.rec.dialect === 'agent' ? 'content' : 'session_state.answer', piece);
+    }
+
+    /** The assistant's message as a whole: the end in the copilot dialect. */
+    result(content, { served = this.rec.model, more = {} } = {}) {
+        if (this.rec.dialect === 'copilot')
+            return this.event({ id: this.message, role: 'assistant', content, action: null, recommend_actions: null, is_prompt: false, render_template: null, session_state: null, message_type: null, ...more, type: 'message_result' });
+        const session_state = served === null ? {} : { _llm_model: served, _llm_usage: {} };
+        return this.event({ message_id: this.message, message: { id: this.message, role: 'assistant', content, session_state, ...more }, project_id: this.rec.project, type: 'message_result' });
+    }
+
+    async end() {
+        if (this.rec.dialect === 'agent') {
+            this.rec.over();
+            await this.event({ id: this.rec.project, field_name: 'status', field_value: 'FINISHED', type: 'project_field' });
+        }
+        this.rec.over();
+        this.rec.res.end();
+    }
+}
+
+/** Behaviours of an ask: async (rec) => void. */
+export const say = {
+    /** Reasoning, sources, the text in pieces, the end. */
+    answer({ pieces = ['Blue'], reasoning = [], sources = null, preamble = null, served, gapMs = 0 } = {}) {
+        return async (rec) => {
+            const w = rec.openStream();
+            await w.start();
+            if (rec.dialect === 'agent') {
+                await w.field('_updatetime', '2026-01-01T00:00:00.000000', rec.project);
+                if (sources) {
+                    const tool = randomUUID();
+                    await w.begin();
+                    if (preamble) await w.text(preamble);
+                    await w.field('tool_calls[0]', { function: { name: 'web_search', arguments: null }, type: 'function', id: 'tooluse_1' });
+                    await w.delta('tool_calls[0].function.arguments', '{"q": "x"}');
+                    await w.result(preamble ?? '', { served, more: { tool_calls: [{ id: 'tooluse_1' }] } });
+                    await w.begin('tool', tool);
+                    await w.delta('content', 'not the answer', tool);
+                    await w.event({ message_id: tool, message: { id: tool, role: 'tool', content: JSON.stringify({ results: sources }) }, project_id: rec.project, type: 'message_result' });
+                    w.message = randomUUID();
+                }
+                await w.begin();
+                await w.field('reasoning_encrypted_content', 'AAAA');
+            }
+            if (reasoning.length > 0) {
+                await w.field('session_state.answerthink_is_started', true);
+                for (const piece of reasoning) await w.delta('session_state.answerthink', piece);
+                await w.field('session_state.answerthink_is_finished', true);
+            }
+            for (const piece of pieces) {
+                if (!(await w.text(piece))) return;
+                if (gapMs > 0) await sleep(gapMs);
+            }
+            const whole = pieces.join('');
+            if (rec.dialect === 'agent') {
+                await w.event({ type: 'agent_notification', _x: 1 });
+                await w.field('content', whole);
+            } else {
+                await w.field('session_state.answer_is_finished', true);
+            }
+            await w.result(whole, { served });
+            await w.end();
+        };
+    },
+
+    /** One complete message without pieces; `served` null: no model is named, as in the site's own sentences. */
+    sentence(text, { served = null, more } = {}) {
+        return async (rec) => {
+            const w = rec.openStream();
+            await w.start();
+            if (rec.dialect === 'agent') await w.text(text);
+            await w.result(text, { served, more });
+            await w.end();
+        };
+    },
+
+    /** Piece n+1 only after confirm() for piece n. */
+    lockstep(pieces) {
+        let release = () => {};
+        let tickets = 0;
+        const behave = async (rec) => {
+            const w = rec.openStream();
+            await w.start();
+            for (const piece of pieces) {
+                await w.text(piece);
+                while (tickets === 0 && !rec.isGone) await Promise.race([new Promise((done) => (release = done)), rec.gone]);
+                if (rec.isGone) return;
+                tickets--;
+            }
+            await w.result(pieces.join(''));
+            await w.end();
+        };
+        return Object.assign(behave, { confirm: () => (tickets++, release()) });
+    },
+
+    /** Pieces and then the end of the connection. */
+    cut(pieces = ['half ']) {
+        return async (rec) => {
+            const w = rec.openStream();
+            await w.start();
+            for (const piece of pieces) await w.text(piece);
+            rec.over();
+            rec.res.end();
+        };
+    },
+
+    /** Begins and says nothing more. */
+    hang() {
+        return async (rec) => {
+            await rec.openStream().start();
+        };
+    },
+
+    limit(value) {
+        return async (rec) => {
+            const w = rec.openStream();
+            await w.start();
+            await w.field('session_state.session_limit_message', value);
+            await w.result(typeof value === 'string' ? value : value.value, { served: null });
+            await w.end();
+        };
+    },
+
+    status(code, body, headers = {}) {
+        return (rec) => {
+            rec.over();
+            rec.res.writeHead(code, { 'content-type': typeof body === 'string' ? 'text/html' : 'application/json', ...headers });
+            rec.res.end(typeof body === 'string' ? body : JSON.stringify(body));
+        };
+    },
+
+    notLogin: (code = 401) => say.status(code, NOT_LOGIN),
+    challenge: () => say.status(403, '<!DOCTYPE html><html lang="en-US"><head><title>Just a moment...</title></head><body><script>window._cf_chl_opt={}</script></body></html>', { 'cf-mitigated': 'challenge' }),
+    blocked: () => say.status(403, '<html><body><h1 data-translate="block_headline">Sorry, you have been blocked</h1></body></html>'),
+    outOfService: () => say.status(200, '<!doctype html><html><head><title>Genspark</title></head><body><img src="https://gensparkpublicblob-cdn-x.z03.azurefd.net/genspark_logo.png"><div class="tt">Service Unavailable</div></body></html>'),
+    retired: () => say.sentence('This feature has been retired. Please use AI chat.'),
+    quota: () => say.sentence("You've reached your free usage limit today", { more: { action: { type: 'ACTION_QUOTA_EXCEEDED' }, session_state: { consume_usage_quota_exceeded: true } } }),
+};
+
+const AGENT_MEMBERS = {
+    ai_chat_model: 'string',
+    ai_chat_enable_search: 'boolean',
+    ai_chat_disable_personalization: 'boolean',
+    use_moa_proxy: 'boolean',
+    moa_models: 'strings',
+    models: 'strings',
+    writingContent: 'null',
+    type: 'string',
+    project_id: 'string?',
+    messages: 'messages',
+    user_s_input: 'string',
+    g_recaptcha_token: 'string',
+    is_private: 'boolean',
+    push_token: 'string',
+    session_state: 'object',
+};
+const AGENT_OPTIONAL = ['models', 'session_state'];
+
+function typeOf(value) {
+    if (value === null) return 'null';
+    return Array.isArray(value) ? 'array' : typeof value;
+}
+
+function checkMembers(json, members, optional, what) {
+    if (typeOf(json) !== 'object') throw wrong(`${what} is no object`);
+    for (const name of Object.keys(json)) if (!Object.hasOwn(members, name)) throw wrong(`${what}: unknown member ${name}`);
+    for (const [name, type] of Object.entries(members)) {
+        if (!Object.hasOwn(json, name)) {
+            if (optional.includes(name)) continue;
+            throw wrong(`${what}: no member ${name}`);
+        }
+        const is = typeOf(json[name]);
+        const fine =
+            type === 'string?' ? is === 'string' || is === 'null'
+            : type === 'strings' ? is === 'array' && json[name].every((x) => typeof x === 'string' && x !== '')
+            : type === 'messages' ? is === 'array'
+            : is === type;
+        if (!fine) throw wrong(`${what}: ${name} is ${is}, not ${type}`);
+    }
+}
+
+const textOf = (content) => (typeof content === 'string' ? content : content.filter((p) => p.type === 'text').map((p) => p.text).join('\n'));
+
+const IMAGES = [Buffer.from([0x89, 0x50, 0x4e, 0x47]), Buffer.from([0xff, 0xd8, 0xff]), Buffer.from('GIF8'), Buffer.from('RIFF')];
+
+/** A message's content: a string, or pictures and files first and one text behind them. */
+function checkContent(content, what, files) {
+    if (typeof content === 'string') {
+        if (content === '') throw wrong(`${what} is empty`);
+        return;
+    }
+    if (!Array.isArray(content) || content.length === 0) throw wrong(`${what} is neither text nor parts`);
+    for (const [i, part] of content.entries()) {
+        if (part.type === 'text') {
+            if (i !== content.length - 1 || typeof part.text !== 'string' || part.text === '') throw wrong(`${what}: the text is not its last part`);
+        } else if (part.type === 'image_url') {
+            const m = /^data:image\/jpeg;base64,([A-Za-z0-9+/]+={0,2})$/.exec(part.image_url?.url ?? '');
+            if (!m || Object.keys(part.image_url).join() !== 'url') throw wrong(`${what}: image_url ${String(part.image_url?.url).slice(0, 60)}`);
+            const bytes = Buffer.from(m[1], 'base64');
+            if (!IMAGES.some((magic) => bytes.subarray(0, magic.length).equals(magic))) throw wrong(`${what}: no picture`);
+        } else if (part.type === 'private_file') {
+            const { name, type, size, ext, private_storage_url } = part.private_file ?? {};
+            const file = files.get(private_storage_url);
+            if (!file?.bytes) throw wrong(`${what}: ${private_storage_url} was not uploaded`);
+            if (name !== 'file' || size !== file.bytes.length || ext !== type.split('/')[1]) throw wrong(`${what}: private_file ${JSON.stringify(part.private_file)}`);
+        } else {
+            throw wrong(`${what}: part ${part.type}`);
+        }
+        if (Object.keys(part).sort().join() !== ['type', part.type].sort().join()) throw wrong(`${what}: members ${Object.keys(part)}`);
+    }
+}
+
+class FakeGenspark {
+    constructor({ sessions, split = Infinity, cap = 2, verifier = null, credits = 100 }) {
+        Object.assign(this, { sessions, split, cap, verifier });
+        this.forbidden = [CLIENT_KEY];
+        this.requests = [];
+        this.refusals = [];
+        this.projects = new Map(); // id -> {session, type, deleted}
+        this.asking = new Map(); // session -> questions that are being answered
+        this.most = new Map(); // session -> the most of them at once
+        this.files = new Map(); // handle -> {bytes}
+        this.tasks = new Map(); // id -> {kind, polls, plan}
+        this.credits = new Map(sessions.map((s) => [s, credits]));
+        this.setCookie = null;
+        this.cookies = null; // names and values that have to be sent besides session_id
+        this.inOrder = [];
+        this.fallback = say.answer();
+        this.choose = null;
+        this.media = { polls: 1, outcome: 'SUCCESS' };
+        this.sockets = new Set();
+        this.server = http.createServer({ keepAliveTimeout: 60_000 }, (req, res) => this.serve(req, res));
+        this.server.on('connection', (socket) => {
+            this.sockets.add(socket);
+            socket.on('close', () => this.sockets.delete(socket));
+            socket.on('error', () => {});
+        });
+    }
+
+    get base() {
+        return `http://127.0.0.1:${this.port}`;
+    }
+
+    /** The next questions are answered so; afterwards `always`. */
+    next(...behaviours) {
+        this.inOrder.push(...behaviours);
+    }
+
+    always(behave) {
+        this.fallback = behave;
+    }
+
+    /** choose(session, rec) -> a behaviour, or null: the ones of next() and always(). */
+    onAsk(choose) {
+        this.choose = choose;
+    }
+
+    of(path) {
+        return this.requests.filter((rec) => rec.path === path);
+    }
+
+    /** Questions, in both dialects. */
+    get asks() {
+        return this.requests.filter((rec) => rec.dialect);
+    }
+
+    undeleted() {
+        return [...this.projects.entries()].filter(([, p]) => !p.deleted).map(([id]) => id);
+    }
+
+    checkCommon(rec, accept, { origin = true } = {}) {
+        const { headers } = rec;
+        for (const text of this.forbidden)
+            if (rec.url.includes(text) || rec.rawHeaders.some((h) => h.includes(text)) || rec.text.includes(text)) throw wrong(`leak: ${text}`);
+        for (const name of ['authorization', 'expect', 'x-api-key', 'x-forwarded-for', 'forwarded', 'via', 'proxy-authorization', 'te', 'x-request-id'])
+            if (name in headers) throw wrong(`leak: the header ${name} came through`);
+        if (!headers['user-agent']) throw new Refusal(400, 'no User-Agent', 'bad request cf');
+        if (!CHROME.test(headers['user-agent'])) throw wrong(`User-Agent: ${headers['user-agent']}`);
+        if (headers.host !== `127.0.0.1:${this.port}`) throw wrong(`Host: ${headers.host}`);
+        if (headers.accept !== accept) throw wrong(`Accept: ${headers.accept}`);
+        if (headers['content-type'] !== 'application/json') throw wrong(`Content-Type: ${headers['content-type']}`);
+        if (origin && headers.origin !== 'https://www.genspark.ai') throw wrong(`Origin: ${headers.origin}`);
+        rec.session = this.session(headers);
+    }
+
+    session(headers) {
+        const jar = new Map();
+        for (const pair of (headers.cookie ?? '').split('; ')) {
+            const at = pair.indexOf('=');
+            if (jar.has(pair.slice(0, at))) throw wrong(`two cookies ${pair.slice(0, at)}`);
+            jar.set(pair.slice(0, at), pair.slice(at + 1));
+        }
+        const name = jar.get('session_id');
+        if (!this.sessions.includes(name)) throw new Refusal(401, 'not login', NOT_LOGIN);
+        for (const [key, value] of Object.entries(this.cookies ?? {})) if (jar.get(key) !== value) throw wrong(`cookie ${key} is ${jar.get(key)}, not ${value}`);
+        return name;
+    }
+
+    checkReferer(rec, pages) {
+        const { referer } = rec.headers;
+        if (!pages.some((page) => referer === `https://www.genspark.ai${page}`)) throw wrong(`Referer: ${referer}, not one of ${pages}`);
+    }
+
+    checkTrace({ headers }) {
+        if (!('request-id' in headers) && !('traceparent' in headers)) return;
+        const id = /^\|([0-9a-f]{32})\.([0-9a-f]{16})$/.exec(headers['request-id'] ?? '');
+        const trace = /^00-([0-9a-f]{32})-([0-9a-f]{16})-01$/.exec(headers.traceparent ?? '');
+        if (!id || !trace || id[1] !== trace[1] || id[2] !== trace[2]) throw wrong(`request-id ${headers['request-id']}, traceparent ${headers.traceparent}`);
+    }
+
+    checkToken(token, required) {
+        if (!this.verifier) {
+            if (token) throw wrong(`a token ${token} from nowhere`);
+            return;
+        }
+        if (!token && !required) return;
+        if (!this.verifier.issued.delete(token)) throw wrong(`token ${token} was not issued, or used before`);
+    }
+
+    parse(rec) {
+        try {
+            rec.json = JSON.parse(rec.text);
+        } catch {
+            throw wrong('not JSON');
+        }
+        return rec.json;
+    }
+
+    /** The project a question belongs to: an existing one of this account, or a new one. */
+    enterProject(rec, id, type) {
+        if (id === null) {
+            rec.project = randomUUID();
+            this.projects.set(rec.project, { session: rec.session, type, deleted: false });
+            return true;
+        }
+        const project = this.projects.get(id);
+        if (!project || project.deleted) throw new Refusal(500, `no project ${id}`, 'Internal Server Error');
+        rec.project = id;
+        return project.session === rec.session;
+    }
+
+    /** Counts the account's questions until rec.over() or the end of the connection. */
+    enterAsk(rec) {
+        const now = (this.asking.get(rec.session) ?? 0) + 1;
+        this.asking.set(rec.session, now);
+        this.most.set(rec.session, Math.max(now, this.most.get(rec.session) ?? 0));
+        let open = true;
+        rec.over = () => {
+            if (open) this.asking.set(rec.session, this.asking.get(rec.session) - 1);
+            open = false;
+        };
+        rec.res.on('close', rec.over);
+        if (now > this.cap) throw new Refusal(429, `${now} questions at once of one account`, 'You are sending requests too quickly');
+    }
+
+    async agentAsk(rec) {
+        rec.dialect = 'agent';
+        this.checkCommon(rec, 'text/event-stream');
+        this.checkTrace(rec);
+        if (rec.query !== undefined) throw wrong(`query: ${rec.query}`);
+        const json = this.parse(rec);
+        if (/_generation_agent$/.test(json.type)) return this.agentMedia(rec, json);
+        checkMembers(json, AGENT_MEMBERS, AGENT_OPTIONAL, 'body');
+        if (json.type !== 'ai_chat') throw wrong(`type ${json.type}`);
+        if (json.push_token !== '') throw wrong('push_token');
+        this.checkReferer(rec, json.project_id === null ? ['/agents?type=ai_chat'] : [`/agents?id=${json.project_id}`]);
+        this.checkAgentMessages(json.messages);
+        const last = json.messages.findLast((m) => m.role === 'user');
+        if (json.user_s_input !== (last ? textOf(last.content) : '')) throw wrong(`user_s_input: ${json.user_s_input}`);
+        if ('session_state' in json && JSON.stringify(json.session_state) !== JSON.stringify({ steps: [], messages: json.messages })) throw wrong('session_state');
+        if (json.use_moa_proxy !== 'models' in json) throw wrong('models and use_moa_proxy');
+        if (json.use_moa_proxy && (json.models.join() !== json.moa_models.join() || json.ai_chat_model !== json.models[0])) throw wrong(`mixture ${json.models}`);
+        if (!json.use_moa_proxy && json.moa_models.length > 0) throw wrong('moa_models');
+        this.checkToken(json.g_recaptcha_token);
+        rec.model = json.ai_chat_model;
+        const own = this.enterProject(rec, json.project_id, 'ai_chat');
+        this.enterAsk(rec);
+        if (!own) return say.answer({ pieces: [''] })(rec);
+        await (this.choose?.(rec.session, rec) ?? this.inOrder.shift() ?? this.fallback)(rec);
+    }
+
+    checkAgentMessages(messages) {
+        const ids = new Set();
+        if (messages.length === 0) throw wrong('no messages');
+        for (const [i, message] of messages.entries()) {
+            const what = `messages[${i}]`;
+            if (Object.keys(message).sort().join() !== 'content,id,role') throw wrong(`${what}: members ${Object.keys(message)}`);
+            if (!['system', 'user', 'assistant'].includes(message.role)) throw wrong(`${what}: role ${message.role}`);
+            if (!UUID.test(message.id) || ids.has(message.id)) throw wrong(`${what}: id ${message.id}`);
+            ids.add(message.id);
+            checkContent(message.content, what, this.files);
+        }
+    }
+
+    async copilotAsk(rec) {
+        rec.dialect = 'copilot';
+        this.checkCommon(rec, 'text/event-stream');
+        this.checkReferer(rec, ['/']);
+        if (rec.query !== undefined) throw wrong(`query: ${rec.query}`);
+        const json = this.parse(rec);
+        if (json.type !== 'COPILOT_MOA_CHAT') return this.copilotMedia(rec, json);
+        checkMembers(json, { type: 'string', current_query_string: 'string', messages: 'messages', action_params: 'object', extra_data: 'object', g_recaptcha_token: 'string' }, ['g_recaptcha_token'], 'body');
+        const query = /^(?:id=([^&]+)&)?type=COPILOT_MOA_CHAT$/.exec(json.current_query_string);
+        if (!query) throw wrong(`current_query_string ${json.current_query_string}`);
+        if (Object.keys(json.action_params).length > 0) throw wrong('action_params');
+        checkMembers(json.extra_data, { models: 'strings', run_with_another_model: 'boolean', writingContent: 'null', request_web_knowledge: 'boolean' }, [], 'extra_data');
+        if (json.extra_data.run_with_another_model) throw wrong('run_with_another_model');
+        for (const [i, message] of json.messages.entries()) {
+            if (Object.keys(message).sort().join() !== 'content,is_prompt,role,session_state') throw wrong(`messages[${i}]: members ${Object.keys(message)}`);
+            if (!['system', 'user', 'assistant'].includes(message.role)) throw wrong(`messages[${i}]: role ${message.role}`);
+            if (message.is_prompt !== false) throw wrong(`messages[${i}]: is_prompt`);
+            checkContent(message.content, `messages[${i}]`, this.files);
+        }
+        // without a binding the site reads the last question only
+        if (!query[1] && (json.messages.length !== 1 || json.messages[0].role !== 'user')) throw wrong('a new chat has one user message');
+        this.checkToken(json.g_recaptcha_token);
+        rec.model = json.extra_data.models[0];
+        const own = this.enterProject(rec, query[1] ?? null, 'copilot');
+        this.enterAsk(rec);
+        if (!own) return say.sentence('')(rec);
+        await (this.choose?.(rec.session, rec) ?? this.inOrder.shift() ?? this.fallback)(rec);
+    }
+
+    create(rec) {
+        this.checkCommon(rec, 'application/json');
+        this.checkReferer(rec, ['/agents?type=ai_chat']);
+        const json = this.parse(rec);
+        const empty = JSON.stringify({ type: 'ai_chat', name: '', session_state: { steps: [], messages: [] } });
+        if (JSON.stringify(json) !== empty && JSON.stringify(json) !== '{"article":"# image"}') throw wrong(`create: ${rec.text}`);
+        const id = randomUUID();
+        this.projects.set(id, { session: rec.session, type: json.type ?? 'article', deleted: false });
+        say.status(200, { status: 0, message: '', data: { id } })(rec);
+    }
+
+    abort(rec) {
+        this.checkCommon(rec, 'application/json');
+        const project = this.ownProject(rec);
+        project.aborted = true;
+        say.status(200, { status: 0, message: '', data: {} })(rec);
+    }
+
+    remove(rec) {
+        this.checkCommon(rec, 'application/json');
+        const project = this.ownProject(rec);
+        if (project.kept) throw wrong('a chat of somebody was deleted');
+        project.deleted = true;
+        say.status(200, { status: 0, message: '', data: {} })(rec);
+    }
+
+    ownProject(rec) {
+        const m = /^project_id=([0-9a-f-]{36})$/.exec(rec.query ?? '');
+        const project = m && this.projects.get(m[1]);
+        if (!project || project.session !== rec.session || project.deleted) throw new Refusal(500, `no project: ${rec.query}`, 'Internal Server Error');
+        return project;
+    }
+
+    isLogin(rec) {
+        this.checkCommon(rec, 'application/json');
+        say.status(200, { status: 0, message: '', data: { is_login: true, cogen_id: 'c', cogen_name: 'n', cogen_email: 'somebody@example.com' } })(rec);
+    }
+
+    billing(rec) {
+        this.checkCommon(rec, 'application/json');
+        const left = this.credits.get(rec.session);
+        say.status(200, { status: 0, data: { remaining: typeof left === 'function' ? left() : left } })(rec);
+    }
+
+    async serve(req, res) {
+        const [path, query] = req.url.split('?');
+        const rec = { req, res, method: req.method, url: req.url, path, query, headers: req.headers, rawHeaders: req.rawHeaders, text: '', json: null, session: null, dialect: null, isGone: false, over: () => {} };
+        rec.gone = new Promise((done) => {
+            res.on('close', () => {
+                if (!res.writableFinished) rec.isGone = true;
+                done();
+            });
+        });
+        rec.openStream = () => {
+            res.writeHead(200, { 'content-type': 'text/event-stream; charset=utf-8', 'cache-control': 'no-cache' });
+            res.flushHeaders();
+            return new StreamWriter(rec, this.split);
+        };
+        try {
+            const pieces = [];
+            for await (const piece of req) pieces.push(piece);
+            rec.bytes = Buffer.concat(pieces);
+            rec.text = rec.bytes.toString('utf8');
+            this.requests.push(rec);
+            for (const cookie of this.setCookie?.(rec) ?? []) res.appendHeader('set-cookie', cookie);
+            const route = this.routes()[`${req.method} ${path}`];
+            if (!route) throw new Refusal(404, `no route ${req.method} ${path}`);
+            await route.call(this, rec);
+        } catch (error) {
+            if (!(error instanceof Refusal)) {
+                if (req.socket.destroyed) return;
+                throw error;
+            }
+            this.refusals.push({ status: error.status, what: error.message, path });
+            rec.over();
+            say.status(error.status, error.body)(rec);
+        }
+    }
+
+    routes() {
+        return {
+            'POST /api/agent/ask_proxy': this.agentAsk,
+            'POST /api/copilot/ask': this.copilotAsk,
+            'POST /api/project/create': this.create,
+            'POST /api/agent/ask_abort': this.abort,
+            'GET /api/project/delete': this.remove,
+            'GET /api/is_login': this.isLogin,
+            'GET /api/credit_audit/billing_cycle': this.billing,
+        };
+    }
+
+    close() {
+        for (const socket of this.sockets) socket.destroy();
+        return new Promise((done) => this.server.close(done));
+    }
+}
+
+/**
+ * options: sessions (valid cookies), split (bytes a packet), cap (questions at once of one account), verifier (of startVerifier),
+ * strict (false: refusals do not fail the test).
+ */
+export async function startFakeGenspark(t, options = {}) {
+    const fake = new FakeGenspark({ sessions: [session(1), session(2)], ...options });
+    await new Promise((done) => fake.server.listen(0, '127.0.0.1', done));
+    fake.port = fake.server.address().port;
+    atEnd(t, async () => {
+        await fake.close();
+        if (options.strict !== false && fake.refusals.length > 0) throw new Error(`the fake genspark refused: ${JSON.stringify(fake.refusals.slice(0, 5))}`);
+    });
+    return fake;
+}
+
+/** The operator's verification service: GET /genspark gives a token for each question. `answer` replaces what it says. */
+export async function startVerifier(t) {
+    const verifier = { issued: new Set(), asked: [], answer: null };
+    const server = http.createServer((req, res) => {
+        verifier.asked.push({ method: req.method, url: req.url, headers: req.headers });
+        const token = `03AF${randomUUID()}`;
+        let [status, body] = verifier.answer ?? [200, { code: 200, token, message: 'ok' }];
+        if (req.method !== 'GET' || req.url !== '/genspark' || req.headers['content-type'] !== 'application/json' || !/session_id=/.test(req.headers.cookie ?? '')) [status, body] = [400, { code: 400, message: 'malformed' }];
+        if (body.token) verifier.issued.add(body.token);
+        res.writeHead(status, { 'content-type': 'application/json' });
+        res.end(typeof body === 'string' ? body : JSON.stringify(body));
+    });
+    await new Promise((done) => server.listen(0, '127.0.0.1', done));
+    verifier.url = `http://127.0.0.1:${server.address().port}`;
+    atEnd(t, () => new Promise((done) => (server.closeAllConnections(), server.close(done))));
+    return verifier;
+}
