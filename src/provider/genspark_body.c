@@ -19,7 +19,7 @@ static bool is_system(const struct cm_msg *msg)
 }
 
 /* From message `from` on; x.pre_messages stand behind the last system text of a chat that does not go on. */
-static struct talk talk_of(struct cm_run *run, const struct genspark_ask *ask)
+static struct talk talk_of(struct cm_run *run, const struct genspark *g)
 {
     const struct cm_chat *chat = cm_run_chat(run);
     const struct genspark_conf *c = genspark_conf_of(run);
@@ -31,8 +31,8 @@ static struct talk talk_of(struct cm_run *run, const struct genspark_ask *ask)
         if (is_system(&chat->msgs[i]))
             pre_at = i + 1;
     }
-    for (size_t i = ask->from; i <= chat->n_msgs; i++) {
-        for (size_t k = 0; k < c->n_pre && !ask->goes_on && i == pre_at; k++)
+    for (size_t i = g->ask.from; i <= chat->n_msgs; i++) {
+        for (size_t k = 0; k < c->n_pre && !g->ask.goes_on && i == pre_at; k++)
             t.msgs[t.n++] = c->pre[k];
         if (i == chat->n_msgs)
             break;
@@ -68,8 +68,7 @@ static struct cm_str text_of(struct cm_run *run, const struct cm_msg *msg)
     return cm_buf_settle(&out, cm_run_arena(run));
 }
 
-/* The site knows three roles. */
-static enum cm_role role_of(const struct cm_msg *msg)
+enum cm_role genspark_role(const struct cm_msg *msg)
 {
     return is_system(msg)                   ? CM_ROLE_SYSTEM
            : msg->role == CM_ROLE_ASSISTANT ? CM_ROLE_ASSISTANT
@@ -112,7 +111,7 @@ static void put_agent_messages(struct cm_buf *out, struct cm_run *run, const str
             continue;
         cm_uuid4(id);
         cm_buf_append(out, any ? CM_S(",{\"role\":") : CM_S("{\"role\":"));
-        cm_json_put_z(out, cm_role_name(role_of(&t->msgs[i])));
+        cm_json_put_z(out, cm_role_name(genspark_role(&t->msgs[i])));
         cm_buf_append(out, CM_S(",\"id\":"));
         cm_json_put_z(out, id);
         cm_buf_append(out, CM_S(",\"content\":"));
@@ -126,24 +125,24 @@ static void put_agent_messages(struct cm_buf *out, struct cm_run *run, const str
 static struct cm_str last_question(struct cm_run *run, const struct talk *t)
 {
     for (size_t i = t->n; i-- > 0;) {
-        if (role_of(&t->msgs[i]) == CM_ROLE_USER)
+        if (genspark_role(&t->msgs[i]) == CM_ROLE_USER)
             return text_of(run, &t->msgs[i]);
     }
     return CM_STR_NONE;
 }
 
-static struct cm_str agent_chat(struct cm_run *run, const struct genspark_ask *ask)
+static struct cm_str agent_chat(struct cm_run *run, const struct genspark *g)
 {
     const struct genspark_conf *c = genspark_conf_of(run);
-    const struct talk t = talk_of(run, ask);
-    const bool mixture = ask->kind == GENSPARK_MIXTURE;
+    const struct talk t = talk_of(run, g);
+    const bool mixture = g->ask.kind == GENSPARK_MIXTURE;
     struct cm_buf out = {0}, messages = {0};
 
     put_agent_messages(&messages, run, &t);
     cm_buf_append(&out, CM_S("{\"ai_chat_model\":"));
-    cm_json_put_str(&out, ask->model);
+    cm_json_put_str(&out, g->ask.model);
     cm_buf_append(&out, CM_S(",\"ai_chat_enable_search\":"));
-    put_bool(&out, ask->search);
+    put_bool(&out, g->ask.search);
     cm_buf_append(&out, CM_S(",\"ai_chat_disable_personalization\":"));
     put_bool(&out, !cm_option_bool(cm_run_instance(run), "personalization"));
     cm_buf_append(&out, CM_S(",\"use_moa_proxy\":"));
@@ -155,8 +154,8 @@ static struct cm_str agent_chat(struct cm_run *run, const struct genspark_ask *a
         put_strings(&out, c->mixture, c->n_mixture);
     }
     cm_buf_append(&out, CM_S(",\"writingContent\":null,\"type\":\"ai_chat\",\"project_id\":"));
-    if (ask->project.n > 0)
-        cm_json_put_str(&out, ask->project);
+    if (g->ask.project.n > 0)
+        cm_json_put_str(&out, g->ask.project);
     else
         cm_buf_append(&out, CM_S("null"));
     cm_buf_append(&out, CM_S(",\"messages\":"));
@@ -164,7 +163,7 @@ static struct cm_str agent_chat(struct cm_run *run, const struct genspark_ask *a
     cm_buf_append(&out, CM_S(",\"user_s_input\":"));
     cm_json_put_str(&out, last_question(run, &t));
     cm_buf_append(&out, CM_S(",\"g_recaptcha_token\":"));
-    cm_json_put_str(&out, ask->token);
+    cm_json_put_str(&out, g->ask.token);
     cm_buf_append(&out, CM_S(",\"is_private\":"));
     put_option(&out, run, "private");
     cm_buf_append(&out, CM_S(",\"push_token\":\"\""));
@@ -198,13 +197,13 @@ static void put_copilot_message(struct cm_buf *out, enum cm_role role, struct cm
     CM_S(                                                                                          \
         "{\"models\":[\"deep-seek-r1\"],\"layers\":0,\"answer\":\"\",\"answer_is_finished\":false}")
 
-static void put_copilot_messages(struct cm_buf *out, struct cm_run *run,
-                                 const struct genspark_ask *ask, const struct talk *t)
+static void put_copilot_messages(struct cm_buf *out, struct cm_run *run, const struct genspark *g,
+                                 const struct talk *t)
 {
-    const bool r1 = cm_str_eq(ask->model, R1);
+    const bool r1 = cm_str_eq(g->ask.model, R1);
     struct cm_chat flat = *cm_run_chat(run);
 
-    if (!ask->goes_on) { /* only the last question is read: all goes into it */
+    if (!g->ask.goes_on) { /* only the last question is read: all goes into it */
         flat.msgs = t->msgs;
         flat.n_msgs = t->n;
         put_copilot_message(out, CM_ROLE_USER, cm_chat_flatten(cm_run_arena(run), &flat),
@@ -212,7 +211,7 @@ static void put_copilot_messages(struct cm_buf *out, struct cm_run *run,
         return;
     }
     for (size_t i = 0; i < t->n; i++) {
-        enum cm_role role = role_of(&t->msgs[i]);
+        enum cm_role role = genspark_role(&t->msgs[i]);
 
         if (r1 && role == CM_ROLE_SYSTEM)
             role = CM_ROLE_USER;
@@ -223,36 +222,36 @@ static void put_copilot_messages(struct cm_buf *out, struct cm_run *run,
     }
 }
 
-static struct cm_str copilot_chat(struct cm_run *run, const struct genspark_ask *ask)
+static struct cm_str copilot_chat(struct cm_run *run, const struct genspark *g)
 {
     const struct genspark_conf *c = genspark_conf_of(run);
-    const struct talk t = talk_of(run, ask);
-    const bool mixture = ask->kind == GENSPARK_MIXTURE;
+    const struct talk t = talk_of(run, g);
+    const bool mixture = g->ask.kind == GENSPARK_MIXTURE;
     struct cm_buf out = {0}, query = {0};
 
-    if (ask->project.n > 0)
-        cm_buf_printf(&query, "id=" CM_PRI "&", CM_ARG(ask->project));
+    if (g->ask.project.n > 0)
+        cm_buf_printf(&query, "id=" CM_PRI "&", CM_ARG(g->ask.project));
     cm_buf_append(&query, CM_S("type=COPILOT_MOA_CHAT"));
     cm_buf_append(&out, CM_S("{\"type\":\"COPILOT_MOA_CHAT\",\"current_query_string\":"));
     cm_json_put_str(&out, cm_buf_str(&query));
     cm_buf_append(&out, CM_S(",\"messages\":["));
-    put_copilot_messages(&out, run, ask, &t);
+    put_copilot_messages(&out, run, g, &t);
     cm_buf_append(&out, CM_S("],\"action_params\":{},\"extra_data\":{\"models\":"));
-    put_strings(&out, mixture ? c->mixture : &ask->model, mixture ? c->n_mixture : 1);
+    put_strings(&out, mixture ? c->mixture : &g->ask.model, mixture ? c->n_mixture : 1);
     cm_buf_append(&out, CM_S(",\"run_with_another_model\":false,\"writingContent\":null,"
                              "\"request_web_knowledge\":"));
-    put_bool(&out, ask->search);
+    put_bool(&out, g->ask.search);
     cm_buf_put(&out, '}');
-    if (ask->token.n > 0) {
+    if (g->ask.token.n > 0) {
         cm_buf_append(&out, CM_S(",\"g_recaptcha_token\":"));
-        cm_json_put_str(&out, ask->token);
+        cm_json_put_str(&out, g->ask.token);
     }
     cm_buf_put(&out, '}');
     cm_buf_clear(&query);
     return cm_buf_settle(&out, cm_run_arena(run));
 }
 
-struct cm_str genspark_chat_body(struct cm_run *run, const struct genspark_ask *ask)
+struct cm_str genspark_chat_body(struct cm_run *run, const struct genspark *g)
 {
-    return ask->dialect == GENSPARK_COPILOT ? copilot_chat(run, ask) : agent_chat(run, ask);
+    return g->ask.dialect == GENSPARK_COPILOT ? copilot_chat(run, g) : agent_chat(run, g);
 }

@@ -63,6 +63,24 @@ const struct cm_option genspark_options[] = {
     TIME("page_cooldown", "30s", 1000, 24 * HOUR_MS, "told with the site's out-of-service page"),
     ENUM("bad_request_cf", "bad_request", "bad_request|expired",
          "what status 400 'bad request cf' means"),
+    STR("session_image_chat_map", "",
+        "SESSION_ID=CHAT, comma separated: where an account makes its pictures and videos"),
+    STR("image_ratio", "auto", "aspect ratio of pictures that are asked for without"),
+    STR("video_ratio", "16:9", "the same of videos"),
+    TIME("video_duration", "5s", 1000, HOUR_MS, "length of videos that are asked for without"),
+    ENUM(
+        "media_delivery", "auto", "auto|url|data",
+        "what was made: as bytes where only the account can open it, always as its address, always "
+        "as bytes"),
+    {.name = "max_media",
+     .type = CM_CONF_SIZE,
+     .def = "32m",
+     .min = 1024,
+     .max = 48 * 1024 * 1024,
+     .help = "largest picture or video that is fetched; of a larger one the address is told"},
+    TIME("poll_interval", "3s", 10, 60000, "between two questions whether it is made"),
+    TIME("image_timeout", "5m", 1000, 24 * HOUR_MS, "how long a picture may take"),
+    TIME("video_timeout", "15m", 1000, 24 * HOUR_MS, "how long a video may take"),
     STR("origin", "https://www.genspark.ai", "sent as Origin and in front of Referer"),
     STR("agent_referer", "/agents?type=ai_chat", "page that asks in the agent dialect"),
     STR("copilot_referer", "/", "page that asks in the copilot dialect"),
@@ -71,7 +89,16 @@ const struct cm_option genspark_options[] = {
     STR("agent_path", "/api/agent/ask_proxy", "call that asks, agent dialect"),
     STR("copilot_path", "/api/copilot/ask", "call that asks, copilot dialect"),
     STR("create_path", "/api/project/create", "call that makes a chat"),
+    STR("image_task_path", "/api/spark/image_generation_task_detail",
+        "call that tells of a picture, agent dialect"),
+    STR("video_task_path", "/api/spark/video_generation_task_detail",
+        "call that tells of a video, agent dialect"),
+    STR("image_status_path", "/api/ig_tasks_status",
+        "call that tells of pictures, copilot dialect"),
+    STR("video_status_path", "/api/vg_tasks_status", "call that tells of videos, copilot dialect"),
     STR("abort_path", "/api/agent/ask_abort", "call that stops an answer"),
+    STR("login_path", "/api/is_login", "call that tells whether an account is logged in"),
+    STR("credit_path", "/api/credit_audit/billing_cycle", "call that tells what it has left"),
     STR("delete_path", "/api/project/delete", "call that deletes a chat"),
     {.name = NULL},
 };
@@ -195,6 +222,17 @@ static void read_map(struct cm_instance *in, struct genspark_conf *c, struct cm_
     }
 }
 
+/* The complaint does not repeat what is written there: session ids are secret. */
+static void read_sessions(struct cm_instance *in, struct genspark_conf *c,
+                          struct cm_problems *problems)
+{
+    const struct cm_str text = cm_option_value(in, "session_image_chat_map");
+    struct cm_err err;
+
+    if (genspark_read_map(in->arena, text, &c->sessions, &c->n_sessions, &err))
+        complain(in, problems, "session_image_chat_map", "an item must be SESSION_ID=CHAT");
+}
+
 static bool read_role(struct cm_str name, enum cm_role *role)
 {
     static const enum cm_role roles[] = {CM_ROLE_SYSTEM, CM_ROLE_USER, CM_ROLE_ASSISTANT};
@@ -277,6 +315,7 @@ int genspark_configure(struct cm_instance *in, struct cm_problems *problems)
                                                                             : GENSPARK_AGENT;
     read_mixture(in, c, problems);
     read_map(in, c, problems);
+    read_sessions(in, c, problems);
     read_pre(in, c, problems);
     read_verifier(in, c, problems);
     in->options = c;

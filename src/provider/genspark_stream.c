@@ -19,10 +19,11 @@ struct feed {
     struct cm_err *err;
 };
 
-void genspark_answer_begin(struct genspark_answer *a, enum genspark_dialect dialect, bool search)
+void genspark_answer_begin(struct genspark_answer *a, const struct genspark_ask *ask)
 {
     genspark_answer_clear(a);
-    *a = (struct genspark_answer){.dialect = dialect, .search = search};
+    *a = (struct genspark_answer){
+        .dialect = ask->dialect, .search = ask->search, .media = genspark_makes_media(ask->kind)};
     cm_sse_init(&a->sse, EVENT_MAX);
     cm_buf_init(&a->raw, REFUSAL_MAX);
     a->usage.source = CM_USAGE_ESTIMATED;
@@ -40,6 +41,8 @@ void genspark_answer_clear(struct genspark_answer *a)
 
 static void reason(const struct feed *f, struct cm_str text)
 {
+    if (f->a->media)
+        return;
     f->a->usage.out_reasoning += cm_estimate_tokens(text);
     cm_run_reasoning(f->run, text);
 }
@@ -48,7 +51,7 @@ static void emit(const struct feed *f, struct cm_str text)
 {
     struct genspark_answer *a = f->a;
 
-    if (text.n == 0)
+    if (text.n == 0 || a->media) /* what an agent says about its pictures is no part of them */
         return;
     if (a->said && a->parted)
         cm_run_text(f->run, CM_S("\n\n"));
@@ -327,6 +330,8 @@ static int on_field(const struct feed *f, yyjson_val *root)
     if (a->dialect == GENSPARK_COPILOT) {
         if (cm_str_eq(name, CM_S("session_state.answer")) && yyjson_is_str(value))
             keep_whole(f, cm_json_str(value));
+    } else if (cm_str_ends(name, CM_S("_generation_agent.results"))) {
+        genspark_media_jobs(f->run, f->a, value);
     } else if (cm_str_starts(name, CM_S("tool_calls[")) && is_answer(f, root)) {
         set_aside(f);
     } else if (cm_str_eq(name, CM_S("content")) && yyjson_is_str(value) && is_answer(f, root)) {
@@ -370,6 +375,8 @@ static int on_copilot_result(const struct feed *f, yyjson_val *root)
         return -1;
     }
     if (role.n == 0 || cm_str_eq(role, CM_S("assistant"))) {
+        if (f->a->media)
+            genspark_media_copilot_jobs(f->run, f->a, cm_json_str(cm_json_get(root, "content")));
         keep_copilot_result(f, cm_json_str(cm_json_get(root, "content")));
         f->a->result = f->a->finished = true;
     }
@@ -491,8 +498,9 @@ static int check(const struct feed *f, struct cm_err *err)
     }
     if (!a->open && genspark_canned(f->run, a->dialect, text, a->served.n > 0, err))
         return -1;
-    if (!a->said && cm_str_trim(text).n == 0) {
-        cm_fail(err, CM_ERR_UPSTREAM_DOWN, "genspark ended its answer without any text");
+    if (a->media ? a->n_jobs == 0 : !a->said && cm_str_trim(text).n == 0) {
+        cm_fail(err, CM_ERR_UPSTREAM_DOWN, "genspark ended its answer without any %s",
+                a->media ? "job" : "text");
         err->retry_after_s = genspark_cooldown_s(f->run, "failure_cooldown");
         return -1;
     }

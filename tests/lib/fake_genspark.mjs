@@ -254,6 +254,7 @@ function checkMembers(json, members, optional, what) {
 
 const textOf = (content) => (typeof content === 'string' ? content : content.filter((p) => p.type === 'text').map((p) => p.text).join('\n'));
 
+export const IMAGE_BYTES = Buffer.from([0x89, 0x50, 0x4e, 0x47, 13, 10, 26, 10, 1, 2, 3]);
 const IMAGES = [Buffer.from([0x89, 0x50, 0x4e, 0x47]), Buffer.from([0xff, 0xd8, 0xff]), Buffer.from('GIF8'), Buffer.from('RIFF')];
 
 /** A message's content: a string, or pictures and files first and one text behind them. */
@@ -300,7 +301,8 @@ class FakeGenspark {
         this.inOrder = [];
         this.fallback = say.answer();
         this.choose = null;
-        this.media = { polls: 1, outcome: 'SUCCESS' };
+        // of the jobs that begin now: questions until they are over, how they end, where the result is, which model is named
+        this.media = { polls: 1, outcome: 'SUCCESS', url: (id) => `/api/files/s/${id}?cache_control=3600`, model: null, count: 1, prefix: true };
         this.sockets = new Set();
         this.server = http.createServer({ keepAliveTimeout: 60_000 }, (req, res) => this.serve(req, res));
         this.server.on('connection', (socket) => {
@@ -494,6 +496,119 @@ class FakeGenspark {
         await (this.choose?.(rec.session, rec) ?? this.inOrder.shift() ?? this.fallback)(rec);
     }
 
+    /** Jobs for a question: ids, which the other calls tell about. */
+    beginJobs(rec, kind, count) {
+        return Array.from({ length: count }, () => {
+            const id = randomUUID();
+            this.tasks.set(id, { ...this.media, kind, session: rec.session, model: this.media.model ?? rec.model, prompt: rec.json.user_s_input });
+            return id;
+        });
+    }
+
+    jobState(id) {
+        const job = this.tasks.get(id);
+        if (job.polls-- > 0) return { id, status: 'RUNNING', model: job.model };
+        const names = job.kind === 'video' ? ['video_urls', 'video_urls_nowatermark'] : ['image_urls', 'image_urls_nowatermark'];
+        if (!['SUCCESS', 'COMPLETED'].includes(job.outcome)) return { id, status: job.outcome, model: job.model, [names[0]]: [] };
+        return { id, status: job.outcome, model: job.model, [names[0]]: [`${this.base}/marked/${id}`], [names[1]]: [job.url(id)], image_ratios: ['1024/1024'] };
+    }
+
+    async agentMedia(rec, json) {
+        const kind = /^(image|video)_generation_agent$/.exec(json.type)?.[1];
+        if (!kind) throw wrong(`type ${json.type}`);
+        checkMembers(json, { type: 'string', project_id: 'string', messages: 'messages', model_params: 'object', user_s_input: 'string', g_recaptcha_token: 'string', is_private: 'boolean', push_token: 'string' }, [], 'body');
+        this.checkReferer(rec, [`/agents?id=${json.project_id}`]);
+        if (json.messages.length !== 1 || json.messages[0].role !== 'user') throw wrong('one message of the user');
+        this.checkAgentMessages(json.messages);
+        if (json.user_s_input !== textOf(json.messages[0].content)) throw wrong('user_s_input');
+        const params = json.model_params;
+        const common = { type: 'string', model: 'string', aspect_ratio: 'string', auto_prompt: 'boolean', generation_count: 'number' };
+        if (kind === 'image') checkMembers(params, { ...common, style: 'string', image_size: 'string', quality: 'string', background_mode: 'string', camera_control: 'null' }, [], 'model_params');
+        else checkMembers(params, { ...common, duration: 'number' }, [], 'model_params');
+        if (params.type !== kind || !/^(auto|[0-9]+:[0-9]+)$/.test(params.aspect_ratio) || params.generation_count < 1) throw wrong(`model_params ${JSON.stringify(params)}`);
+        this.checkToken(json.g_recaptcha_token);
+        rec.model = params.model;
+        if (!this.enterProject(rec, json.project_id, kind)) throw new Refusal(500, 'the project is another account’s', 'Internal Server Error');
+        this.enterAsk(rec);
+        const behave = this.choose?.(rec.session, rec) ?? this.inOrder.shift();
+        if (behave) return behave(rec);
+        const ids = this.beginJobs(rec, kind, params.generation_count);
+        const w = rec.openStream();
+        await w.start();
+        await w.begin();
+        await w.field('tool_calls[0]', { function: { name: 'generate', arguments: null }, type: 'function', id: 'tooluse_1' });
+        await w.field(`${kind}_generation_agent.results`, ids.map((id) => ({ task_id: id, status: 'PENDING', model: rec.model, image_size: 'auto', prompt: json.user_s_input, image_urls: [], image_urls_nowatermark: [] })));
+        await w.text('Here it is.');
+        await w.result('Here it is.');
+        await w.end();
+    }
+
+    async copilotMedia(rec, json) {
+        const kind = { COPILOT_MOA_IMAGE: 'image', COPILOT_MOA_VIDEO: 'video' }[json.type];
+        if (!kind) throw wrong(`type ${json.type}`);
+        checkMembers(json, { type: 'string', current_query_string: 'string', messages: 'messages', user_s_input: 'string', action_params: 'object', extra_data: 'object', g_recaptcha_token: 'string' }, ['g_recaptcha_token'], 'body');
+        const query = new RegExp(`^(?:id=([^&]+)&)?type=${json.type}$`).exec(json.current_query_string);
+        if (!query) throw wrong(`current_query_string ${json.current_query_string}`);
+        const [message] = json.messages;
+        if (json.messages.length !== 1 || Object.keys(message).sort().join() !== 'content,role' || message.role !== 'user') throw wrong('one message of the user');
+        checkContent(message.content, 'messages[0]', this.files);
+        if (json.user_s_input !== textOf(message.content)) throw wrong('user_s_input');
+        const extra = json.extra_data;
+        if (kind === 'image') checkMembers(extra, { model_configs: 'array', llm_model: 'string', imageModelMap: 'object', writingContent: 'null' }, [], 'extra_data');
+        else checkMembers(extra, { model_configs: 'array', imageModelMap: 'object' }, [], 'extra_data');
+        if (extra.model_configs.length !== 1 || (kind === 'image' && extra.llm_model !== 'gpt-4o')) throw wrong('extra_data');
+        const config = extra.model_configs[0];
+        if (kind === 'image') checkMembers(config, { model: 'string', aspect_ratio: 'string', use_personalized_models: 'boolean', fashion_profile_id: 'null', hd: 'boolean', reflection_enabled: 'boolean', style: 'string' }, [], 'model_configs[0]');
+        else checkMembers(config, { model: 'string', aspect_ratio: 'string', reflection_enabled: 'boolean', duration: 'number' }, [], 'model_configs[0]');
+        this.checkToken(json.g_recaptcha_token);
+        rec.model = config.model;
+        this.enterProject(rec, query[1] ?? null, kind);
+        this.enterAsk(rec);
+        const behave = this.choose?.(rec.session, rec) ?? this.inOrder.shift();
+        if (behave) return behave(rec);
+        const ids = this.beginJobs(rec, kind, this.media.count);
+        const w = rec.openStream();
+        await w.start();
+        await w.result(JSON.stringify({ [kind === 'image' ? 'generated_images' : 'generated_videos']: ids.map((task_id) => ({ task_id })) }));
+        await w.end();
+    }
+
+    taskDetail(kind) {
+        return (rec) => {
+            this.checkCommon(rec, 'application/json');
+            const id = /^task_id=([0-9a-f-]{36})$/.exec(rec.query ?? '')?.[1];
+            const job = this.tasks.get(id);
+            if (!job || job.kind !== kind || job.session !== rec.session) throw wrong(`no ${kind} ${rec.query}`);
+            if (job.weak-- > 0) return say.status(502, 'bad gateway')(rec);
+            say.status(200, { status: 0, data: this.jobState(id) })(rec);
+        };
+    }
+
+    tasksStatus(kind) {
+        return async (rec) => {
+            this.checkCommon(rec, 'text/event-stream');
+            const { task_ids } = this.parse(rec);
+            if (!Array.isArray(task_ids) || Object.keys(rec.json).join() !== 'task_ids' || task_ids.some((id) => this.tasks.get(id)?.kind !== kind)) throw wrong(`task_ids ${rec.text}`);
+            const prefix = this.tasks.get(task_ids[0]).prefix ? 'data: ' : '';
+            rec.res.writeHead(200, { 'content-type': 'text/event-stream' });
+            rec.res.write(`${prefix}${spaced({ type: 'TASKS_STATUS', progress: 0.5 })}\n\n`);
+            await sleep(20);
+            for (const id of task_ids) this.tasks.get(id).polls = 0;
+            const final_status = Object.fromEntries(task_ids.map((id) => [id, this.jobState(id)]));
+            const text = `${prefix}${spaced({ type: 'TASKS_STATUS_COMPLETE', final_status })}\n\n`;
+            rec.res.write(text.slice(0, 30));
+            await sleep(5);
+            rec.res.end(text.slice(30));
+        };
+    }
+
+    file(rec) {
+        this.session(rec.headers);
+        if (rec.headers.accept !== '*/*' || rec.query !== 'cache_control=3600') throw wrong(`file ${rec.url}`);
+        rec.res.writeHead(200, { 'content-type': 'image/webp; charset=binary' });
+        rec.res.end(IMAGE_BYTES);
+    }
+
     create(rec) {
         this.checkCommon(rec, 'application/json');
         this.checkReferer(rec, ['/agents?type=ai_chat']);
@@ -559,7 +674,7 @@ class FakeGenspark {
             rec.text = rec.bytes.toString('utf8');
             this.requests.push(rec);
             for (const cookie of this.setCookie?.(rec) ?? []) res.appendHeader('set-cookie', cookie);
-            const route = this.routes()[`${req.method} ${path}`];
+            const route = /^\/api\/files\/s\/[0-9a-f-]{36}$/.test(path) ? this.file : this.routes()[`${req.method} ${path}`];
             if (!route) throw new Refusal(404, `no route ${req.method} ${path}`);
             await route.call(this, rec);
         } catch (error) {
@@ -580,6 +695,10 @@ class FakeGenspark {
             'POST /api/project/create': this.create,
             'POST /api/agent/ask_abort': this.abort,
             'GET /api/project/delete': this.remove,
+            'GET /api/spark/image_generation_task_detail': this.taskDetail('image'),
+            'GET /api/spark/video_generation_task_detail': this.taskDetail('video'),
+            'POST /api/ig_tasks_status': this.tasksStatus('image'),
+            'POST /api/vg_tasks_status': this.tasksStatus('video'),
             'GET /api/is_login': this.isLogin,
             'GET /api/credit_audit/billing_cycle': this.billing,
         };
@@ -604,6 +723,21 @@ export async function startFakeGenspark(t, options = {}) {
         if (options.strict !== false && fake.refusals.length > 0) throw new Error(`the fake genspark refused: ${JSON.stringify(fake.refusals.slice(0, 5))}`);
     });
     return fake;
+}
+
+/** A host of its own, for what everybody may open. */
+export async function startPublicHost(t) {
+    const host = { requests: [] };
+    const server = http.createServer((req, res) => {
+        host.requests.push({ url: req.url, headers: req.headers });
+        const leaks = ['cookie', 'origin', 'referer', 'authorization'].some((name) => name in req.headers);
+        res.writeHead(leaks ? 400 : /gone/.test(req.url) ? 404 : 200, { 'content-type': 'image/png' });
+        res.end(IMAGE_BYTES);
+    });
+    await new Promise((done) => server.listen(0, '127.0.0.1', done));
+    host.base = `http://127.0.0.1:${server.address().port}`;
+    atEnd(t, () => new Promise((done) => (server.closeAllConnections(), server.close(done))));
+    return host;
 }
 
 /** The operator's verification service: GET /genspark gives a token for each question. `answer` replaces what it says. */
