@@ -178,7 +178,7 @@ const struct cm_conf_key cm_conf_keys[] = {
      "list of provider/model: tried when the prompt is too long for the targets"},
     {"model", "hedge_after", CM_CONF_DURATION, IN_MODEL(hedge_after_ms), "0", 0, HOUR, "auto", LIVE,
      OPEN,
-     "a second attempt when nothing was said by then; 0 = off, auto = from the model's own times"},
+     "a second attempt beside the first when nothing was said by then; 0 = off, auto = from the target's own times"},
 
     {"price", "input", CM_CONF_USD, IN_PRICE(input), "0", 0, 0, NULL, LIVE, OPEN,
      "USD per million tokens of input that no cache had"},

@@ -29,6 +29,28 @@ const char *cm_event_name(enum cm_event_kind kind)
     return names[kind];
 }
 
+struct cm_event cm_event_copy(struct cm_arena *arena, const struct cm_event *ev)
+{
+    struct cm_event copy = *ev;
+    struct cm_str *const texts[] = {&copy.text, &copy.id,         &copy.name,    &copy.url,
+                                    &copy.data, &copy.media_type, &copy.logprobs};
+    struct cm_header *headers = CM_ARENA_ARRAY(arena, struct cm_header, ev->n_headers);
+    struct cm_usage *usage;
+
+    for (size_t i = 0; i < CM_COUNT(texts); i++)
+        *texts[i] = cm_arena_str(arena, *texts[i]);
+    for (size_t i = 0; i < ev->n_headers; i++)
+        headers[i] = (struct cm_header){cm_arena_str(arena, ev->headers[i].name),
+                                        cm_arena_str(arena, ev->headers[i].value)};
+    copy.headers = headers;
+    if (ev->usage) {
+        usage = CM_ARENA_NEW(arena, struct cm_usage);
+        *usage = *ev->usage;
+        copy.usage = usage;
+    }
+    return copy;
+}
+
 bool cm_event_semantic(const struct cm_event *ev)
 {
     switch (ev->kind) {

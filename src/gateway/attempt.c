@@ -14,9 +14,12 @@ struct attempt {
     struct snapshot *snap; /* a reference */
     struct cm_lease *lease;
     struct cm_run *run;
-    struct cm_err *verdict; /* owned; how it failed, NULL = not */
-    bool cancelled;         /* the client left, or a repetition failed: neither blame nor praise */
-    bool trial;             /* decides about the provider's breaker */
+    const struct cm_instance *in;   /* the snapshot's */
+    const struct cm_target *target; /* the exchange's; not after its end */
+    bool relay, rival, lost;        /* which lane; began beside another; was slower than that */
+    struct cm_err *verdict;         /* owned; how it failed, NULL = not */
+    bool cancelled; /* the client left, or a repetition failed: neither blame nor praise */
+    bool trial;     /* decides about the provider's breaker */
     int64_t tokens_in, tokens_out;
     uint64_t began_us;
 };
@@ -48,21 +51,28 @@ static void on_event(void *arg, const struct cm_event *ev)
 {
     struct attempt *a = arg;
 
-    exchange_event(a->ex, ev);
+    if (hedge_is_rival(a->ex, a))
+        hedge_event(a->ex, ev);
+    else
+        exchange_event(a->ex, ev);
 }
 
 static void on_batch(void *arg)
 {
     struct attempt *a = arg;
 
-    exchange_flush(a->ex);
+    if (!hedge_is_rival(a->ex, a))
+        exchange_flush(a->ex);
 }
 
 static void on_end(void *arg, const struct cm_err *err)
 {
     struct attempt *a = arg;
 
-    exchange_attempt_ended(a->ex, err);
+    if (hedge_is_rival(a->ex, a))
+        hedge_ended(a->ex, err);
+    else
+        exchange_attempt_ended(a->ex, err);
 }
 
 static const struct cm_run_cb run_cb = {
@@ -100,6 +110,10 @@ static void on_dropped(void *arg, struct cm_str field)
     struct attempt *a = arg;
     struct exchange *ex = a->ex;
 
+    if (hedge_is_rival(ex, a)) {
+        hedge_dropped(ex, field);
+        return;
+    }
     ex->dropped = cm_arena_printf(&ex->arena, CM_PRI "%s" CM_PRI, CM_ARG(ex->dropped),
                                   ex->dropped.n > 0 ? ", " : "", CM_ARG(field));
 }
@@ -165,14 +179,15 @@ static struct cm_str scope_of(struct exchange *ex)
                            (unsigned long long)cm_key_row(ex->client_key)->id, CM_ARG(ex->key));
 }
 
-void attempt_begin(struct exchange *ex, struct cm_lease *lease)
+struct attempt *attempt_open(struct exchange *ex, struct cm_lease *lease, size_t target)
 {
-    const struct cm_instance *in = exchange_instance(ex);
+    const struct cm_target *t = &ex->targets[target];
+    const struct cm_instance *in = &ex->snap->instances[t->provider];
     struct attempt *a = CM_NEW(struct attempt);
     struct cm_run_setup setup = {.flow = &in->adapter->chat,
                                  .instance = in,
                                  .chat = ex->chat,
-                                 .target = &ex->targets[ex->target],
+                                 .target = t,
                                  .cred = {.id = cm_lease_id(lease),
                                           .secret = cm_lease_secret(lease),
                                           .token = cm_lease_token(lease),
@@ -187,16 +202,24 @@ void attempt_begin(struct exchange *ex, struct cm_lease *lease)
     a->ex = ex;
     a->gw = ex->gw;
     a->snap = snapshot_ref(ex->snap);
+    a->in = in;
+    a->target = t;
     a->lease = lease;
     a->began_us = cm_mono_us();
+    a->rival = ex->attempt != NULL;
+    a->relay = cm_instance_relays(in, ex->chat);
     ex->gw->attempts_out++;
-    a->trial = health_begun(ex->gw->health, in->name, ex->targets[ex->target].model,
-                            cm_loop_now_ms(ex->gw->host->loop));
-    ex->attempt = a;
-    ex->relay = relays(ex);
-    if (!ex->relay)
+    a->trial = health_begun(ex->gw->health, in->name, t->model, cm_loop_now_ms(ex->gw->host->loop));
+    if (!a->relay)
         cm_chat_load_media(ex->chat);
     a->run = cm_run_open(ex->gw->host, &setup, &run_cb, a);
+    return a;
+}
+
+void attempt_begin(struct exchange *ex, struct cm_lease *lease)
+{
+    ex->attempt = attempt_open(ex, lease, ex->target);
+    ex->relay = ex->attempt->relay;
 }
 
 /* One attempt as the request log tells it. */
@@ -205,19 +228,22 @@ static void note_try(struct exchange *ex, const struct attempt *a, const struct 
 {
     struct cm_buf *out = &ex->tries;
     struct cm_run_info info;
-    struct cm_str class = cancelled ? CM_S("client_gone")
-                          : verdict ? cm_str_of(cm_err_info(verdict->cls)->name)
-                                    : CM_S("ok");
+    struct cm_str class = a->lost     ? CM_S("lost")
+                          : cancelled ? CM_S("client_gone")
+                          : verdict   ? cm_str_of(cm_err_info(verdict->cls)->name)
+                                      : CM_S("ok");
 
     cm_run_info(a->run, &info);
     cm_buf_append(out, out->n ? CM_S(",{\"provider\":") : CM_S("{\"provider\":"));
-    cm_json_put_str(out, exchange_instance(ex)->name);
+    cm_json_put_str(out, a->in->name);
     cm_buf_append(out, CM_S(",\"credential\":"));
     cm_json_put_str(out, cm_lease_label(a->lease));
     cm_buf_append(out, CM_S(",\"model\":"));
-    cm_json_put_str(out, ex->targets[ex->target].model);
+    cm_json_put_str(out, a->target->model);
     cm_buf_append(out, CM_S(",\"result\":"));
     cm_json_put_str(out, class);
+    if (a->rival)
+        cm_buf_append(out, CM_S(",\"hedge\":true"));
     cm_buf_append(out, CM_S(",\"ms\":"));
     cm_json_put_int(out, (int64_t)(cm_mono_us() - a->began_us) / 1000);
     if (info.first_byte_us) {
@@ -235,7 +261,7 @@ static void note_try(struct exchange *ex, const struct attempt *a, const struct 
 static void note_health(const struct attempt *a, const struct cm_err *verdict, bool cancelled)
 {
     const struct exchange *ex = a->ex;
-    const struct cm_instance *in = exchange_instance(ex);
+    const struct cm_instance *in = a->in;
     const struct health_rule rule = {.rate = in->conf->upstream.breaker_rate,
                                      .attempts = in->conf->upstream.breaker_attempts};
     struct health_end end = {
@@ -249,7 +275,7 @@ static void note_health(const struct attempt *a, const struct cm_err *verdict, b
         end.result = HEALTH_FAILED;
     end.first_ms = info.semantic_us ? (int64_t)(info.semantic_us - a->began_us) / 1000 : -1;
     end.took_ms = (int64_t)(cm_mono_us() - a->began_us) / 1000;
-    health_ended(a->gw->health, in->name, ex->targets[ex->target].model, &end, &rule,
+    health_ended(a->gw->health, in->name, a->target->model, &end, &rule,
                  cm_loop_now_ms(a->gw->host->loop));
 }
 
@@ -257,7 +283,7 @@ void attempt_end(struct attempt *a, const struct cm_err *verdict, bool blame, bo
 {
     struct cm_run *run = a->run;
 
-    report_attempt(a->gw, exchange_instance(a->ex)->name, verdict);
+    report_attempt(a->gw, a->in->name, verdict);
     note_try(a->ex, a, verdict, cancelled);
     note_health(a, verdict, cancelled);
     if (verdict) {
@@ -265,11 +291,35 @@ void attempt_end(struct attempt *a, const struct cm_err *verdict, bool blame, bo
         *a->verdict = *verdict;
     }
     a->cancelled = cancelled || (verdict && !blame);
-    a->tokens_in = cm_usage_in(&a->ex->usage);
-    a->tokens_out = cm_usage_out(&a->ex->usage);
+    if (a == a->ex->attempt || !a->ex->attempt) {
+        a->tokens_in = cm_usage_in(&a->ex->usage);
+        a->tokens_out = cm_usage_out(&a->ex->usage);
+    }
     a->ex = NULL;
     a->run = NULL;
     cm_run_close(run, on_released, a);
+}
+
+void attempt_lose(struct attempt *a)
+{
+    a->lost = true;
+    attempt_end(a, NULL, false, true);
+}
+
+struct cm_str attempt_provider(const struct attempt *a)
+{
+    return a->in->name;
+}
+
+bool attempt_relays(const struct attempt *a)
+{
+    return a->relay;
+}
+
+int64_t attempt_waste(const struct attempt *a)
+{
+    return cm_price_estimate(cm_price_find(a->snap->prices, a->target->model),
+                             cm_chat_estimate_tokens(a->ex->chat), 0);
 }
 
 uint64_t attempt_credential(const struct attempt *a)

@@ -118,11 +118,14 @@ void exchange_end(struct exchange *ex, enum outcome outcome, const struct cm_err
         exchange_free(ex);
 }
 
+static void forget_attempt(struct exchange *ex);
+
 static void end_attempt(struct exchange *ex, const struct cm_err *verdict, bool blame,
                         bool cancelled)
 {
     struct attempt *a = ex->attempt;
 
+    cm_deadline_clear(loop_of(ex), &ex->hedge_due);
     if (!a)
         return;
     ex->attempt = NULL;
@@ -140,7 +143,19 @@ static void attempt_served(struct exchange *ex)
 /* Nobody wants its answer any more. */
 void exchange_drop_attempt(struct exchange *ex)
 {
+    hedge_cancel(ex);
     end_attempt(ex, NULL, false, true);
+}
+
+void exchange_lose_attempt(struct exchange *ex)
+{
+    struct attempt *a = ex->attempt;
+
+    ex->attempt = NULL;
+    cm_deadline_clear(loop_of(ex), &ex->hedge_due);
+    report_waste(ex->gw, attempt_waste(a));
+    attempt_lose(a);
+    forget_attempt(ex);
 }
 
 /* What the request knows is lost when its response ends. */
@@ -353,6 +368,7 @@ static void first_meaning(struct exchange *ex)
 {
     if (ex->first_us == 0) {
         ex->first_us = cm_mono_us();
+        hedge_cancel(ex);
     }
 }
 
@@ -490,6 +506,7 @@ static void take_lease(struct exchange *ex, struct cm_lease *lease)
     ex->attempts++;
     ex->rotated++;
     ex->n_passed = 0;
+    hedge_arm(ex);
     ex->answer_type = CM_STR_NONE;
     ex->answer_status = 0;
 }
@@ -544,6 +561,7 @@ void exchange_init(struct exchange *ex)
     cm_list_push(&ex->gw->exchanges, &ex->link);
     cm_deadline_init(&ex->wait, on_wait_over, ex);
     cm_deadline_init(&ex->alive, on_alive, ex);
+    cm_deadline_init(&ex->hedge_due, hedge_due, ex);
 }
 
 /* A pause that doubles, with up to a quarter taken off at random, so that clients do not come back in step. */
@@ -700,6 +718,7 @@ void exchange_attempt_ended(struct exchange *ex, const struct cm_err *err)
     if (!err && lacks_media(ex, &empty))
         err = &empty;
     if (!err) {
+        hedge_cancel(ex);
         answered(ex);
         return;
     }
@@ -719,6 +738,10 @@ void exchange_attempt_ended(struct exchange *ex, const struct cm_err *err)
         return;
     }
     forget_attempt(ex);
+    if (hedge_runs(ex)) {
+        hedge_take_over(ex);
+        return;
+    }
     if (ex->retries > 0 && cm_err_info(err->cls)->next == CM_NEXT_RETRY)
         target_spent(ex, &(struct cm_err){0});
     else

@@ -108,21 +108,8 @@ static int keys_load(struct cm_gateway *gw, struct cm_err *err)
 }
 
 /* Settings that are read and have no effect in this release: said, so that nobody relies on them. */
-static void warn_of_unbuilt(const struct cm_config *config)
-{
-    for (size_t i = 0; i < config->n_models; i++) {
-        const struct cm_model_conf *m = &config->models[i];
-
-        if (m->hedge_after_ms != 0)
-            cm_warn("config",
-                    CM_PRI ": model." CM_PRI ".hedge_after: not built yet, it has no effect",
-                    CM_ARG(m->where), CM_ARG(m->name));
-    }
-}
-
 static void configure(struct cm_gateway *gw)
 {
-    warn_of_unbuilt(gw->now->config);
     cm_keys_configure(gw->keys, gw->now->config->auth.keys.v, gw->now->config->auth.keys.n);
     creds_sync(gw);
     gateway_pool_moved(gw);
@@ -196,6 +183,7 @@ static struct cm_gateway *gateway_make(const struct cm_host *host, struct snapsh
     cm_list_init(&gw->errands);
     cm_list_init(&gw->probes);
     gw->health = health_new();
+    gw->hedge_purse = 1;
     cm_list_init(&gw->kept);
     cm_list_init(&gw->web_queue);
     cm_task_init(&gw->web_next, web_next, gw);

@@ -49,6 +49,7 @@ struct cm_gateway {
     struct cm_store *store; /* not owned; NULL = nothing survives a restart */
     struct snapshot *now;   /* a reference */
     struct health *health;  /* what targets' own traffic tells of them */
+    double hedge_purse;     /* hedge.c: second attempts that may begin */
     struct cm_map listed;   /* provider name -> struct listed */
     struct cm_metrics *metrics;
     struct figures *figures;
@@ -216,7 +217,9 @@ struct exchange {
     struct cm_target *targets; /* in the arena */
     size_t n_targets, target;  /* target: the one tried now */
     struct attempt *attempt;   /* the one in flight */
-    unsigned attempts;         /* so far */
+    struct hedge *hedge;       /* a second one beside it; in the arena, NULL = there was none */
+    struct cm_deadline hedge_due;
+    unsigned attempts; /* so far */
     unsigned rotated;  /* of them, those that count against retry.credentials and the retries */
     unsigned retries;  /* back-off retries of this target */
     uint64_t affinity; /* the conversation; 0 = none */
@@ -257,6 +260,8 @@ struct exchange {
     uint64_t bytes_in, bytes_out; /* of the bodies */
 };
 
+/* Another attempt was quicker. */
+void exchange_lose_attempt(struct exchange *ex);
 /* For request.c: a zeroed one with gw set; its clocks are ready and it is in the gateway's list. */
 void exchange_init(struct exchange *ex);
 /* The next credential or target, without a pause, until one answers. */
@@ -320,6 +325,28 @@ void attempt_end(struct attempt *a, const struct cm_err *verdict, bool blame, bo
 struct cm_str attempt_label(const struct attempt *a);
 uint64_t attempt_credential(const struct attempt *a); /* its id */
 void attempt_pause(struct attempt *a, bool paused);
+/* As attempt_begin(), but the exchange does not know it yet. */
+struct attempt *attempt_open(struct exchange *ex, struct cm_lease *lease, size_t target);
+/* Another was quicker: no blame, no praise. */
+void attempt_lose(struct attempt *a);
+struct cm_str attempt_provider(const struct attempt *a);
+bool attempt_relays(const struct attempt *a);
+/* What its input has cost at least, in micro-USD. */
+int64_t attempt_waste(const struct attempt *a);
+
+/* ---- hedge.c: a second attempt beside a silent one ---- */
+
+void hedge_arm(struct exchange *ex); /* an attempt has begun */
+void hedge_due(void *exchange);
+bool hedge_is_rival(const struct exchange *ex, const struct attempt *a);
+/* Of the rival, as exchange_event() and exchange_attempt_ended() are of the attempt. */
+void hedge_event(struct exchange *ex, const struct cm_event *ev);
+void hedge_ended(struct exchange *ex, const struct cm_err *err);
+void hedge_dropped(struct exchange *ex, struct cm_str field);
+void hedge_cancel(struct exchange *ex);
+bool hedge_runs(const struct exchange *ex);
+/* The attempt has failed, and its traces are gone: the rival goes on in its place. */
+void hedge_take_over(struct exchange *ex);
 
 /* ---- overload.c ---- */
 
@@ -353,6 +380,8 @@ void report_exchange(struct exchange *ex, enum outcome outcome, const struct cm_
 void report_streams(struct cm_gateway *gw, int change);
 size_t report_streams_open(const struct cm_gateway *gw);
 void report_disconnect(struct cm_gateway *gw, enum phase phase);
+void report_hedge(struct cm_gateway *gw, struct cm_str provider, bool won);
+void report_waste(struct cm_gateway *gw, int64_t micro_usd); /* of attempts that lost */
 
 /* ---- lists.c: what models upstreams have ---- */
 

@@ -21,7 +21,7 @@ struct figures {
     struct cm_gateway *gw;
     struct cm_metric_family *requests, *request_seconds, *ttft_seconds, *overhead_seconds,
         *attempts, *credentials, *tokens, *disconnects, *streams_open, *loop_lag, *rss, *build,
-        *cost, *drift, *dropped, *queue, *breaker;
+        *cost, *drift, *dropped, *queue, *breaker, *hedges, *waste;
     long streams;
 };
 
@@ -66,6 +66,7 @@ struct figures *figures_new(struct cm_gateway *gw)
     static const char *const by_state[] = {"provider", "state", NULL};
     static const char *const by_type[] = {"provider", "model", "type", NULL};
     static const char *const by_provider[] = {"provider", NULL};
+    static const char *const by_result[] = {"provider", "result", NULL};
     static const char *const by_phase[] = {"phase", NULL};
     static const char *const by_version[] = {"version", NULL};
     struct cm_metrics *m = gw->metrics;
@@ -115,6 +116,11 @@ struct figures *figures_new(struct cm_gateway *gw)
                                    "Whether a provider gets requests: 0 closed (it does), 1 open, "
                                    "2 half open.",
                                    by_provider, NULL, 0);
+    f->hedges =
+        cm_metrics_family(m, CM_COUNTER, "chatmux_hedges_total",
+                          "Second attempts beside a silent one, by their end.", by_result, NULL, 0);
+    f->waste = cm_metrics_family(m, CM_COUNTER, "chatmux_hedge_waste_usd_total",
+                                 "What the slower ones cost at least.", none, NULL, 0);
     f->loop_lag =
         cm_metrics_family(m, CM_GAUGE, "chatmux_loop_lag_seconds",
                           "Worst delay of the event loop since the last scrape.", none, NULL, 0);
@@ -146,6 +152,18 @@ void report_disconnect(struct cm_gateway *gw, enum phase phase)
     struct cm_str label = cm_str_of(phase_name(phase));
 
     cm_metric_add(cm_metric_with(gw->figures->disconnects, &label), 1);
+}
+
+void report_hedge(struct cm_gateway *gw, struct cm_str provider, bool won)
+{
+    struct cm_str labels[] = {provider, won ? CM_S("won") : CM_S("lost")};
+
+    cm_metric_add(cm_metric_with(gw->figures->hedges, labels), 1);
+}
+
+void report_waste(struct cm_gateway *gw, int64_t micro_usd)
+{
+    cm_metric_add(cm_metric_with(gw->figures->waste, NULL), (double)micro_usd / 1e6);
 }
 
 void report_attempt(struct cm_gateway *gw, struct cm_str provider, const struct cm_err *err)

@@ -3,6 +3,7 @@ import assert from 'node:assert/strict';
 import { setTimeout as sleep } from 'node:timers/promises';
 import { chat, CLIENT_KEY, request, scenario, startGateway, until } from '../lib/gateway.mjs';
 import { play, providerFor, startFakeOpenai } from '../lib/fake_openai.mjs';
+import { readChatStream } from '../lib/raw.mjs';
 
 const ADMIN = 'admin-secret-4711';
 
@@ -93,4 +94,76 @@ scenario('a provider that fails all the time gets nothing for a while; then one 
     assert.deepEqual(answers.map((r) => r.status).sort(), [200, 503, 503, 503, 503], 'one real request decides');
     assert.equal(await state(), 'closed');
     assert.equal(await said('one/m1'), 'one');
+});
+
+// ---- hedging
+
+const KEYS = ['sk-up-1', 'sk-up-2', 'sk-up-3', 'sk-up-4'];
+const hedges = async (gw) => {
+    const { text } = await request(gw, { path: '/metrics', method: 'GET' });
+    return Object.fromEntries([...text.matchAll(/^chatmux_hedges_total\{provider="(\w+)",result="(\w+)"\} (\d+)$/gm)].map(([, p, r, n]) => [`${p} ${r}`, Number(n)]));
+};
+
+for (const stream of [true, false])
+    scenario(`hedge_after: a second account answers when the first is silent (stream: ${stream})`, async (t) => {
+        const { fakes, gw } = await pair(t, { route: { hedge_after: '200ms' }, keys: KEYS });
+        fakes[0].next(play.hangAfterHead());
+        const began = performance.now();
+        const r = await request(gw, { body: chat('best', 'x', { stream }) });
+        assert.equal(r.status, 200, r.text);
+        assert.ok(performance.now() - began < 2000);
+        assert.equal(r.headers['x-chatmux-attempts'], '2');
+        if (stream) assert.equal(readChatStream(r.bytes).text, 'one');
+        else assert.equal(r.json.choices[0].message.content, 'one');
+        const [first, second] = fakes[0].requests;
+        assert.notEqual(first.key, second.key);
+        await until(() => first.isGone, { timeoutMs: 1000 });
+        assert.deepEqual(await hedges(gw), { 'one won': 1 });
+        const { text } = await request(gw, { path: '/metrics', method: 'GET' });
+        assert.match(text, /^chatmux_hedge_waste_usd_total/m);
+    });
+
+scenario('the first attempt may still be quicker, and a rival that fails changes nothing', async (t) => {
+    const { fakes, gw, ask } = await pair(t, { route: { hedge_after: '150ms' }, keys: KEYS });
+    fakes[0].next(play.after(600, play.ok({ text: 'first' })), play.hang());
+    let r = await ask();
+    assert.equal(r.json.choices[0].message.content, 'first');
+    await until(() => fakes[0].requests[1].isGone, { timeoutMs: 1000 });
+    assert.deepEqual(await hedges(gw), { 'one lost': 1 });
+
+    for (let i = 0; i < 25; i++) await ask(); // a full purse again
+    const before = fakes[0].requests.length;
+    fakes[0].next(play.after(600, play.ok({ text: 'first' })), play.error(500, 'oops', { type: 'server_error' }));
+    r = await ask();
+    assert.equal(r.json.choices[0].message.content, 'first');
+    assert.equal(fakes[0].requests.length, before + 2);
+});
+
+scenario('the first attempt fails while the second runs: that one goes on', async (t) => {
+    const { fakes, ask } = await pair(t, { route: { hedge_after: '100ms' }, keys: KEYS });
+    fakes[0].next(play.after(400, play.error(500, 'oops', { type: 'server_error' })), play.after(700, play.ok({ text: 'second' })));
+    const r = await ask();
+    assert.equal(r.json.choices[0].message.content, 'second');
+    assert.equal(fakes[0].requests.length, 2);
+});
+
+scenario('a mistake in the request is told at once', async (t) => {
+    const { fakes, ask } = await pair(t, { route: { hedge_after: '100ms' }, keys: KEYS });
+    fakes[0].next(play.after(300, play.error(400, 'max_tokens is too large', { param: 'max_tokens' })), play.after(5000, play.ok()));
+    const began = performance.now();
+    assert.equal((await ask()).status, 400);
+    assert.ok(performance.now() - began < 2000);
+});
+
+scenario('no second attempt with the last healthy account, nor more than one in twenty', async (t) => {
+    const few = await pair(t, { route: { hedge_after: '50ms' }, keys: ['sk-up-1', 'sk-up-2'], two: { credentials: ['sk-up-1'] } });
+    few.fakes[0].always(play.after(400, play.ok()));
+    assert.equal((await few.ask()).status, 200);
+    assert.equal(few.fakes[0].requests.length + few.fakes[1].requests.length, 1);
+
+    const many = await pair(t, { route: { hedge_after: '20ms' }, keys: KEYS });
+    for (const fake of many.fakes) fake.always(play.after(60, play.ok()));
+    for (let i = 0; i < 60; i++) assert.equal((await many.ask()).status, 200);
+    const extra = many.fakes[0].requests.length + many.fakes[1].requests.length - 60;
+    assert.ok(extra >= 2 && extra <= 4, `${extra} extra attempts`);
 });

@@ -49,7 +49,7 @@ static const char settings[] =
     "[stream]\nkeepalive = 1s\n"
     "[price m1]\ninput = 1\noutput = 2\n"
     "[model best]\ntargets =\n  up/m1 weight=2\n  up/m2\nstrategy = weighted\nlarger_targets =\n  up/m3\n"
-    "[model quick]\ntargets =\n  up/m1\n  up/m2\nstrategy = fastest\n";
+    "[model quick]\ntargets =\n  up/m1\n  up/m2\nstrategy = fastest\nhedge_after = 400ms\n";
 
 static struct cm_config *configure(const struct platform *p, struct cm_problems *problems)
 {

@@ -91,6 +91,9 @@ struct cm_event {
  * section 2). */
 bool cm_event_semantic(const struct cm_event *ev);
 
+/* With everything it points to. */
+struct cm_event cm_event_copy(struct cm_arena *arena, const struct cm_event *ev);
+
 /* An IMAGE event as "![alternative text](url)", a video as a link, for dialects whose answers are
  * text. */
 void cm_event_put_markdown(const struct cm_event *image, struct cm_buf *out);
