@@ -16,13 +16,14 @@ deps)
     ;;
 build)
     make -C "$here/.." install DESTDIR="$2" PREFIX=/usr
+    install -D -m 755 "$here/entry.sh" "$2/usr/lib/chatmux/entry"
     # no service manager and no manual pages in a container
     rm -rf "$2/usr/lib/systemd" "$2/usr/lib/sysusers.d" "$2/usr/share/man" "$2/usr/share/doc"
     ;;
 runtime)
     apt-get update -q
     DEBIAN_FRONTEND=noninteractive apt-get install -q -y --no-install-recommends ca-certificates \
-        libcurl4t64 libllhttp9.2 libsqlite3-0 libssl3t64 libuv1t64 libyaml-0-2 libyyjson0
+        libcurl4t64 libllhttp9.2 libsqlite3-0 libssl3t64 libuv1t64 libyaml-0-2 libyyjson0 tzdata
     rm -rf /var/lib/apt/lists/* /var/cache/apt/archives/*.deb
     # a number that does not change, for the owners of bind mounts
     groupadd --gid 10001 chatmux

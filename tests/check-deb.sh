@@ -4,6 +4,7 @@
 #   tests/check-deb.sh [bookworm] [trixie]        default: both; the image is made from trixie
 #   WORKTREE=1   the files as they lie here, not the last commit
 #   KEEP=1       leaves the systems in tests/fresh for a look
+#   ONLY=image   without the packages
 #
 # No service manager runs there, as in a container or while a system image is made: maintainer scripts must bear that.
 # Root only; tests/lib/roots.sh says what the systems are.
@@ -58,21 +59,36 @@ as_user() {
         env --chdir=/ ${vars[@]+"${vars[@]}"} "$@"
 }
 
-# serves VARIABLE=VALUE... -- ARGUMENT...: the gateway starts, calls itself healthy, and ends when told.
-serves() {
-    local log=$work/serve.log vars=() ok=1
+# as_container VARIABLE=VALUE... -- COMMAND...: as root, as the image's first process runs.
+as_container() {
+    local vars=()
 
     while [ "$1" != -- ]; do
         vars+=("$1")
         shift
     done
     shift
+    inside env --chdir=/data ${vars[@]+"${vars[@]}"} "$@"
+}
+
+in_container() { container=1 "$@"; }
+
+# serves VARIABLE=VALUE... -- ARGUMENT...: the gateway starts, calls itself healthy, and ends when told; in_container through the image's entry.
+serves() {
+    local log=$work/serve.log vars=() ok=1 as=as_user program=chatmux
+
+    [ -z "${container:-}" ] || as=as_container program=/usr/lib/chatmux/entry
+    while [ "$1" != -- ]; do
+        vars+=("$1")
+        shift
+    done
+    shift
     set -m
-    as_user ${vars[@]+"${vars[@]}"} -- chatmux serve "$@" >"$log" 2>&1 </dev/null &
+    $as ${vars[@]+"${vars[@]}"} -- $program serve "$@" >"$log" 2>&1 </dev/null &
     daemon=$!
     set +m
     for _ in $(seq 50); do
-        if as_user ${vars[@]+"${vars[@]}"} -- chatmux status "$@" >>"$log" 2>&1; then
+        if $as ${vars[@]+"${vars[@]}"} -- chatmux status "$@" >>"$log" 2>&1; then
             ok=0
             break
         fi
@@ -151,7 +167,7 @@ check_package() {
 
 # As the Dockerfile: two systems, of which the second is the image.
 check_image() {
-    local suite=trixie log=$work/image.log env=(STATE_DIRECTORY=/data "CHATMUX_SERVER_LISTEN=0.0.0.0:$port")
+    local suite=trixie log=$work/image.log env=(STATE_DIRECTORY=/data CHATMUX_CONTAINER=yes "PORT=$port") data=/app/hixai2api/data
 
     enter $suite $suite-image
     bring_sources
@@ -168,6 +184,16 @@ check_image() {
         says 'clients need no key: set auth.keys.*CHATMUX_AUTH_KEYS' as_user "${env[@]}" -- chatmux
     expect "image: serves with a key, and its health check agrees" serves "${env[@]}" CHATMUX_AUTH_KEYS=sk-image-4711 --
     expect "image: the health check fails without a gateway" none as_user "${env[@]}" CHATMUX_AUTH_KEYS=k -- chatmux status
+    inside chown root:root /data
+    expect "image: its entry takes the folder over and serves" \
+        in_container serves "${env[@]}" CHATMUX_AUTH_KEYS=sk-image-4711 --
+    expect "image: the folder is the gateway's" is /data "chatmux:chatmux 700"
+    inside install -d -m 755 $data
+    expect "image: in the place of hixai2api, with a folder that Docker made" \
+        in_container serves "${env[@]}" MYSQL_DSN=a:b@tcp\(db:3306\)/c BACKEND_SECRET=123456 TZ=Asia/Shanghai --
+    expect "image: its state lies below that folder" is $data/chatmux "chatmux:chatmux 700"
+    expect "image: the folder itself stays root's" is $data "root:root 755"
+    expect "image: local time" says '[+]0800' inside env TZ=Asia/Shanghai date +%z
     rm -f "$work/image.tar"
     leave
 }
@@ -189,9 +215,11 @@ check_machine
 check_dockerfile
 for suite; do
     bare_system "$suite"
-    build_deb "$suite"
-    check_package "$suite"
-    say "$suite: package done"
+    if [ "${ONLY:-}" != image ]; then
+        build_deb "$suite"
+        check_package "$suite"
+        say "$suite: package done"
+    fi
     [ "$suite" != trixie ] || check_image
 done
 echo "$passed passed, $failed failed"

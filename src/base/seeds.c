@@ -45,10 +45,32 @@ static const struct cm_seed_default hix_defaults[] = {
     {NULL, NULL, NULL},
 };
 
+static const struct cm_seed_var alexsidebar_vars[] = {
+    COMMON_VARS,
+    SWAGGER,
+    {"AS_COOKIE", CM_SEED_LIST, "provider", "credentials", NULL},
+    {"AS_FIREBASE_KEY", CM_SEED_TEXT, "provider", "x.firebase_key",
+     NULL}, /* ours: it had it built in */
+    {"RATE_LIMIT_COOKIE_LOCK_DURATION", CM_SEED_SECONDS, "provider", "cooldown", NULL},
+    {"USER_AGENT", CM_SEED_TEXT, "provider", "user_agent", NULL},
+    {"BACKEND_SECRET", CM_SEED_IGNORED, NULL, NULL,
+     "alexsidebar2api has no admin routes; CHATMUX_AUTH_ADMIN_SECRET opens those of chatmux"},
+    {"BACKEND_API_ENABLE", CM_SEED_IGNORED, NULL, NULL, "alexsidebar2api has no admin routes"},
+    {"PRE_MESSAGES_JSON", CM_SEED_IGNORED, NULL, NULL, "it has none in alexsidebar2api"},
+    {"CHINESE_CHAT_ENABLED", CM_SEED_IGNORED, NULL, NULL,
+     "no language is refused, and messages are sent as they are"},
+    {NULL, CM_SEED_TEXT, NULL, NULL, NULL},
+};
+static const struct cm_seed_default alexsidebar_defaults[] = {
+    {"server", "listen", "0.0.0.0:10033"}, COMMON_DEFAULTS,    {"server", "swagger", "yes"},
+    {"provider", "cooldown", "600s"},      {NULL, NULL, NULL},
+};
+
 const struct cm_seed cm_seeds[] = {
     {"hixai2api", "hix", NULL, "/app/hixai2api/data", "hix-ai-2-api.db", hix_vars, hix_defaults},
     {"genspark2api", NULL, NULL, NULL, NULL, NULL, NULL},
-    {"alexsidebar2api", NULL, NULL, NULL, NULL, NULL, NULL},
+    {"alexsidebar2api", "alexsidebar", "AS_COOKIE", "/app/alexsidebar2api/data", NULL,
+     alexsidebar_vars, alexsidebar_defaults},
     {"hot-apis", NULL, NULL, NULL, NULL, NULL, NULL},
     {"aiproxy", NULL, NULL, NULL, NULL, NULL, NULL},
 };

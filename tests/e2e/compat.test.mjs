@@ -6,6 +6,7 @@ import { join } from 'node:path';
 import OpenAI from 'openai';
 import { CLIENT_KEY, chat, makeDir, request, runCommand, scenario, startGateway } from '../lib/gateway.mjs';
 import { startHttpProxy } from '../lib/fake_proxy.mjs';
+import { FIREBASE_KEY, MODELS, say as alexSay, startFakeAlexSidebar } from '../lib/fake_alexsidebar.mjs';
 import { say, sessionToken, startFakeHix } from '../lib/fake_hix.mjs';
 
 const SECRET = '123456'; // as the compose files of all three have it
@@ -233,6 +234,37 @@ scenario('hixai2api: what has no effect is told once, at every start', async (t)
     assert.equal(times('MYSQL_DSN has no effect'), 2);
     assert.equal(times('there is no client key'), 2);
     assert.ok(!gw.output.includes('very-secret-4711'));
+});
+
+// ---- alexsidebar2api ----------------------------------------------------------------------------------------------
+
+scenario('alexsidebar2api: its tokens and secrets by comma, its lock, its models and errors', async (t) => {
+    const fake = await startFakeAlexSidebar(t, { strict: false });
+    const gw = await startGateway(t, {
+        seed: {
+            AS_COOKIE: fake.credentials.join(','), API_SECRET: `${SECRET},sk-second-4711`, RATE_LIMIT_COOKIE_LOCK_DURATION: '120', AS_FIREBASE_KEY: FIREBASE_KEY,
+            CHATMUX_PROVIDER_ALEXSIDEBAR_BASE_URL: fake.base, CHATMUX_PROVIDER_ALEXSIDEBAR_X_TOKEN_URL: fake.base,
+        },
+    });
+    const root = await curl(`${gw.url}/`);
+    assert.deepEqual([root.status, root.text], [200, '']);
+    assert.deepEqual([(await curl(...askLine(gw))).status, (await curl(...askLine(gw))).json], [401, REFUSED('API-KEY校验失败')]);
+    for (const key of [SECRET, 'sk-second-4711']) {
+        const answer = await curl(...askLine(gw, { key, model: 'claude-3-7-sonnet', max_tokens: 100, temperature: 0.5 }));
+        assert.deepEqual([answer.status, answer.json.choices[0].message.content], [200, 'Blue']);
+    }
+    const listed = (await curl(`${gw.url}/v1/models`, '-H', `Authorization: ${SECRET}`)).json.data.map((m) => m.id).sort();
+    assert.deepEqual(listed, Object.keys(MODELS).sort());
+    const unknown = await curl(...askLine(gw, { key: SECRET, model: 'gpt-9' }));
+    assert.deepEqual([unknown.status, unknown.json], [400, { error: { message: 'Model gpt-9 not supported', type: 'invalid_request_error', param: '', code: 'invalid_model' } }]);
+
+    fake.always(alexSay.status(429, { error: 'Too many concurrent requests', message: 'You have reached your maximum concurrent request limit. Please try again later.' }));
+    const limited = await curl(...askLine(gw, { key: SECRET, model: 'o1' }));
+    assert.deepEqual([limited.status, limited.json.error], [500, 'All cookies are temporarily unavailable.']);
+    const none = await curl(...askLine(gw, { key: SECRET, model: 'o1' }));
+    assert.equal(none.json.error, 'no cookies available');
+    assert.ok(Number(/retry-after: (\d+)/i.exec(none.head)[1]) > 60, 'locked for as long as the variable says');
+    assert.equal((await curl(`${gw.url}/swagger/index.html`)).status, 200);
 });
 
 // ---- clients ----------------------------------------------------------------------------------------------------

@@ -149,6 +149,33 @@ START_TEST(hixai2api_has_its_variables)
 }
 END_TEST
 
+START_TEST(alexsidebar2api_has_its_own)
+{
+    accept("AS_COOKIE=AMf-one,,AMf-two RATE_LIMIT_COOKIE_LOCK_DURATION=60 USER_AGENT=App/1 "
+           "AS_FIREBASE_KEY=AIza API_SECRET=k BACKEND_SECRET=x BACKEND_API_ENABLE=1 "
+           "CHINESE_CHAT_ENABLED=true PRE_MESSAGES_JSON=[] SWAGGER_ENABLE=0",
+           NULL);
+    ck_str(c->seed, "alexsidebar2api");
+    ck_str(joined(c->server.listen), "0.0.0.0:10033");
+    ck_assert_int_eq(c->server.compat, CM_COMPAT_ALEXSIDEBAR2API);
+    ck_assert(!c->server.swagger);
+    ck_str(c->providers[0].type, "alexsidebar");
+    ck_str(joined(c->providers[0].credentials), "AMf-one|AMf-two");
+    ck_assert_int_eq(c->providers[0].upstream.cooldown_ms, 60000);
+    ck_str(c->providers[0].upstream.user_agent, "App/1");
+    ck_str(c->providers[0].options[0].key, "firebase_key");
+    ck_str(c->providers[0].options[0].where, "environment AS_FIREBASE_KEY");
+    ck_str(joined(c->auth.keys), "k");
+    ck_assert_uint_eq(c->auth.admin_secret.n, 0); /* it has no admin routes */
+    ck_assert_uint_eq(c->remarks.n, 4);
+    accept("AS_COOKIE=AMf-one RATE_LIMIT_COOKIE_LOCK_DURATION=soon", NULL);
+    ck_assert_int_eq(c->providers[0].upstream.cooldown_ms, 600000);
+    ck_assert(c->server.swagger && is_told("RATE_LIMIT_COOKIE_LOCK_DURATION is no number"));
+    refuse("CHATMUX_COMPAT=alexsidebar2api", NULL, "environment CHATMUX_COMPAT", "needs AS_COOKIE");
+    accept("CHATMUX_COMPAT=alexsidebar2api", "[provider alexsidebar]\ncredentials = a\n");
+}
+END_TEST
+
 START_TEST(a_number_that_is_none_leaves_the_default)
 {
     accept("BACKEND_SECRET=x REQUEST_RATE_LIMIT=many", NULL);
@@ -296,6 +323,7 @@ Suite *suite_config_seed(void)
     tcase_add_test(t, what_contradicts_itself_is_refused);
     tcase_add_test(t, hixai2api_has_its_defaults);
     tcase_add_test(t, hixai2api_has_its_variables);
+    tcase_add_test(t, alexsidebar2api_has_its_own);
     tcase_add_test(t, a_number_that_is_none_leaves_the_default);
     tcase_add_test(t, problems_name_the_variable);
     tcase_add_test(t, what_has_no_effect_is_told_in_one_line);
