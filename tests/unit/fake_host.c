@@ -402,7 +402,7 @@ void fake_use(struct fake *f, const char *type)
 
 void fake_chat(struct fake *f, struct cm_str body)
 {
-    fake_request(f, &cm_surface_openai_chat, NULL, body);
+    fake_request(f, f->surface ? f->surface : &cm_surface_openai_chat, NULL, body);
 }
 
 void fake_request(struct fake *f, const struct cm_surface *surface, const char *content_type,

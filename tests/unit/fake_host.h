@@ -35,7 +35,8 @@ struct fake {
     struct cm_instance instance; /* fake_use() fills it for a real adapter */
     const struct cm_flow *flow;
     struct cm_cred cred;
-    struct cm_str scope; /* who the client is */
+    struct cm_str scope;              /* who the client is */
+    const struct cm_surface *surface; /* that it speaks; NULL = chat completions */
     struct cm_target target;
     const struct fake_answer
         *answers; /* the n-th call gets the n-th; NULL = by hand, with the functions below */
@@ -79,7 +80,7 @@ struct fake {
 void fake_init(struct fake *f);
 /* The instance of a real adapter of that type, from f->conf. */
 void fake_use(struct fake *f, const char *type);
-/* The request, as a client of OpenAI's dialect would write it. */
+/* The request, as a client would write it: in OpenAI's dialect unless f->surface tells another. */
 void fake_chat(struct fake *f, struct cm_str body);
 /* The same of any surface; content_type NULL = JSON. */
 void fake_request(struct fake *f, const struct cm_surface *surface, const char *content_type,

@@ -10,7 +10,8 @@
     X(hix)                                                                                         \
     X(alexsidebar)                                                                                 \
     X(gemini)                                                                                      \
-    X(genspark)
+    X(genspark)                                                                                    \
+    X(anthropic)
 
 #define X(id) extern const struct cm_provider cm_provider_##id;
 CM_PROVIDER_LIST(X)
