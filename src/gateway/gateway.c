@@ -12,6 +12,8 @@ void gateway_pool_moved(struct cm_gateway *gw)
 {
     uint64_t next_ms = cm_pool_next_ms(gw->pool);
 
+    if (gw->closing)
+        return; /* a credential that comes back then sets nothing in motion */
     if (next_ms == UINT64_MAX)
         cm_deadline_clear(gw->host->loop, &gw->pool_due);
     else if (gw->pool_due.slot == SIZE_MAX || gw->pool_due.at_ms != next_ms)

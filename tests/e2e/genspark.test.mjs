@@ -305,6 +305,16 @@ scenario('chats are deleted afterwards, whatever happened', async (t) => {
     }
 });
 
+scenario('a stop waits for what is being deleted, and then ends', async (t) => {
+    const { fake, gw } = await pair(t, { provider: { 'x.delete_chat': 'yes' } });
+    fake.slowDelete = 400;
+    assert.equal((await request(gw, { body: chat('gpt-5.2') })).status, 200);
+    gw.signal('SIGTERM');
+    await gw.waitExit(5000);
+    assert.equal(gw.exit.code, 0);
+    assert.equal(fake.undeleted().length, 0);
+});
+
 scenario('a client that leaves: the answer is stopped, the chat stays', async (t) => {
     for (const abort of ['yes', 'no']) {
         const { fake, gw } = await pair(t, { provider: { 'x.abort': abort } });

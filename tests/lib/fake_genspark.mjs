@@ -297,6 +297,7 @@ class FakeGenspark {
         this.tasks = new Map(); // id -> {kind, polls, plan}
         this.credits = new Map(sessions.map((s) => [s, credits]));
         this.setCookie = null;
+        this.slowDelete = 0;
         this.cookies = null; // names and values that have to be sent besides session_id
         this.inOrder = [];
         this.fallback = say.answer();
@@ -627,8 +628,9 @@ class FakeGenspark {
         say.status(200, { status: 0, message: '', data: {} })(rec);
     }
 
-    remove(rec) {
+    async remove(rec) {
         this.checkCommon(rec, 'application/json');
+        await sleep(this.slowDelete);
         const project = this.ownProject(rec);
         if (project.kept) throw wrong('a chat of somebody was deleted');
         project.deleted = true;
