@@ -1,6 +1,7 @@
 /* openai: api.openai.com and every server that speaks its dialect.
  *
  * Relay lane: the client's body goes up with spliced edits, the answer comes back byte for byte, and a tap reads what the gateway must know of it.
+ * Translate lane (`said`): the request is written anew, and the answer becomes canonical events.
  * Happy path: the head decides what comes (enum openai_state) -> done at [DONE], or at the end of the body.
  * Failures: REFUSED collects the body of an error status; an event with an `error` member, an unreadable event, a stream without its end mark (CUT).
  * Wire facts: OpenAI protocol notes. */
@@ -84,7 +85,8 @@ static enum cm_step openai_head(struct cm_run *run, struct openai *o, const stru
     }
     cm_buf_init(&o->body, o->state == OPENAI_REFUSED ? OPENAI_REFUSAL_MAX : CM_ANSWER_MAX);
     head.media_type = told_type(o, ev);
-    cm_run_emit(run, &head);
+    if (!o->said)
+        cm_run_emit(run, &head);
     return CM_STEP_WAIT;
 }
 
@@ -99,12 +101,14 @@ static enum cm_step openai_step(struct cm_run *run, const struct cm_ev *ev, stru
         return openai_head(run, o, ev, err);
     case CM_EV_DATA:
         if (o->state != OPENAI_REFUSED)
-            return openai_relay_data(run, o, ev->data, err);
+            return o->said ? openai_talk_data(run, o, ev->data, err)
+                           : openai_relay_data(run, o, ev->data, err);
         cm_buf_append(&o->body, ev->data);
         return o->body.failed ? openai_refused_body(run, o, err) : CM_STEP_WAIT;
     case CM_EV_END:
-        return o->state == OPENAI_REFUSED ? openai_refused_body(run, o, err)
-                                          : openai_relay_ended(run, o, err);
+        if (o->state == OPENAI_REFUSED)
+            return openai_refused_body(run, o, err);
+        return o->said ? openai_talk_ended(run, o, err) : openai_relay_ended(run, o, err);
     case CM_EV_FAILED:
         *err = *ev->err;
         return CM_STEP_FAIL;
@@ -232,8 +236,29 @@ static const struct cm_option options[] = {
     {.name = "history_reasoning",
      .type = CM_CONF_ENUM,
      .def = "as_sent",
-     .choices = "as_sent|drop",
-     .help = "drop: the server refuses reasoning_content in messages of the assistant"},
+     .choices = "as_sent|drop|send",
+     .help =
+         "drop: the server refuses reasoning_content in messages of the assistant; send: it wants it "
+         "back from clients of other dialects, too"},
+    {.name = "reasoning",
+     .type = CM_CONF_ENUM,
+     .def = "auto",
+     .choices = "auto|reasoning_effort|reasoning|enable_thinking|thinking|none",
+     .help =
+         "translated requests: by which member thinking is asked for; auto: reasoning_effort, of "
+         "reasoning_models"},
+    {.name = "reasoning_models",
+     .type = CM_CONF_STR,
+     .def = "o1* o3* o4* gpt-5* !gpt-5-chat*",
+     .help = "translated requests: models that think and refuse sampling; ! takes back"},
+    {.name = "efforts",
+     .type = CM_CONF_STR,
+     .def = "minimal low medium high",
+     .help = "translated requests: the levels of effort that the server knows"},
+    {.name = "top_k",
+     .type = CM_CONF_BOOL,
+     .def = "no",
+     .help = "translated requests: yes: the server takes top_k"},
     {.name = "short_ids",
      .type = CM_CONF_BOOL,
      .def = "yes",
@@ -259,6 +284,12 @@ static const struct cm_option options[] = {
     {.name = NULL},
 };
 
+#define OPENAI_TASKS                                                                               \
+    (CM_TASK_BIT(CHAT) | CM_TASK_BIT(COMPLETION) | CM_TASK_BIT(EMBEDDING) |                        \
+     CM_TASK_BIT(MODERATION) | CM_TASK_BIT(IMAGE) | CM_TASK_BIT(IMAGE_EDIT) |                      \
+     CM_TASK_BIT(IMAGE_VARIATION) | CM_TASK_BIT(VIDEO) | CM_TASK_BIT(SPEECH) |                     \
+     CM_TASK_BIT(TRANSCRIPTION) | CM_TASK_BIT(TRANSLATION) | CM_TASK_BIT(PASS))
+
 const struct cm_provider cm_provider_openai = {
     .name = "openai",
     .help = "OpenAI and every server that speaks its dialect, by API key",
@@ -266,6 +297,8 @@ const struct cm_provider cm_provider_openai = {
     .options = options,
     .keyless = true,
     .cooldown_ms = 20000,
+    .tasks = OPENAI_TASKS,
+    .understands = ~(unsigned)(CM_FIELD_METADATA | CM_FIELD_SERVICE_TIER | CM_FIELD_CACHE),
     .configure = openai_configure,
     .relays = openai_relays,
     .chat = {.step = openai_step,

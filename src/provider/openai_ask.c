@@ -1,4 +1,4 @@
-/* openai: the request that goes up in the relay lane: the client's bytes with the model's name, a few members where the server differs, and our credential. */
+/* openai: the request that goes up. In the relay lane it is the client's own bytes, with the model's name and a few members where the server differs. */
 #include "openai_int.h"
 
 #include "chatmux/base/enc.h"
@@ -25,8 +25,7 @@ static const struct {
     {"pass", CM_TASK_PASS},
 };
 
-/* Words with spaces or commas between. */
-static struct cm_str next_word(struct cm_str *list)
+struct cm_str openai_next_word(struct cm_str *list)
 {
     struct cm_str word = CM_STR_NONE;
     size_t n = 0;
@@ -53,7 +52,7 @@ static void read_tasks(struct cm_instance *in, struct cm_problems *problems)
     unsigned tasks = 0;
 
     while (cm_str_trim(list).n > 0) {
-        const struct cm_str word = next_word(&list);
+        const struct cm_str word = openai_next_word(&list);
         size_t i = 0;
 
         if (word.n == 0)
@@ -81,17 +80,44 @@ static void read_drops(struct cm_instance *in, struct openai_options *o)
 
     o->drop = CM_ARENA_ARRAY(in->arena, struct cm_str, DROPS_MAX);
     while (cm_str_trim(list).n > 0 && o->n_drop < DROPS_MAX) {
-        const struct cm_str word = next_word(&list);
+        const struct cm_str word = openai_next_word(&list);
 
         if (word.n > 0)
             o->drop[o->n_drop++] = word;
     }
 }
 
+static enum openai_reasoning reasoning_of(struct cm_str word)
+{
+    static const struct cm_str words[] = {
+        [OPENAI_REASONING_AUTO] = CM_S_INIT("auto"),
+        [OPENAI_REASONING_EFFORT] = CM_S_INIT("reasoning_effort"),
+        [OPENAI_REASONING_OBJECT] = CM_S_INIT("reasoning"),
+        [OPENAI_REASONING_ENABLE] = CM_S_INIT("enable_thinking"),
+        [OPENAI_REASONING_THINKING] = CM_S_INIT("thinking"),
+        [OPENAI_REASONING_NONE] = CM_S_INIT("none"),
+    };
+
+    for (size_t i = 0; i < CM_COUNT(words); i++)
+        if (cm_str_eq(words[i], word))
+            return (enum openai_reasoning)i;
+    return OPENAI_REASONING_AUTO;
+}
+
+static bool is_official(struct cm_str base_url)
+{
+    struct cm_str host = cm_str_from(base_url, cm_str_find(base_url, CM_S("://")) + 3);
+
+    host = cm_str_cut(&host, '/');
+    return cm_str_eq_nocase(host, CM_S("api.openai.com")) ||
+           cm_str_ends(host, CM_S(".openai.azure.com"));
+}
+
 int openai_configure(struct cm_instance *in, struct cm_problems *problems)
 {
     struct openai_options *o = CM_ARENA_NEW(in->arena, struct openai_options);
-    const struct cm_str max = cm_option_value(in, "max_tokens");
+    const struct cm_str max = cm_option_value(in, "max_tokens"),
+                        history = cm_option_value(in, "history_reasoning");
 
     o->stream_options = cm_option_bool(in, "stream_options");
     o->deployments = cm_option_bool(in, "deployments");
@@ -102,8 +128,14 @@ int openai_configure(struct cm_instance *in, struct cm_problems *problems)
     o->max_tokens = cm_str_eq(max, CM_S("max_tokens"))              ? OPENAI_MAX_TOKENS
                     : cm_str_eq(max, CM_S("max_completion_tokens")) ? OPENAI_MAX_COMPLETION_TOKENS
                                                                     : OPENAI_MAX_AS_SENT;
-    if (cm_str_eq(cm_option_value(in, "history_reasoning"), CM_S("drop")))
-        o->history_reasoning = OPENAI_HISTORY_DROP;
+    o->history_reasoning = cm_str_eq(history, CM_S("drop"))   ? OPENAI_HISTORY_DROP
+                           : cm_str_eq(history, CM_S("send")) ? OPENAI_HISTORY_SEND
+                                                              : OPENAI_HISTORY_AS_SENT;
+    o->reasoning = reasoning_of(cm_option_value(in, "reasoning"));
+    o->reasoning_models = cm_option_value(in, "reasoning_models");
+    o->efforts = cm_option_value(in, "efforts");
+    o->top_k = cm_option_bool(in, "top_k");
+    o->official = is_official(in->base_url);
     if (!cm_header_name_ok(o->key_header))
         cm_problem_add(problems, where_of(in, "key_header"),
                        "provider." CM_PRI ".x.key_header: this is no name of a header",
@@ -299,6 +331,13 @@ static int make_body(struct cm_run *run, const struct cm_chat *chat, struct open
     *body = chat->raw;
     if (chat->task == CM_TASK_PASS)
         return 0;
+    if (o->said) {
+        if (chat->task == CM_TASK_EMBEDDING ? openai_write_embedding(run, o, err)
+                                            : openai_write_chat(run, o, err))
+            return -1;
+        *body = cm_buf_str(&o->sent);
+        return 0;
+    }
     if (chat->form.boundary.n > 0) {
         if (cm_str_eq(cm_run_target(run)->model, chat->model))
             return 0;
@@ -334,6 +373,11 @@ enum cm_step openai_ask(struct cm_run *run, struct openai *o, struct cm_err *err
 
     o->task = chat->task;
     o->stream = chat->stream;
+    if (!cm_instance_relays(cm_run_instance(run), chat)) {
+        openai_talk_begin(run, o);
+        if (o->task == CM_TASK_COMPLETION) /* of a server that only chats */
+            o->task = CM_TASK_CHAT;
+    }
     o->want_usage_chunk = chat->include_usage;
     o->n_wanted = chat->n;
     if (make_body(run, chat, o, &call.body, err))
@@ -345,7 +389,7 @@ enum cm_step openai_ask(struct cm_run *run, struct openai *o, struct cm_err *err
         if (header_of(chat, spoken[i]).n > 0)
             headers[n++] = (struct cm_header){spoken[i], header_of(chat, spoken[i])};
     call.n_headers = openai_headers(run, headers, n);
-    call.url = pass ? openai_url(run, chat->path, chat->query) : task_url(run, chat->task);
+    call.url = pass ? openai_url(run, chat->path, chat->query) : task_url(run, o->task);
     cm_sse_init(&o->sse, OPENAI_EVENT_MAX);
     return cm_run_stream(run, &call);
 }

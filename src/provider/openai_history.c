@@ -2,12 +2,6 @@
  * stays as it is. */
 #include "openai_int.h"
 
-#include "chatmux/base/crypto.h"
-#include "chatmux/base/enc.h"
-#include "chatmux/base/mem.h"
-
-#define ID_MAX 40 /* OpenAI protocol notes, section 2 */
-
 struct quirks {
     bool no_developer, no_reasoning, short_ids;
 };
@@ -15,7 +9,7 @@ struct quirks {
 static bool id_too_long(const struct cm_part *part)
 {
     return (part->kind == CM_PART_TOOL_CALL || part->kind == CM_PART_TOOL_RESULT) &&
-           part->id.n > ID_MAX;
+           openai_id_too_long(part->id);
 }
 
 /* Which of them this conversation needs. */
@@ -32,19 +26,6 @@ static bool needed(const struct cm_chat *chat, const struct openai_options *o, s
         }
     }
     return q->no_developer || q->no_reasoning || q->short_ids;
-}
-
-struct cm_str openai_short_id(struct cm_arena *arena, struct cm_str id)
-{
-    unsigned char digest[CM_SHA256_SIZE];
-    struct cm_buf out = {0};
-
-    if (id.n <= ID_MAX)
-        return id;
-    cm_sha256(id, digest);
-    cm_buf_append(&out, CM_S("call_"));
-    cm_hex(&out, cm_str((const char *)digest, 16));
-    return cm_buf_settle(&out, arena);
 }
 
 /* A member that is a text, resolved; "" when it is none. */
@@ -71,7 +52,7 @@ static void shorten(struct cm_arena *arena, struct cm_str object, struct cm_str 
 {
     const struct cm_str id = text_member(arena, object, key);
 
-    if (id.n > ID_MAX)
+    if (openai_id_too_long(id))
         edits[(*n)++] = (struct cm_json_edit){key, quoted(arena, openai_short_id(arena, id))};
 }
 

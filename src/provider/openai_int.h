@@ -26,9 +26,20 @@ enum openai_state {
 
 /* The x.… options, read once. */
 enum openai_max_tokens { OPENAI_MAX_AS_SENT, OPENAI_MAX_TOKENS, OPENAI_MAX_COMPLETION_TOKENS };
-enum openai_history { OPENAI_HISTORY_AS_SENT, OPENAI_HISTORY_DROP };
+enum openai_history { OPENAI_HISTORY_AS_SENT, OPENAI_HISTORY_DROP, OPENAI_HISTORY_SEND };
+enum openai_reasoning {
+    OPENAI_REASONING_AUTO, /* reasoning_effort, to models that are known to reason */
+    OPENAI_REASONING_EFFORT,
+    OPENAI_REASONING_OBJECT,
+    OPENAI_REASONING_ENABLE,
+    OPENAI_REASONING_THINKING,
+    OPENAI_REASONING_NONE
+};
 struct openai_options {
-    bool stream_options, deployments, developer, short_ids;
+    bool stream_options, deployments, developer, short_ids, top_k;
+    bool official; /* OpenAI's own service, or Azure's: takes what is newest */
+    enum openai_reasoning reasoning;
+    struct cm_str reasoning_models, efforts; /* lists of words */
     enum openai_max_tokens max_tokens;
     enum openai_history history_reasoning;
     struct cm_str api_version, key_header; /* key_header "Authorization": as a bearer */
@@ -55,6 +66,8 @@ struct openai {
     bool want_usage_chunk; /* the client asked for it */
     int64_t n_wanted;      /* choices, pictures */
     int64_t n_ended;       /* EVENTS: those that end something */
+    struct openai_said
+        *said; /* translate lane: what of the answer is known so far; NULL = relayed */
 };
 
 /* Its answer has choices. */
@@ -74,19 +87,45 @@ size_t openai_headers(struct cm_run *run, struct cm_header *headers, size_t n);
 /* A path below the base URL, as this server wants it. */
 struct cm_str openai_url(struct cm_run *run, struct cm_str path, struct cm_str query);
 
+struct cm_str openai_next_word(struct cm_str *list); /* words with spaces or commas between */
+
+/* ---- openai_fit.c: what the dialect demands of names and schemas; which models reason ---- */
+
+/* The same short id for the same long one, e.g. of a call and its result; others as they are. */
+struct cm_str openai_short_id(struct cm_arena *arena, struct cm_str id);
+bool openai_id_too_long(struct cm_str id);
+/* A name of 1 to 64 letters, digits, _ and -, the same for the same one. */
+struct cm_str openai_tool_name(struct cm_arena *arena, struct cm_str name);
+/* Whether the server would take this schema as strict. */
+bool openai_strict_schema(struct cm_str schema);
+/* A model that reasons: it takes an effort and refuses sampling. */
+bool openai_thinks(const struct openai_options *o, struct cm_str model);
+/* The level nearest to the one asked for that this server knows; "" = none can be said. */
+struct cm_str openai_effort(const struct openai_options *o, struct cm_str asked);
+
 /* ---- openai_history.c: quirks inside of messages ---- */
 
 /* The client's body with a history that this upstream takes; false: it may go as it is. */
 bool openai_history(struct cm_run *run, const struct cm_chat *chat, struct cm_str *messages);
-
-/* The same short id for the same long one, e.g. of a call and its result; others as they are. */
-struct cm_str openai_short_id(struct cm_arena *arena, struct cm_str id);
 
 /* ---- openai_relay.c: the answer, byte for byte ---- */
 
 enum cm_step openai_relay_data(struct cm_run *run, struct openai *o, struct cm_str piece,
                                struct cm_err *err);
 enum cm_step openai_relay_ended(struct cm_run *run, struct openai *o, struct cm_err *err);
+
+/* ---- openai_write.c: a request of another dialect ---- */
+
+/* The body into o->sent; -1 and CM_ERR_BAD_REQUEST for what this dialect cannot say. */
+int openai_write_chat(struct cm_run *run, struct openai *o, struct cm_err *err);
+int openai_write_embedding(struct cm_run *run, struct openai *o, struct cm_err *err);
+
+/* ---- openai_talk.c: the answer as canonical events ---- */
+
+void openai_talk_begin(struct cm_run *run, struct openai *o);
+enum cm_step openai_talk_data(struct cm_run *run, struct openai *o, struct cm_str piece,
+                              struct cm_err *err);
+enum cm_step openai_talk_ended(struct cm_run *run, struct openai *o, struct cm_err *err);
 
 /* ---- openai_read.c: refusals and figures ---- */
 

@@ -332,6 +332,14 @@ static void on_end(void *arg, const struct cm_err *err)
         f->on_end(f);
 }
 
+static void on_dropped(void *arg, struct cm_str field)
+{
+    struct fake *f = arg;
+
+    if (f->on_dropped)
+        f->on_dropped(f, field);
+}
+
 static void on_model(void *arg, const struct cm_model_row *row)
 {
     struct fake *f = arg;
@@ -429,6 +437,7 @@ void fake_open(struct fake *f)
                                  .id = CM_S("req_test"),
                                  .scope = f->scope,
                                  .on_model = on_model,
+                                 .on_dropped = on_dropped,
                                  .on_token = on_token,
                                  .on_quota = on_quota};
 

@@ -46,6 +46,7 @@ struct fake {
                      const struct cm_event *ev); /* after it was collected; NULL = nothing */
     void (*on_batch)(struct fake *f);
     void (*on_end)(struct fake *f);
+    void (*on_dropped)(struct fake *f, struct cm_str field); /* a member without effect */
 
     /* What the adapter asked. */
     struct fake_call calls[FAKE_CALLS_MAX];
