@@ -100,6 +100,7 @@ void exchange_end(struct exchange *ex, enum outcome outcome, const struct cm_err
     CM_ASSERT(!ex->ended && !ex->attempt);
     ex->ended = true;
     ex->req = NULL;
+    ex->gw->drains -= ex->abandoned;
     cm_deadline_clear(loop_of(ex), &ex->wait);
     cm_deadline_clear(loop_of(ex), &ex->alive);
     cm_list_remove(&ex->link);
@@ -284,12 +285,23 @@ static void commit(struct exchange *ex)
     exchange_alive_arm(ex);
 }
 
+/* Nobody reads this answer, and it has been awaited long enough. */
+static void stop_draining(struct exchange *ex)
+{
+    exchange_drop_attempt(ex);
+    exchange_end(ex, OUTCOME_CLIENT_GONE, NULL);
+}
+
 static void on_alive(void *arg)
 {
     struct exchange *ex = arg;
     uint64_t now_ms = cm_loop_now_ms(loop_of(ex)),
              pause_ms = (uint64_t)ex->snap->config->stream.keepalive_ms;
 
+    if (ex->abandoned) {
+        stop_draining(ex);
+        return;
+    }
     if (!ex->req)
         return;
     if (!ex->head_sent || now_ms - ex->sent_ms >= pause_ms) {
@@ -456,8 +468,12 @@ void exchange_event(struct exchange *ex, const struct cm_event *ev)
         return;
     }
     count_output(ex, ev);
-    if (ex->abandoned)
+    if (ex->abandoned) {
+        ex->drained += ev->text.n;
+        if (ex->drained > (uint64_t)exchange_instance(ex)->conf->upstream.drain_bytes)
+            stop_draining(ex);
         return;
+    }
     if (ex->chat->stream)
         stream_event(ex, ev);
     else

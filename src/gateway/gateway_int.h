@@ -70,6 +70,7 @@ struct cm_gateway {
     struct cm_task web_next;
     uint64_t requests_seen;
     int64_t started_ms;  /* Unix */
+    size_t drains;       /* exchanges whose client has left and whose answer is drained */
     size_t attempts_out; /* runs that hold a lease, those that tidy up included */
     struct address_limiter requests, bad_keys; /* per client address */
     size_t memory_bytes;                       /* overload.c: resident, as it was at memory_ms */
@@ -250,6 +251,8 @@ struct exchange {
     bool enlarged;            /* the targets are the route's larger ones */
     bool operator;            /* has shown the admin secret: is told how it was served */
     bool abandoned;           /* the client has left, the upstream is drained */
+    uint64_t drained;         /* bytes since then */
+    enum phase left_in;       /* CLIENT_GONE: where it left */
     struct cm_deadline alive; /* keep-alive, commit_after */
     uint64_t sent_ms;         /* last bytes to the client */
 

@@ -316,7 +316,9 @@ static void log_row(const struct exchange *ex, struct cm_str provider, struct cm
         .bytes_out = (int64_t)ex->bytes_out,
         .outcome = cm_str_of(outcome_name(outcome)),
         .error = err ? cm_str_of(cm_err_info(err->cls)->name) : CM_STR_NONE,
-        .why = err ? cm_str_of(err->msg) : CM_STR_NONE,
+        .why = err                              ? cm_str_of(err->msg)
+               : outcome == OUTCOME_CLIENT_GONE ? cm_str_of(phase_name(ex->left_in))
+                                                : CM_STR_NONE,
         .in_uncached = u->in_uncached,
         .in_cache_read = u->in_cache_read,
         .in_cache_write = u->in_cache_write,

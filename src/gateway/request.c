@@ -204,8 +204,7 @@ static enum phase phase_of(const struct exchange *ex)
 static void on_gone(void *arg, struct cm_req *req, const struct cm_err *why)
 {
     struct exchange *ex = arg;
-    bool drain =
-        ex->attempt && exchange_instance(ex)->conf->upstream.on_disconnect == CM_DISCONNECT_DRAIN;
+    const struct cm_upstream_conf *c = ex->attempt ? &exchange_instance(ex)->conf->upstream : NULL;
 
     ex->bytes_in = req->bytes_in;
     ex->req = NULL;
@@ -214,11 +213,17 @@ static void on_gone(void *arg, struct cm_req *req, const struct cm_err *why)
         exchange_end(ex, OUTCOME_ERROR, why);
         return;
     }
-    report_disconnect(ex->gw, phase_of(ex));
-    if (drain) { /* the answer is awaited without a reader, for its usage; the clocks bound it */
+    ex->left_in = phase_of(ex);
+    report_disconnect(ex->gw, ex->left_in);
+    if (c && c->on_disconnect == CM_DISCONNECT_DRAIN &&
+        ex->gw->drains <
+            (size_t)c->drain_max) { /* the answer is awaited without a reader, for its usage */
         ex->abandoned = true;
+        ex->gw->drains++;
+        hedge_cancel(ex);
         attempt_pause(ex->attempt, false);
-        cm_deadline_clear(ex->gw->host->loop, &ex->alive);
+        cm_deadline_set(ex->gw->host->loop, &ex->alive,
+                        cm_loop_now_ms(ex->gw->host->loop) + (uint64_t)c->drain_time_ms);
         return;
     }
     exchange_drop_attempt(ex);

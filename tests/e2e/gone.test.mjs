@@ -107,6 +107,33 @@ scenario('on_disconnect = drain lets the upstream finish', async (t) => {
     assert.equal(line.tokens_out, 7, 'the usage of the drained answer is recorded');
 });
 
+scenario('draining is bounded: by time, by bytes, by number', async (t) => {
+    const leave = async (settings, behave, howMany = 1) => {
+        const { fake, gw } = await pair(t, { on_disconnect: 'drain', ...settings });
+        fake.always(behave);
+        for (let i = 0; i < howMany; i++) {
+            const raw = await connect(t, gw);
+            raw.send(rawChat(chat('m1', 'x', { stream: true })));
+            await until(() => raw.in.includes('one'));
+            raw.close();
+        }
+        return { fake, gw };
+    };
+    const slow = play.hangAfter(['one ']);
+    const timed = await leave({ drain_time: '700ms' }, slow);
+    await sleep(400);
+    assert.ok(!timed.fake.requests[0].isGone, 'awaited');
+    await until(() => timed.fake.requests[0].isGone, 'the upstream to be closed', 2000);
+    await until(() => timed.gw.accessLines().some((l) => l.outcome === 'client_gone'));
+
+    const sized = await leave({ drain_bytes: '1k' }, play.ok({ pieces: ['one ', ...Array.from({ length: 300 }, () => 'and another piece of it ')], gapMs: 20 }));
+    await until(() => sized.fake.requests[0].isGone, 'the upstream to be closed', 2000);
+
+    const some = await leave({ drain_max: 2 }, slow, 3);
+    await until(() => some.fake.requests.filter((r) => r.isGone).length === 1, 'the upstream to be closed', 2000);
+    assert.deepEqual(some.fake.requests.map((r) => r.isGone), [false, false, true]);
+});
+
 scenario('a hundred clients that leave at once leave nothing behind', async (t) => {
     const { fake, gw } = await pair(t);
     assert.equal((await request(gw, { body: chat('m1') })).status, 200);

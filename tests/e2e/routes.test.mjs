@@ -117,7 +117,7 @@ for (const stream of [true, false])
         else assert.equal(r.json.choices[0].message.content, 'one');
         const [first, second] = fakes[0].requests;
         assert.notEqual(first.key, second.key);
-        await until(() => first.isGone, { timeoutMs: 1000 });
+        await until(() => first.isGone, 'the slower one to be cancelled', 1000);
         assert.deepEqual(await hedges(gw), { 'one won': 1 });
         const { text } = await request(gw, { path: '/metrics', method: 'GET' });
         assert.match(text, /^chatmux_hedge_waste_usd_total/m);
@@ -128,7 +128,7 @@ scenario('the first attempt may still be quicker, and a rival that fails changes
     fakes[0].next(play.after(600, play.ok({ text: 'first' })), play.hang());
     let r = await ask();
     assert.equal(r.json.choices[0].message.content, 'first');
-    await until(() => fakes[0].requests[1].isGone, { timeoutMs: 1000 });
+    await until(() => fakes[0].requests[1].isGone, 'the slower one to be cancelled', 1000);
     assert.deepEqual(await hedges(gw), { 'one lost': 1 });
 
     for (let i = 0; i < 25; i++) await ask(); // a full purse again

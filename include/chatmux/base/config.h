@@ -15,7 +15,8 @@ struct cm_upstream_conf {
     int64_t cooldown_ms;  /* -1 = empty: the adapter's own */
     int64_t
         monthly_limit; /* requests per credential and month; 0 = none, -1 = empty: the adapter's own */
-    int on_disconnect;                      /* enum cm_on_disconnect */
+    int on_disconnect;                             /* enum cm_on_disconnect */
+    int64_t drain_time_ms, drain_bytes, drain_max; /* bounds of CM_DISCONNECT_DRAIN */
     int64_t breaker_rate, breaker_attempts; /* per cent, 0 = never; attempts before it counts */
     struct cm_str user_agent, ca_file;
     int http_version; /* enum cm_http_version */
