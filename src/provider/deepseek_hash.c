@@ -64,8 +64,8 @@ static const uint64_t iota[ROUNDS] = {
 #define LAST_LANE(T, from, out)                                                                    \
     do {                                                                                           \
         THETA(T, from);                                                                            \
-        (out) = from[0] ^ d0 ^ (~ROL(from[6] ^ d1, 44) & ROL(from[12] ^ d2, 43)) ^                 \
-                iota[ROUNDS - 1];                                                                  \
+        (out) =                                                                                    \
+            from[0] ^ d0 ^ (~ROL(from[6] ^ d1, 44) & ROL(from[12] ^ d2, 43)) ^ iota[ROUNDS - 1];   \
     } while (0)
 
 void deepseek_permute(uint64_t lanes[25], unsigned first)

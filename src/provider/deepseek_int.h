@@ -1,7 +1,9 @@
-/* What the files of the deepseek adapter share. */
+/* What the files of the deepseek adapter share. Loop thread only, but for the hash and deepseek_search_work(). */
 #ifndef CHATMUX_DEEPSEEK_INT_H
 #define CHATMUX_DEEPSEEK_INT_H
 
+#include "chatmux/codec/json.h"
+#include "chatmux/codec/sse.h"
 #include "chatmux/provider/run.h"
 
 /* ---- deepseek_hash.c: the hash of the proof of work. Any thread ---- */
@@ -15,5 +17,159 @@ void deepseek_hash(struct cm_str message, unsigned char out[DEEPSEEK_HASH_BYTES]
  * true, which is looked at every 0.3 ms or so. */
 int64_t deepseek_solve(struct cm_str prefix, const unsigned char want[DEEPSEEK_HASH_BYTES],
                        int64_t limit, const atomic_bool *cancelled);
+
+/* ---- deepseek_proof.c: challenges and their answers ---- */
+
+struct deepseek_challenge {
+    struct cm_str algorithm, challenge, salt, signature, target_path;
+    int64_t tries;        /* the answer is below it */
+    int64_t expire_at_ms; /* as the platform's clock has it; part of the puzzle */
+    int64_t lives_ms;     /* from now on */
+    unsigned char want[DEEPSEEK_HASH_BYTES];
+};
+/* Of biz_data.challenge. 1: broken, another one may be better. -1 and CM_ERR_UPSTREAM_DOWN: of a kind that is not known here, or more than max_tries. */
+int deepseek_challenge_read(struct cm_arena *arena, yyjson_val *v, int64_t now_unix_ms,
+                            int64_t max_tries, struct deepseek_challenge *out, struct cm_err *err);
+/* A search that a thread can do: it owns what it needs. answer -1 = there is none. */
+struct deepseek_search {
+    struct cm_buf prefix;
+    unsigned char want[DEEPSEEK_HASH_BYTES];
+    int64_t tries, answer;
+};
+struct deepseek_search *deepseek_search_new(const struct deepseek_challenge *c);
+void deepseek_search_work(void *search, const atomic_bool *cancelled);
+void deepseek_search_free(void *search);
+/* The header's value. */
+struct cm_str deepseek_proof(struct cm_arena *arena, const struct deepseek_challenge *c,
+                             int64_t answer);
+
+/* ---- deepseek_call.c: accounts, and what all calls have in common ---- */
+
+/* What a credential is made of; "" = not given. */
+struct deepseek_account {
+    struct cm_str token; /* the user token */
+    struct cm_str cookie;
+    struct cm_str email, mobile, area_code, password;
+};
+/* Keeps a secret as a bare token or as a JSON object with the members above. */
+int deepseek_normalize(struct cm_arena *arena, struct cm_str given, struct cm_str *out,
+                       struct cm_err *err);
+void deepseek_account(struct cm_run *run, struct deepseek_account *out);
+/* What Authorization says: what refresh or login brought, else the user token; "" = none yet. */
+struct cm_str deepseek_bearer(struct cm_run *run, const struct deepseek_account *account);
+
+struct deepseek_ask {
+    const char *method;      /* NULL = POST */
+    const char *path_option; /* "create_path" */
+    struct cm_str query;     /* "?a=b" */
+    struct cm_str body;      /* JSON, unless content_type says otherwise; lives in the arena */
+    struct cm_str content_type;
+    struct cm_str proof;                           /* "" = none is needed */
+    struct cm_str file_size, thinking, model_type; /* of uploads */
+    int64_t timeout_ms;
+    bool anonymous; /* login: there is no token yet */
+    bool lands;     /* as in cm_call */
+};
+enum cm_step deepseek_fetch(struct cm_run *run, const struct deepseek_account *account,
+                            const struct deepseek_ask *ask);
+enum cm_step deepseek_stream(struct cm_run *run, const struct deepseek_account *account,
+                             const struct deepseek_ask *ask);
+struct cm_str deepseek_option(const struct cm_run *run, const char *name);
+
+/* ---- deepseek_reply.c: what an answer that is no stream says ---- */
+
+struct deepseek_reply {
+    int status;
+    yyjson_doc *doc; /* NULL: no JSON. The caller's to free */
+    yyjson_val *biz; /* data.biz_data; NULL when there is none */
+    int64_t code, biz_code;
+    struct cm_str msg; /* biz_msg, else msg; in the document */
+    int retry_after_s;
+    enum cm_err_class cls; /* NONE: it succeeded */
+    bool bad_proof;        /* the proof of work was refused */
+    bool muted;            /* retry_after_s: for how long, where it is told */
+    bool bad_session;      /* the conversation that was named is of no more use */
+};
+void deepseek_reply_read(struct cm_run *run, int status, const struct cm_header *headers, size_t n,
+                         struct cm_str body, struct deepseek_reply *out);
+/* Fills *err from a reply that is not a success; `call` names what was asked for. */
+enum cm_step deepseek_refuse(const struct deepseek_reply *reply, const char *call,
+                             struct cm_err *err);
+/* Class of words that come inside of a stream: finish_reason, then the text that people read. *rest_s: how long the account rests, 0 = as the provider
+ * does. */
+enum cm_err_class deepseek_words_class(struct cm_str reason, struct cm_str text, int *rest_s);
+/* Seconds until then; 0 = not told or over. Unix seconds or milliseconds, as a number. */
+int deepseek_until_s(yyjson_val *when, int64_t now_unix_ms);
+
+/* ---- deepseek_stream.c: the answer ---- */
+
+#define DEEPSEEK_STATUSES(X)                                                                       \
+    X(WIP)                                                                                         \
+    X(FINISHED)                                                                                    \
+    X(INCOMPLETE) X(CONTENT_FILTER) X(CONTEXT_LENGTH_EXCEEDED) X(CONTENT_TOO_LONG) X(CANCELLED)
+enum deepseek_status {
+#define X(name) DEEPSEEK_##name,
+    DEEPSEEK_STATUSES(X)
+#undef X
+};
+enum deepseek_marks { DEEPSEEK_MARKS_ANNOTATIONS, DEEPSEEK_MARKS_LINKS, DEEPSEEK_MARKS_KEPT };
+
+#define DEEPSEEK_PATH_MAX 120
+#define DEEPSEEK_OPENING_MAX 24
+#define DEEPSEEK_MARK_MAX 40
+
+/* One growing text of the answer: what has gone out of it. */
+struct deepseek_piece {
+    enum deepseek_kind { DEEPSEEK_OTHER, DEEPSEEK_THINK, DEEPSEEK_TEXT } kind;
+    size_t said;                        /* bytes */
+    char opening[DEEPSEEK_OPENING_MAX]; /* the first of them */
+};
+struct deepseek_result { /* of a search; slices in the arena */
+    struct cm_str url, title;
+    int64_t cite; /* its number in the text; 0 = none was told */
+    int64_t from,
+        to; /* characters of the text where it is first cited; both 0 = nowhere, or the mark was taken out */
+    bool cited;
+};
+
+/* In the flow's memory; deepseek_stream_init() makes it ready. */
+struct deepseek_stream {
+    struct cm_run *run;
+    struct cm_sse sse;
+    enum deepseek_marks marks;
+    char path[DEEPSEEK_PATH_MAX];  /* of the patch before; "" = none yet, or not one of ours */
+    struct deepseek_piece *pieces; /* the fragments; in the arena */
+    size_t n_pieces, cap_pieces;
+    struct deepseek_piece text, thinking;  /* of the older generations, which have no fragments */
+    struct deepseek_result *results;       /* in the arena */
+    size_t n_results, cap_results, newest; /* newest: where the last list begins */
+    char mark[DEEPSEEK_MARK_MAX];          /* the beginning of what may become a citation mark */
+    size_t n_mark;
+    int64_t chars; /* of text that went out */
+    enum deepseek_status status, quasi_status;
+    int64_t message_id;                   /* of the answer; 0 = not told */
+    int64_t tokens;                       /* of the whole conversation so far; 0 = not told */
+    int64_t out_text, out_reasoning;      /* estimated tokens */
+    bool auto_continue, finished, closed; /* the last two: events of these names came */
+    bool said;                            /* text or reasoning went out */
+    bool bad_proof, bad_session;          /* with a failure: as in deepseek_reply */
+};
+
+void deepseek_stream_init(struct deepseek_stream *s, struct cm_run *run, enum deepseek_marks marks);
+void deepseek_stream_clear(struct deepseek_stream *s);
+/* Another stream goes on with the same answer. */
+void deepseek_stream_again(struct deepseek_stream *s);
+/* -1: the stream tells a failure, or is none. */
+int deepseek_stream_feed(struct deepseek_stream *s, struct cm_str bytes, struct cm_err *err);
+int deepseek_stream_end(struct deepseek_stream *s, struct cm_err *err); /* no more bytes */
+/* The answer is whole: what was held back of its text, then its citations. */
+void deepseek_stream_flush(struct deepseek_stream *s);
+
+/* ---- deepseek_prompt.c ---- */
+
+enum deepseek_style { DEEPSEEK_STYLE_MARKERS, DEEPSEEK_STYLE_BRACKETS };
+/* Messages from `from` on as one text. */
+struct cm_str deepseek_prompt(struct cm_arena *arena, const struct cm_chat *chat, size_t from,
+                              enum deepseek_style style);
 
 #endif

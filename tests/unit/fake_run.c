@@ -214,6 +214,23 @@ static void on_token(void *arg, struct cm_str token, int64_t expires_unix_ms)
     f->out->token_expires_ms = expires_unix_ms;
 }
 
+static void on_quota(void *arg, struct cm_str json)
+{
+    struct fake *f = arg;
+
+    f->out->quota = cm_arena_str(&f->out->arena, json);
+}
+
+static const struct cm_flow *flow_of(const struct cm_provider *adapter,
+                                     const struct fake_setup *setup)
+{
+    if (setup->refresh)
+        return &adapter->refresh;
+    if (setup->errand)
+        return strcmp(setup->errand, "login") == 0 ? &adapter->login : &adapter->probe;
+    return &adapter->chat;
+}
+
 void fake_run(const struct fake_setup *setup, struct fake_result *out)
 {
     static const struct cm_run_cb cb = {.on_event = on_event, .on_end = on_end};
@@ -237,6 +254,7 @@ void fake_run(const struct fake_setup *setup, struct fake_result *out)
                                .chat = &chat,
                                .id = CM_S("req-1"),
                                .on_token = on_token,
+                               .on_quota = on_quota,
                                .scope = cm_str_of(setup->scope ? setup->scope : "")};
     const struct cm_surface *surface = setup->surface ? setup->surface : &cm_surface_openai_chat;
 
@@ -255,14 +273,15 @@ void fake_run(const struct fake_setup *setup, struct fake_result *out)
     out->answer.keep_images = cm_task_makes_media(chat.task);
     ck_assert_msg(cm_models_find(models, a, chat.model, &target, &err) > 0, "%s", err.msg);
 
-    run.flow = setup->refresh ? &in.adapter->refresh : &in.adapter->chat;
-    run.target = setup->refresh ? NULL : target;
-    run.chat = setup->refresh ? NULL : &chat;
+    run.flow = flow_of(in.adapter, setup);
+    run.target = run.flow == &in.adapter->chat ? target : NULL;
+    run.chat = run.flow == &in.adapter->chat ? &chat : NULL;
     run.cred = (struct cm_cred){.id = 1,
                                 .secret = cm_str_of(setup->secret ? setup->secret : "secret"),
                                 .token = cm_str_of(setup->token),
                                 .label = CM_S("p#1")};
     host.loop = f.loop = cm_loop_new();
+    host.jobs = cm_jobs_new(f.loop);
     cm_deadline_init(&f.resume, on_resume, &f);
     f.run = cm_run_open(&host, &run, &cb, &f);
     out->took_ms = cm_loop_now_ms(f.loop);
@@ -270,6 +289,7 @@ void fake_run(const struct fake_setup *setup, struct fake_result *out)
     out->took_ms = cm_loop_now_ms(f.loop) - out->took_ms;
     ck_assert_ptr_null(f.run);
     cm_deadline_clear(f.loop, &f.resume);
+    cm_jobs_close(host.jobs);
     cm_loop_free(f.loop);
     cm_models_free(models);
 }

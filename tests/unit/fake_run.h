@@ -31,6 +31,7 @@ struct fake_setup {
     const char *secret;               /* NULL = "secret" */
     const char *token;                /* what refreshing has made of it; NULL = none */
     bool refresh;                     /* runs the flow that makes a token, not the answer */
+    const char *errand;               /* "login" or "probe": runs that flow; NULL = neither */
     const char *scope;                /* who the client is; NULL = nobody in particular */
     struct cm_memo *memo;             /* what is remembered from run to run; NULL = nothing */
     const char *const *options;       /* "name", "value", …, NULL */
@@ -59,6 +60,7 @@ struct fake_result {
     uint64_t took_ms;
     struct cm_str token; /* made by refresh */
     int64_t token_expires_ms;
+    struct cm_str quota; /* the last one told */
     struct fake_request requests[FAKE_REQUESTS_MAX];
     size_t n_requests;
     struct cm_arena arena;

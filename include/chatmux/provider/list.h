@@ -8,6 +8,7 @@
     X(openai)                                                                                      \
     X(demo)                                                                                        \
     X(hix)                                                                                         \
+    X(deepseek)                                                                                    \
     X(alexsidebar)                                                                                 \
     X(gemini)                                                                                      \
     X(genspark)                                                                                    \
