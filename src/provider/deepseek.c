@@ -29,6 +29,7 @@ enum state {
 #define LEFT_MS (24 * 3600 * 1000LL)
 #define LEFT_MAX 2000 /* bytes of conversations that could not be deleted yet */
 #define LEFT_AT_ONCE 4
+#define LEFT_ALONE_MS 30000 /* longer than a run goes on after its answer */
 
 /* Keys of what is remembered between runs. */
 #define KEY_PROOF CM_S("proof")
@@ -220,20 +221,9 @@ static struct cm_str session_body(struct cm_run *run, struct cm_str session)
     return cm_buf_settle(&body, cm_run_arena(run));
 }
 
-static enum cm_step delete_session(struct cm_run *run, struct deepseek *d, enum state state,
-                                   struct cm_str session)
-{
-    const struct deepseek_ask ask = {
-        .path_option = "delete_path", .body = session_body(run, session), .timeout_ms = TIDY_MS};
-
-    cm_run_hang_up(run);
-    d->state = state;
-    d->deleting = session;
-    return deepseek_fetch(run, &d->account, &ask);
-}
-
-/* Conversations that are to go and are still there, blanks between: what a run cannot delete any more a later one does. */
-static void left_change(struct cm_run *run, struct cm_str session, bool there)
+/* Conversations that are to go and are still there, as "TIME:ID TIME:ID": what a run cannot delete any more a later one does, but not before TIME (Unix,
+ * ms), as long as it may be at it itself. `not_before` -1 takes the conversation out. */
+static void left_change(struct cm_run *run, struct cm_str session, int64_t not_before)
 {
     struct cm_str left = CM_STR_NONE;
     struct cm_buf now = {0};
@@ -243,11 +233,12 @@ static void left_change(struct cm_run *run, struct cm_str session, bool there)
     while (left.n > 0) {
         const struct cm_str one = cm_str_cut(&left, ' ');
 
-        if (!cm_str_eq(one, session))
+        if (!cm_str_ends(one, session))
             cm_buf_printf(&now, "%s" CM_PRI, now.n ? " " : "", CM_ARG(one));
     }
-    if (there && now.n + session.n < LEFT_MAX)
-        cm_buf_printf(&now, "%s" CM_PRI, now.n ? " " : "", CM_ARG(session));
+    if (not_before >= 0 && now.n + session.n < LEFT_MAX)
+        cm_buf_printf(&now, "%s%lld:" CM_PRI, now.n ? " " : "", (long long)not_before,
+                      CM_ARG(session));
     if (now.n > 0)
         cm_run_remember(run, KEY_LEFT, cm_buf_str(&now), LEFT_MS);
     else
@@ -255,13 +246,36 @@ static void left_change(struct cm_run *run, struct cm_str session, bool there)
     cm_buf_clear(&now);
 }
 
+/* One that is to go and nobody is at; it is taken. */
 static struct cm_str left_next(struct cm_run *run)
 {
     struct cm_str left;
+    uint64_t not_before;
 
     if (!cm_run_recall(run, KEY_LEFT, &left))
         return CM_STR_NONE;
-    return cm_arena_str(cm_run_arena(run), cm_str_cut(&left, ' '));
+    left = cm_arena_str(cm_run_arena(run), left);
+    while (left.n > 0) {
+        struct cm_str id = cm_str_cut(&left, ' ');
+
+        if (cm_str_to_u64(cm_str_cut(&id, ':'), INT64_MAX, &not_before) &&
+            (int64_t)not_before <= cm_run_unix_ms(run))
+            return id;
+    }
+    return CM_STR_NONE;
+}
+
+static enum cm_step delete_session(struct cm_run *run, struct deepseek *d, enum state state,
+                                   struct cm_str session)
+{
+    const struct deepseek_ask ask = {
+        .path_option = "delete_path", .body = session_body(run, session), .timeout_ms = TIDY_MS};
+
+    cm_run_hang_up(run);
+    d->state = state;
+    d->deleting = session;
+    left_change(run, session, cm_run_unix_ms(run) + LEFT_ALONE_MS);
+    return deepseek_fetch(run, &d->account, &ask);
 }
 
 /* A conversation that nobody wants to find in the account. */
@@ -281,7 +295,6 @@ static enum cm_step fail(struct cm_run *run, struct deepseek *d, struct cm_err *
     if (!is_waste(d) || !can_call(err->cls))
         return CM_STEP_FAIL;
     d->failure = *err;
-    left_change(run, d->session, true);
     return delete_session(run, d, DS_UNDO, d->session);
 }
 
@@ -289,15 +302,14 @@ static enum cm_step fail(struct cm_run *run, struct deepseek *d, struct cm_err *
 static bool was_deleted(struct cm_run *run, struct deepseek *d, const struct cm_ev *ev)
 {
     struct deepseek_reply reply;
-    bool gone;
+    bool gone = false;
 
-    if (ev->kind != CM_EV_REPLY)
-        return false;
-    deepseek_reply_read(run, ev->status, ev->headers, ev->n_headers, ev->data, &reply);
-    gone = reply.cls == CM_ERR_NONE || reply.bad_session;
-    yyjson_doc_free(reply.doc);
-    if (gone)
-        left_change(run, d->deleting, false);
+    if (ev->kind == CM_EV_REPLY) {
+        deepseek_reply_read(run, ev->status, ev->headers, ev->n_headers, ev->data, &reply);
+        gone = reply.cls == CM_ERR_NONE || reply.bad_session;
+        yyjson_doc_free(reply.doc);
+    }
+    left_change(run, d->deleting, gone ? -1 : 0);
     return gone;
 }
 
@@ -549,7 +561,7 @@ static enum cm_step complete(struct cm_run *run, struct deepseek *d, enum cm_fin
                                            (long long)d->stream.message_id),
                            THREAD_MS);
     if (d->conversations == DELETE)
-        left_change(run, d->session, true);
+        left_change(run, d->session, cm_run_unix_ms(run) + LEFT_ALONE_MS);
     else if (!wants_ahead(run))
         return CM_STEP_DONE;
     cm_run_answered(run);
@@ -765,7 +777,6 @@ static enum cm_step leave_session(struct cm_run *run, struct deepseek *d)
 {
     if (!is_waste(d))
         return CM_STEP_DONE;
-    left_change(run, d->session, true);
     return delete_session(run, d, DS_DELETE, d->session);
 }
 

@@ -115,6 +115,8 @@ static const struct cm_upstream_conf *conf_of(const struct cm_run *run)
     return &run->setup.instance->conf->upstream;
 }
 
+static const char tail[] = "the stream did not end after the answer";
+
 struct due {
     uint64_t at_ms;
     const char *what; /* for the message; NULL = not a failure but the end of a sleep */
@@ -140,6 +142,8 @@ static struct due run_due(const struct cm_run *run)
     if (run->stopping) {
         due_sooner(&d, run->stop_ms, run->answered ? CM_AFTER_MS : CM_TIDY_MS,
                    "the farewell took too long");
+        if (run->answered && run->flight == FLIGHT_STREAM)
+            due_sooner(&d, run->byte_ms, CM_LINGER_MS, tail);
         return d;
     }
     due_sooner(&d, run->began_ms, c->total_timeout_ms,
@@ -380,6 +384,9 @@ static void on_clock(void *arg)
         release_if_over(run);
     } else if (now_ms < d.at_ms) {
         clock_arm(run); /* something happened since */
+    } else if (run->stopping && d.what == tail) {
+        cm_fail(&err, CM_ERR_TIMEOUT, CM_PRI ": %s", CM_ARG(run->setup.instance->name), d.what);
+        run_fail(run, &err);
     } else if (run->stopping && d.what) {
         cm_log(run->answered ? CM_LOG_WARN : CM_LOG_DEBUG, "run",
                CM_PRI " " CM_PRI ": gave up tidying up in state %s", CM_ARG(run->setup.id),

@@ -128,7 +128,8 @@ enum cm_step cm_run_compute(struct cm_run *run, void (*fn)(void *arg, const atom
 /* Ends what is in flight (a stream that has said all) without waiting for its end. */
 void cm_run_hang_up(struct cm_run *run);
 /* After FINISH: the client's answer ends with this step, which returns WAIT. The flow goes on with the credential for at most 15 s (deletes the
- * conversation, fetches something ahead): chat and target are gone, what it emits nobody hears, STOP does not come, its failure is only logged. */
+ * conversation, fetches something ahead): chat and target are gone, what it emits nobody hears, STOP does not come, its failure is only logged. A
+ * stream that is still open then fails after a second of silence. */
 void cm_run_answered(struct cm_run *run);
 
 void *cm_run_state(struct cm_run *run);
