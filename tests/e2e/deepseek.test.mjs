@@ -90,7 +90,7 @@ scenario('proofs are made ahead, and each is used once', async (t) => {
 });
 
 scenario('a conversation goes on where it was', async (t) => {
-    const { fake, sdk } = await pair(t);
+    const { fake, sdk } = await pair(t, { fake: one });
     const messages = ask('Name a colour.');
     for (let turn = 0; turn < 3; turn++) {
         fake.always(say.answer({ pieces: [`answer ${turn}`] }));
