@@ -292,6 +292,14 @@ int cm_answer_add(struct cm_answer *a, const struct cm_event *ev, struct cm_err 
     return 0;
 }
 
+bool cm_answer_has_vectors(const struct cm_answer *a, size_t n)
+{
+    for (size_t i = 0; i < a->n_vectors; i++)
+        if (a->vectors[i].n == 0)
+            return false;
+    return a->n_vectors == n;
+}
+
 static void choice_clear(struct cm_choice_acc *c)
 {
     cm_buf_clear(&c->text);

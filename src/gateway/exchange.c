@@ -332,38 +332,6 @@ void exchange_flush(struct exchange *ex)
 
 /* ---- from the upstream ---- */
 
-static bool passes(const struct exchange *ex, struct cm_str name)
-{
-    static const struct cm_str prefixes[] = {
-        CM_S_INIT("x-ratelimit-"), CM_S_INIT("openai-processing-ms"), CM_S_INIT("openai-version"),
-        CM_S_INIT("anthropic-ratelimit-"), CM_S_INIT("request-id")};
-
-    for (size_t i = 0; i < CM_COUNT(prefixes); i++)
-        if (cm_str_starts_nocase(name, prefixes[i]))
-            return true;
-    return ex->chat->task == CM_TASK_PASS && cm_str_eq_nocase(name, CM_S("content-disposition"));
-}
-
-static void keep_headers(struct exchange *ex, const struct cm_event *ev)
-{
-    ex->passed = CM_ARENA_ARRAY(&ex->arena, struct cm_header, ev->n_headers);
-    ex->n_passed = 0;
-    for (size_t i = 0; i < ev->n_headers; i++)
-        if (passes(ex, ev->headers[i].name) && cm_header_value_ok(ev->headers[i].value))
-            ex->passed[ex->n_passed++] =
-                (struct cm_header){cm_arena_str(&ex->arena, ev->headers[i].name),
-                                   cm_arena_str(&ex->arena, ev->headers[i].value)};
-}
-
-static void keep_answer(struct exchange *ex, const struct cm_event *ev)
-{
-    keep_headers(ex, ev);
-    ex->answer_type =
-        cm_header_value_ok(ev->media_type) ? cm_arena_str(&ex->arena, ev->media_type) : CM_STR_NONE;
-    if (ex->chat->task == CM_TASK_PASS)
-        ex->answer_status = ev->status;
-}
-
 static void count_output(struct exchange *ex, const struct cm_event *ev)
 {
     if (ev->kind == CM_EVENT_IMAGE)
@@ -460,7 +428,7 @@ void exchange_event(struct exchange *ex, const struct cm_event *ev)
         return;
     }
     if (ev->kind == CM_EVENT_HEAD) {
-        keep_answer(ex, ev);
+        respond_keep(ex, ev);
         return;
     }
     if (ev->kind == CM_EVENT_RELAY && ev->status >= 400) {
@@ -696,14 +664,23 @@ static void note_failure(struct exchange *ex, const struct cm_err *err)
     cm_debug("exchange", CM_PRI ": attempt %u failed: %s", CM_ARG(ex->id), ex->attempts, err->msg);
 }
 
-/* A platform may talk about the picture instead of making it, and call that an answer. */
-static bool lacks_media(const struct exchange *ex, struct cm_err *err)
+/* A platform may talk about the picture instead of making it, or leave a vector out, and call that an answer. */
+static bool lacks_something(const struct exchange *ex, struct cm_err *err)
 {
-    if (ex->relay || ex->usage.images > 0 || !cm_task_makes_media(ex->chat->task))
+    if (ex->relay)
         return false;
-    cm_fail(err, CM_ERR_UPSTREAM_DOWN, CM_PRI " answered without a picture or video",
-            CM_ARG(exchange_instance(ex)->name));
-    return true;
+    if (cm_task_makes_media(ex->chat->task) && ex->usage.images == 0) {
+        cm_fail(err, CM_ERR_UPSTREAM_DOWN, CM_PRI " answered without a picture or video",
+                CM_ARG(exchange_instance(ex)->name));
+        return true;
+    }
+    if (ex->chat->task == CM_TASK_EMBEDDING &&
+        !cm_answer_has_vectors(&ex->answer, ex->chat->n_inputs)) {
+        cm_fail(err, CM_ERR_UPSTREAM_DOWN, CM_PRI " answered with fewer vectors than texts",
+                CM_ARG(exchange_instance(ex)->name));
+        return true;
+    }
+    return false;
 }
 
 /* The prompt was too long: the route may know a model that takes more, once. */
@@ -731,7 +708,7 @@ void exchange_attempt_ended(struct exchange *ex, const struct cm_err *err)
     struct cm_err empty;
     bool retries_count, told; /* the client has something of it, or left: no second try */
 
-    if (!err && lacks_media(ex, &empty))
+    if (!err && lacks_something(ex, &empty))
         err = &empty;
     if (!err) {
         hedge_cancel(ex);

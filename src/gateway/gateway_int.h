@@ -299,6 +299,8 @@ int request_check_admin(struct exchange *ex, struct cm_err *err);
 void serve_chat(struct exchange *ex, struct cm_str rest);
 /* Its surface reads the body that has come, or that there is none; then the first attempt. */
 void request_parse(struct exchange *ex);
+/* CM_ERR_BAD_REQUEST (415) for a body that is compressed. */
+int request_check_coding(const struct exchange *ex, struct cm_err *err);
 /* What a surface and the relay lane may want of the request besides its body. */
 void request_chat(struct exchange *ex, struct cm_str rest);
 
@@ -365,6 +367,8 @@ struct respond {
     size_t n;
 };
 void respond_begin(struct respond *r, struct exchange *ex);
+/* HEAD of an upstream: what of it the client gets, too. */
+void respond_keep(struct exchange *ex, const struct cm_event *head);
 void respond_add(struct respond *r, struct cm_str name, struct cm_str value);
 /* spent: every credential was tried, the client need not do it again. */
 void respond_error(struct exchange *ex, const struct cm_err *err, bool spent);

@@ -69,6 +69,12 @@ bool pass_wants(struct exchange *ex, struct cm_str *path)
 
 void serve_pass(struct exchange *ex, struct cm_str path)
 {
+    struct cm_err err = {0};
+
+    if (request_check_coding(ex, &err) < 0) {
+        exchange_fail(ex, &err);
+        return;
+    }
     request_chat(ex, path);
     ex->body_us = cm_mono_us();
     if (ex->req->has_body)

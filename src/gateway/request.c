@@ -299,16 +299,24 @@ void request_chat(struct exchange *ex, struct cm_str rest)
     ex->chat = chat;
 }
 
-void serve_chat(struct exchange *ex, struct cm_str rest)
+int request_check_coding(const struct exchange *ex, struct cm_err *err)
 {
     struct cm_str coding = cm_req_header(ex->req, CM_S("content-encoding"));
+
+    if (coding.n == 0 || cm_str_eq_nocase(coding, CM_S("identity")))
+        return 0;
+    cm_fail(err, CM_ERR_BAD_REQUEST,
+            "the body is encoded (Content-Encoding: " CM_PRI "): send it plain",
+            CM_ARG(cm_str_head(coding, 40)));
+    err->http_status = 415;
+    return -1;
+}
+
+void serve_chat(struct exchange *ex, struct cm_str rest)
+{
     struct cm_err err = {0};
 
-    if (coding.n > 0 && !cm_str_eq_nocase(coding, CM_S("identity"))) {
-        cm_fail(&err, CM_ERR_BAD_REQUEST,
-                "the body is encoded (Content-Encoding: " CM_PRI "): send it plain",
-                CM_ARG(cm_str_head(coding, 40)));
-        err.http_status = 415;
+    if (request_check_coding(ex, &err) < 0) {
         exchange_fail(ex, &err);
         return;
     }

@@ -141,6 +141,38 @@ static void add_route(struct respond *r, struct exchange *ex)
         respond_add(r, CM_S("x-chatmux-route"), value);
 }
 
+static bool passes(const struct exchange *ex, struct cm_str name)
+{
+    static const struct cm_str prefixes[] = {
+        CM_S_INIT("x-ratelimit-"), CM_S_INIT("openai-processing-ms"), CM_S_INIT("openai-version"),
+        CM_S_INIT("anthropic-ratelimit-"), CM_S_INIT("request-id")};
+
+    for (size_t i = 0; i < CM_COUNT(prefixes); i++)
+        if (cm_str_starts_nocase(name, prefixes[i]))
+            return true;
+    return ex->chat->task == CM_TASK_PASS && cm_str_eq_nocase(name, CM_S("content-disposition"));
+}
+
+static void keep_headers(struct exchange *ex, const struct cm_event *ev)
+{
+    ex->passed = CM_ARENA_ARRAY(&ex->arena, struct cm_header, ev->n_headers);
+    ex->n_passed = 0;
+    for (size_t i = 0; i < ev->n_headers; i++)
+        if (passes(ex, ev->headers[i].name) && cm_header_value_ok(ev->headers[i].value))
+            ex->passed[ex->n_passed++] =
+                (struct cm_header){cm_arena_str(&ex->arena, ev->headers[i].name),
+                                   cm_arena_str(&ex->arena, ev->headers[i].value)};
+}
+
+void respond_keep(struct exchange *ex, const struct cm_event *ev)
+{
+    keep_headers(ex, ev);
+    ex->answer_type =
+        cm_header_value_ok(ev->media_type) ? cm_arena_str(&ex->arena, ev->media_type) : CM_STR_NONE;
+    if (ex->chat->task == CM_TASK_PASS)
+        ex->answer_status = ev->status;
+}
+
 void respond_begin(struct respond *r, struct exchange *ex)
 {
     bool own_limits;

@@ -326,7 +326,7 @@ static void splice_form(struct cm_run *run, const struct cm_chat *chat, struct c
 static int make_body(struct cm_run *run, const struct cm_chat *chat, struct openai *o,
                      struct cm_str *body, struct cm_err *err)
 {
-    struct edits e = {.n = 0};
+    struct edits e;
 
     *body = chat->raw;
     if (chat->task == CM_TASK_PASS)
@@ -343,6 +343,7 @@ static int make_body(struct cm_run *run, const struct cm_chat *chat, struct open
             return 0;
         splice_form(run, chat, &o->sent);
     } else {
+        e.n = 0;
         edits_of(run, chat, &e);
         if (e.n == 0 && !chat->stream)
             return 0;

@@ -28,6 +28,13 @@ scenario('a stream of pictures', async (t) => {
     assert.deepEqual(Buffer.from(events[0].b64_json, 'base64').subarray(0, 4), PNG);
 });
 
+scenario('pictures have their price', async (t) => {
+    const gw = await startGateway(t, { config: { ...DEMO.config, 'price demo-image': { image: '0.04' } } });
+    await client(gw).images.generate({ model: 'demo-image', prompt: 'a dot', n: 3 });
+    const { text } = await request(gw, { path: '/metrics' });
+    assert.match(text, /chatmux_cost_usd_total\{provider="demo",model="demo-image"\} 0\.12\n/);
+});
+
 scenario('mistakes name the member', async (t) => {
     const gw = await startGateway(t, DEMO);
     await assert.rejects(client(gw).images.generate({ model: 'demo-image' }), (e) => e.status === 400 && e.param === 'prompt');

@@ -1,5 +1,6 @@
 // Every route that is no chat, through the official SDK, against a strict server: bytes go through as they came, but for the model's name.
 import assert from 'node:assert/strict';
+import net from 'node:net';
 import OpenAI, { toFile } from 'openai';
 import { CLIENT_KEY, request, scenario, startGateway } from '../lib/gateway.mjs';
 import { IMAGE_USAGE, PIXEL, SOUND, startFakeApi, vectorOf } from '../lib/fake_openai_api.mjs';
@@ -146,6 +147,30 @@ scenario('a model that is left out of a form is put in where ours has another na
     const answer = await sendForm(gw, '/v1/images/variations', form([['image', 'png', 'a.png']]));
     assert.equal(answer.status, 200, answer.text);
     assert.deepEqual(fake.last.body, form([['model', 'painter'], ['image', 'png', 'a.png']]));
+});
+
+scenario('a form that arrives in pieces is the same form', async (t) => {
+    const { fake, gw } = await start(t);
+    const sent = form([['model', 'ours'], ['file', SOUND.subarray(0, 300), 'a.mp3']]);
+    const head = `POST /v1/audio/transcriptions HTTP/1.1\r\nHost: localhost\r\nAuthorization: Bearer ${CLIENT_KEY}\r\nContent-Type: multipart/form-data; boundary="x-BOUNDARY-1"\r\n`;
+    for (let cut = 0; cut <= sent.length; cut += 7) {
+        const pieces = [sent.subarray(0, cut), sent.subarray(cut)].filter((p) => p.length > 0);
+        const status = await new Promise((done, fail) => {
+            const socket = net.connect(gw.port, '127.0.0.1', async () => {
+                socket.setNoDelay(true);
+                socket.write(`${head}Transfer-Encoding: chunked\r\n\r\n`);
+                for (const piece of pieces) {
+                    await new Promise((next) => setImmediate(next));
+                    socket.write(Buffer.concat([Buffer.from(`${piece.length.toString(16)}\r\n`), piece, Buffer.from('\r\n')]));
+                }
+                socket.write('0\r\n\r\n');
+            });
+            socket.once('data', (data) => (socket.destroy(), done(Number(/^HTTP\/1\.1 (\d+)/.exec(data)[1]))));
+            socket.once('error', fail);
+        });
+        assert.equal(status, 200, `cut at ${cut}`);
+        assert.deepEqual(fake.last.body, form([['model', 'theirs'], ['file', SOUND.subarray(0, 300), 'a.mp3']]));
+    }
 });
 
 scenario('forms that two readers could read in two ways are refused here', async (t) => {
@@ -351,6 +376,12 @@ scenario('keys that are limited may not spend what nobody counts', async (t) => 
     const refused = await request(gw, { path: '/v1/batches', key, body: { input_file_id: 'x', endpoint: '/v1/embeddings', completion_window: '24h' } });
     assert.equal(refused.status, 403, refused.text);
     assert.equal(fake.requests.length, 1);
+});
+
+scenario('what is encoded is not passed on', async (t) => {
+    const { fake, gw } = await start(t);
+    for (const path of ['/v1/batches', '/v1/embeddings']) assert.equal((await request(gw, { path, body: 'x', headers: { 'content-encoding': 'gzip' } })).status, 415);
+    assert.equal(fake.requests.length, 0);
 });
 
 scenario('what is passed on is in the log', async (t) => {

@@ -210,6 +210,7 @@ START_TEST(embeddings_are_written_in_the_order_of_inputs)
 
     for (size_t i = 0; i < CM_COUNT(events); i++)
         ck_assert_int_eq(cm_answer_add(&answer, &events[i], &err), 0);
+    ck_assert(cm_answer_has_vectors(&answer, 2) && !cm_answer_has_vectors(&answer, 3));
     parse(s, "{\"model\":\"m\",\"input\":[\"a\",\"b\"]}");
     s->whole(&meta, &answer, &out);
     ck_str(

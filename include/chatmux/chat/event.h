@@ -136,6 +136,8 @@ struct cm_answer {
  * out of bounds (CM_ERR_UPSTREAM_DOWN). HEAD and RELAY are not for it; signatures and sealed reasoning
  * are left out. */
 int cm_answer_add(struct cm_answer *a, const struct cm_event *ev, struct cm_err *err);
+/* One vector for each of n inputs, none of them empty. */
+bool cm_answer_has_vectors(const struct cm_answer *a, size_t n);
 void cm_answer_clear(struct cm_answer *a); /* empty again; keep_images stays */
 
 /* An IMAGE event as url, or as data and media_type: a data: URL is taken apart. Borrowed slices. */
