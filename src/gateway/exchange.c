@@ -706,7 +706,8 @@ static bool go_larger(struct exchange *ex)
 void exchange_attempt_ended(struct exchange *ex, const struct cm_err *err)
 {
     struct cm_err empty;
-    bool retries_count, told; /* the client has something of it, or left: no second try */
+    bool retries_count,
+        told; /* the client has something of it, or left, or it must not be done twice: no second try */
 
     if (!err && lacks_something(ex, &empty))
         err = &empty;
@@ -720,7 +721,8 @@ void exchange_attempt_ended(struct exchange *ex, const struct cm_err *err)
     /* A retry of the same request that fails again says nothing new about the account. */
     retries_count = ex->retries == 0 || cm_err_info(err->cls)->cred != CM_CRED_COUNT;
     end_attempt(ex, err, retries_count, false);
-    told = ex->committed || ex->abandoned || (!ex->req && !ex->chat->stream);
+    told = ex->committed || ex->abandoned || (!ex->req && !ex->chat->stream) ||
+           (cm_err_info(err->cls)->next == CM_NEXT_RETRY && pass_only_once(ex));
     if (!told && err->cls == CM_ERR_CONTEXT_LENGTH && go_larger(ex)) {
         forget_attempt(ex);
         exchange_next(ex);

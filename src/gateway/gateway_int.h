@@ -311,6 +311,8 @@ bool pass_wants(struct exchange *ex, struct cm_str *path);
 void serve_pass(struct exchange *ex, struct cm_str path);
 /* Whose upstream it goes to, and whether the key may: the one target, or why there is none. */
 int pass_target(struct exchange *ex, struct cm_err *err);
+/* Trying it again after a failure on the way could do it twice. */
+bool pass_only_once(const struct exchange *ex);
 
 /* ---- order.c ---- */
 

@@ -83,6 +83,16 @@ void serve_pass(struct exchange *ex, struct cm_str path)
         request_parse(ex);
 }
 
+/* The upstream may have done it before the answer was lost. */
+bool pass_only_once(const struct exchange *ex)
+{
+    const struct cm_chat *chat = ex->chat;
+
+    return chat->task == CM_TASK_PASS &&
+           (cm_str_eq(chat->method, CM_S("POST")) || cm_str_eq(chat->method, CM_S("PATCH"))) &&
+           cm_header_find(chat->headers, chat->n_headers, CM_S("idempotency-key")).n == 0;
+}
+
 static bool takes(const struct cm_instance *in)
 {
     return (in->tasks & CM_TASK_BIT(PASS)) != 0;

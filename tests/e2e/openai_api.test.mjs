@@ -390,3 +390,24 @@ scenario('what is passed on is in the log', async (t) => {
     const { text } = await request(gw, { path: '/metrics' });
     assert.match(text, /chatmux_requests_total\{surface="openai",provider="up",model="",outcome="ok"\} 1\n/);
 });
+
+const DOWN = { status: 500, type: 'application/json', body: Buffer.from('{"error":{"message":"oops"}}') };
+for (const [method, headers, times] of [['POST', {}, 1], ['PATCH', {}, 1], ['GET', {}, 2], ['POST', { 'idempotency-key': 'once' }, 2]])
+    scenario(`what is passed on is not done twice: ${method} ${Object.keys(headers)}`, async (t) => {
+        for (const behave of [DOWN, 'cut']) {
+            const { fake, gw } = await start(t, { provider: { credentials: ['sk-up-1', 'sk-up-2'] }, config: { retry: { retries: 0 } } });
+            for (const key of fake.keys) fake.key(key, behave);
+            const answer = await request(gw, { path: '/v1/vector_stores/vs_1', method, headers, body: method === 'GET' ? undefined : { name: 'x' } });
+            assert.equal(answer.status, 502, answer.text);
+            assert.equal(fake.requests.length, times, behave === 'cut' ? 'cut' : '500');
+        }
+    });
+
+scenario('a session keeps its account, so that it finds what it made', async (t) => {
+    const { fake, gw } = await start(t, { provider: { credentials: ['sk-up-1', 'sk-up-2'] } });
+    const headers = { 'x-chatmux-session': 'mine' };
+    for (let i = 0; i < 6; i++) assert.equal((await request(gw, { path: '/v1/files', headers })).status, 200);
+    assert.equal(new Set(fake.requests.map((r) => r.key)).size, 1);
+    for (let i = 0; i < 6; i++) assert.equal((await request(gw, { path: '/v1/files' })).status, 200);
+    assert.equal(new Set(fake.requests.map((r) => r.key)).size, 2);
+});
