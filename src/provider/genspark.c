@@ -1,6 +1,6 @@
 /* genspark: www.genspark.ai, by the session cookie of an account.
  *
- * Happy path: CREATE (a chat, if it is to be deleted afterwards, or to make pictures in) -> VERIFY (a token from the operator's own service, if there
+ * Happy path: pictures and files (genspark_parts.c) -> CREATE (a chat, if it is to be deleted afterwards, or to make pictures in) -> VERIFY (a token from the operator's own service, if there
  * is one) -> ASK (the answer comes as a stream) -> pictures and videos: their jobs (genspark_media.c) -> the client has its answer -> DELETE.
  * Every request is a chat of its own with the whole history, unless one can go on (genspark_chats.c).
  * Failures: a chat that cannot go on (it is gone, or another account's) is asked anew once; a retired dialect is asked in the other one; both
@@ -169,6 +169,21 @@ static enum cm_step created(struct cm_run *run, struct genspark *g, const struct
     return verify(run, g);
 }
 
+/* ---- Pictures and files come first ---- */
+
+static enum cm_step prepared(struct cm_run *run, struct genspark *g, enum cm_step step)
+{
+    return step == CM_STEP_DONE ? begin(run, g) : step;
+}
+
+static enum cm_step prepare_again(struct cm_run *run, struct genspark *g, struct cm_err *err)
+{
+    const bool more = g->more;
+
+    g->more = false;
+    return prepared(run, g, more ? genspark_parts_again(run, g, err) : CM_STEP_DONE);
+}
+
 /* ---- The end ---- */
 
 /* A small call about a chat, for which nobody waits. */
@@ -207,7 +222,7 @@ static enum cm_step deleted(struct cm_run *run, struct genspark *g, const struct
         return CM_STEP_DONE;
     case GENSPARK_THEN_ASK:
         g->made = g->ask.project = g->answer.project = CM_STR_NONE;
-        return begin(run, g);
+        return prepare_again(run, g, err);
     case GENSPARK_THEN_FAIL:
         break;
     }
@@ -226,12 +241,12 @@ static enum cm_step fail(struct cm_run *run, struct genspark *g, const struct cm
     return delete_chat(run, g, GENSPARK_THEN_FAIL);
 }
 
-static enum cm_step ask_again(struct cm_run *run, struct genspark *g)
+static enum cm_step ask_again(struct cm_run *run, struct genspark *g, struct cm_err *err)
 {
     if (wants_delete(run, g))
         return delete_chat(run, g, GENSPARK_THEN_ASK);
     cm_run_hang_up(run);
-    return begin(run, g);
+    return prepare_again(run, g, err);
 }
 
 /* The chat is another account's, or gone: empty answers and 5xx are how it looks. */
@@ -250,12 +265,12 @@ static enum cm_step ask_failed(struct cm_run *run, struct genspark *g, struct cm
         g->ask.dialect = GENSPARK_AGENT;
         if (g->ask.goes_on)
             g->ask.from = genspark_first_new(cm_run_chat(run));
-        return ask_again(run, g);
+        return ask_again(run, g, err);
     }
     if (cannot_go_on(g, &why)) {
         genspark_leave_chat(run, g);
-        g->repeated = true;
-        return ask_again(run, g);
+        g->repeated = g->more = true;
+        return ask_again(run, g, err);
     }
     return fail(run, g, &why, err);
 }
@@ -419,7 +434,9 @@ static bool says_something(const struct cm_chat *chat)
 {
     for (size_t i = 0; i < chat->n_msgs; i++) {
         for (size_t k = 0; k < chat->msgs[i].n_parts; k++) {
-            if (chat->msgs[i].parts[k].text.n > 0)
+            const struct cm_part *part = &chat->msgs[i].parts[k];
+
+            if (part->text.n > 0 || part->kind == CM_PART_IMAGE || part->kind == CM_PART_FILE)
                 return true;
         }
     }
@@ -443,7 +460,7 @@ static int read_request(struct cm_run *run, struct genspark *g, struct cm_err *e
     if (genspark_makes_media(g->ask.kind))
         return genspark_media_wish(run, g, err);
     if (!says_something(chat))
-        return cm_fail_param(err, CM_ERR_BAD_REQUEST, "messages", "the messages hold no text");
+        return cm_fail_param(err, CM_ERR_BAD_REQUEST, "messages", "the messages hold nothing");
     return 0;
 }
 
@@ -452,7 +469,14 @@ static enum cm_step start(struct cm_run *run, struct genspark *g, struct cm_err 
     if (read_request(run, g, err))
         return CM_STEP_FAIL;
     genspark_find_chat(run, g);
-    return begin(run, g);
+    return prepared(run, g, genspark_parts_begin(run, g, err));
+}
+
+/* Does what comes in this state come from the site itself? */
+static bool is_sites(enum genspark_state state)
+{
+    return state != GENSPARK_FETCH && state != GENSPARK_UPLOAD && state != GENSPARK_VERIFY &&
+           state != GENSPARK_DOWNLOAD;
 }
 
 static enum cm_step genspark_step(struct cm_run *run, const struct cm_ev *ev, struct cm_err *err)
@@ -461,11 +485,15 @@ static enum cm_step genspark_step(struct cm_run *run, const struct cm_ev *ev, st
 
     if (ev->kind == CM_EV_STOP)
         return leave(run, g, ev);
-    if (g->state != GENSPARK_VERIFY && g->state != GENSPARK_DOWNLOAD) /* these go elsewhere */
+    if (is_sites(g->state))
         genspark_cookie_learn(run, ev->headers, ev->n_headers);
     switch (g->state) {
     case GENSPARK_BEGIN:
         return start(run, g, err);
+    case GENSPARK_FETCH:
+    case GENSPARK_UPLOAD_URL:
+    case GENSPARK_UPLOAD:
+        return prepared(run, g, genspark_parts_step(run, g, ev, err));
     case GENSPARK_CREATE:
         return created(run, g, ev, err);
     case GENSPARK_VERIFY:

@@ -98,7 +98,8 @@ static void put_option(struct cm_buf *out, struct cm_run *run, const char *name)
 
 /* ---- Agent ---- */
 
-static void put_agent_messages(struct cm_buf *out, struct cm_run *run, const struct talk *t)
+static void put_agent_messages(struct cm_buf *out, struct cm_run *run, const struct genspark *g,
+                               const struct talk *t)
 {
     char id[CM_UUID_CAP];
     bool any = false;
@@ -107,7 +108,7 @@ static void put_agent_messages(struct cm_buf *out, struct cm_run *run, const str
     for (size_t i = 0; i < t->n; i++) {
         const struct cm_str text = text_of(run, &t->msgs[i]);
 
-        if (text.n == 0)
+        if (text.n == 0 && !genspark_has_files(g, &t->msgs[i]))
             continue;
         cm_uuid4(id);
         cm_buf_append(out, any ? CM_S(",{\"role\":") : CM_S("{\"role\":"));
@@ -115,7 +116,7 @@ static void put_agent_messages(struct cm_buf *out, struct cm_run *run, const str
         cm_buf_append(out, CM_S(",\"id\":"));
         cm_json_put_z(out, id);
         cm_buf_append(out, CM_S(",\"content\":"));
-        cm_json_put_str(out, text);
+        genspark_put_content(out, g, text, &t->msgs[i], 1);
         cm_buf_put(out, '}');
         any = true;
     }
@@ -138,7 +139,7 @@ static struct cm_str agent_chat(struct cm_run *run, const struct genspark *g)
     const bool mixture = g->ask.kind == GENSPARK_MIXTURE;
     struct cm_buf out = {0}, messages = {0};
 
-    put_agent_messages(&messages, run, &t);
+    put_agent_messages(&messages, run, g, &t);
     cm_buf_append(&out, CM_S("{\"ai_chat_model\":"));
     cm_json_put_str(&out, g->ask.model);
     cm_buf_append(&out, CM_S(",\"ai_chat_enable_search\":"));
@@ -179,15 +180,22 @@ static struct cm_str agent_chat(struct cm_run *run, const struct genspark *g)
 
 /* ---- Copilot ---- */
 
-static void put_copilot_message(struct cm_buf *out, enum cm_role role, struct cm_str text,
-                                struct cm_str state)
+struct said { /* one message, made of `n` of the client's */
+    enum cm_role role;
+    struct cm_str text, state;
+    const struct cm_msg *msgs;
+    size_t n;
+};
+
+static void put_copilot_message(struct cm_buf *out, const struct genspark *g,
+                                const struct said *said)
 {
     cm_buf_append(out, CM_S("{\"role\":"));
-    cm_json_put_z(out, cm_role_name(role));
+    cm_json_put_z(out, cm_role_name(said->role));
     cm_buf_append(out, CM_S(",\"content\":"));
-    cm_json_put_str(out, text);
+    genspark_put_content(out, g, said->text, said->msgs, said->n);
     cm_buf_append(out, CM_S(",\"is_prompt\":false,\"session_state\":"));
-    cm_buf_append(out, state);
+    cm_buf_append(out, said->state);
     cm_buf_put(out, '}');
 }
 
@@ -202,23 +210,26 @@ static void put_copilot_messages(struct cm_buf *out, struct cm_run *run, const s
 {
     const bool r1 = cm_str_eq(g->ask.model, R1);
     struct cm_chat flat = *cm_run_chat(run);
+    struct said said = {.role = CM_ROLE_USER, .state = CM_S("null"), .msgs = t->msgs, .n = t->n};
 
     if (!g->ask.goes_on) { /* only the last question is read: all goes into it */
         flat.msgs = t->msgs;
         flat.n_msgs = t->n;
-        put_copilot_message(out, CM_ROLE_USER, cm_chat_flatten(cm_run_arena(run), &flat),
-                            CM_S("null"));
+        said.text = cm_chat_flatten(cm_run_arena(run), &flat);
+        put_copilot_message(out, g, &said);
         return;
     }
     for (size_t i = 0; i < t->n; i++) {
-        enum cm_role role = genspark_role(&t->msgs[i]);
+        const enum cm_role role = genspark_role(&t->msgs[i]);
 
-        if (r1 && role == CM_ROLE_SYSTEM)
-            role = CM_ROLE_USER;
+        said.role = r1 && role == CM_ROLE_SYSTEM ? CM_ROLE_USER : role;
+        said.text = text_of(run, &t->msgs[i]);
+        said.state = r1 && role == CM_ROLE_ASSISTANT ? R1_STATE : CM_S("null");
+        said.msgs = &t->msgs[i];
+        said.n = 1;
         if (i > 0)
             cm_buf_put(out, ',');
-        put_copilot_message(out, role, text_of(run, &t->msgs[i]),
-                            r1 && role == CM_ROLE_ASSISTANT ? R1_STATE : CM_S("null"));
+        put_copilot_message(out, g, &said);
     }
 }
 

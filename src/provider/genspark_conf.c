@@ -88,6 +88,8 @@ const struct cm_option genspark_options[] = {
     BOOL("trace_headers", "yes", "send request-id and traceparent, as the web client does"),
     STR("agent_path", "/api/agent/ask_proxy", "call that asks, agent dialect"),
     STR("copilot_path", "/api/copilot/ask", "call that asks, copilot dialect"),
+    STR("upload_path", "/api/get_upload_personal_image_url",
+        "call that tells where a file is to be put"),
     STR("create_path", "/api/project/create", "call that makes a chat"),
     STR("image_task_path", "/api/spark/image_generation_task_detail",
         "call that tells of a picture, agent dialect"),

@@ -12,6 +12,7 @@
 
 #include "chatmux/codec/json.h"
 #include "chatmux/codec/sse.h"
+#include "chatmux/provider/attach.h"
 #include "chatmux/provider/run.h"
 
 /* cm_model_row.number: what a model makes. 0 is a text model that the operator has listed. */
@@ -158,9 +159,23 @@ enum cm_role genspark_role(const struct cm_msg *msg);
 
 /* ---- genspark_parts.c ---- */
 
-/* A message's content: its text, or pictures and files first and the text behind them. */
-void genspark_put_content(struct cm_buf *out, struct cm_run *run, const struct genspark *g,
-                          struct cm_str text, const struct cm_part *parts, size_t n);
+struct genspark_file { /* a picture or another file in a message */
+    const struct cm_part *part;
+    struct cm_str data, type; /* base64; by its bytes, else as declared */
+    bool is_picture;
+    struct cm_str handle; /* of one that was uploaded */
+    size_t size;
+};
+/* Fetches and uploads; DONE: the messages can be written. */
+enum cm_step genspark_parts_begin(struct cm_run *run, struct genspark *g, struct cm_err *err);
+/* More messages are to be written than before: a chat could not go on. */
+enum cm_step genspark_parts_again(struct cm_run *run, struct genspark *g, struct cm_err *err);
+enum cm_step genspark_parts_step(struct cm_run *run, struct genspark *g, const struct cm_ev *ev,
+                                 struct cm_err *err);
+/* A message's content: its text, or the files of all `msgs` first and the text behind them. */
+void genspark_put_content(struct cm_buf *out, const struct genspark *g, struct cm_str text,
+                          const struct cm_msg *msgs, size_t n);
+bool genspark_has_files(const struct genspark *g, const struct cm_msg *msg);
 
 /* ---- genspark_call.c ---- */
 
@@ -206,8 +221,7 @@ size_t genspark_first_new(const struct cm_chat *chat);
 /* What is to be made; slices of the chat. */
 struct genspark_wish {
     struct cm_str prompt;
-    const struct cm_part *parts; /* IMAGE parts among them are worked on */
-    size_t n_parts;
+    struct cm_msg msg; /* pictures among its parts are worked on */
 };
 /* From the task, or the last message of a user. -1: *err. */
 int genspark_media_wish(struct cm_run *run, struct genspark *g, struct cm_err *err);
@@ -238,7 +252,9 @@ enum cm_step genspark_probe_step(struct cm_run *run, const struct cm_ev *ev, str
 /* ---- genspark.c ---- */
 
 #define GENSPARK_STATES(X)                                                                         \
-    X(BEGIN) X(CREATE) X(VERIFY) X(ASK) X(STATUS) X(POLL) X(PAUSE) X(DOWNLOAD) X(ABORT) X(DELETE)
+    X(BEGIN)                                                                                       \
+    X(FETCH) X(UPLOAD_URL) X(UPLOAD) X(CREATE) X(VERIFY) X(ASK) X(STATUS) X(POLL) X(PAUSE)         \
+        X(DOWNLOAD) X(ABORT) X(DELETE)
 enum genspark_state {
 #define X(name) GENSPARK_##name,
     GENSPARK_STATES(X)
@@ -253,10 +269,15 @@ struct genspark { /* the flow's memory */
     struct genspark_ask ask;
     struct cm_str made; /* the chat that CREATE has made */
     bool repeated;      /* it was asked a second time, of a new chat */
+    bool more;          /* and that one has to hear more: see genspark_parts_again() */
     struct genspark_answer answer;
     int status, retry_after_s; /* of the answer */
     enum genspark_then then;
     struct cm_err failed; /* told after deleting */
+
+    struct cm_attach attach;
+    struct genspark_file *files;
+    size_t n_files, file; /* file: the one that is being uploaded */
 
     struct genspark_wish wish;
     size_t job;         /* whose turn it is */

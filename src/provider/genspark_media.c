@@ -25,8 +25,7 @@ static int from_message(struct cm_run *run, struct genspark *g, struct cm_err *e
     const struct cm_msg *last = cm_chat_last(cm_run_chat(run), CM_ROLE_USER);
 
     if (last)
-        g->wish = (struct genspark_wish){cm_msg_text(cm_run_arena(run), last), last->parts,
-                                         last->n_parts};
+        g->wish = (struct genspark_wish){cm_msg_text(cm_run_arena(run), last), *last};
     if (g->wish.prompt.n == 0)
         return cm_fail_param(err, CM_ERR_BAD_REQUEST, "messages",
                              "the last message of the user must say what is to be made");
@@ -39,7 +38,9 @@ int genspark_media_wish(struct cm_run *run, struct genspark *g, struct cm_err *e
 
     if (!cm_task_makes_media(chat->task))
         return from_message(run, g, err);
-    g->wish = (struct genspark_wish){chat->media.prompt, chat->media.images, chat->media.n_images};
+    g->wish.prompt = chat->media.prompt;
+    g->wish.msg = (struct cm_msg){
+        .role = CM_ROLE_USER, .parts = chat->media.images, .n_parts = chat->media.n_images};
     return 0;
 }
 
@@ -113,11 +114,6 @@ static void put_bool(struct cm_buf *out, const char *name, bool value)
     cm_buf_printf(out, ",\"%s\":%s", name, value ? "true" : "false");
 }
 
-static void put_wish(struct cm_buf *out, struct cm_run *run, const struct genspark *g)
-{
-    genspark_put_content(out, run, g, g->wish.prompt, g->wish.parts, g->wish.n_parts);
-}
-
 /* The members of model_params for a video besides its type, model and ratio: UNKNOWN; those of the older dialect. */
 static void put_model_params(struct cm_buf *out, struct cm_run *run, const struct genspark *g)
 {
@@ -151,7 +147,7 @@ static void put_agent(struct cm_buf *out, struct cm_run *run, const struct gensp
     cm_buf_append(out, CM_S(",\"messages\":[{\"role\":\"user\",\"id\":"));
     cm_json_put_z(out, id);
     cm_buf_append(out, CM_S(",\"content\":"));
-    put_wish(out, run, g);
+    genspark_put_content(out, g, g->wish.prompt, &g->wish.msg, 1);
     cm_buf_append(out, CM_S("}],\"model_params\":"));
     put_model_params(out, run, g);
     put_str(out, "user_s_input", g->wish.prompt);
@@ -193,7 +189,7 @@ static void put_copilot(struct cm_buf *out, struct cm_run *run, const struct gen
     cm_buf_printf(out, "{\"type\":\"%s\"", type);
     put_str(out, "current_query_string", query);
     cm_buf_append(out, CM_S(",\"messages\":[{\"role\":\"user\",\"content\":"));
-    put_wish(out, run, g);
+    genspark_put_content(out, g, g->wish.prompt, &g->wish.msg, 1);
     cm_buf_append(out, CM_S("}]"));
     put_str(out, "user_s_input", g->wish.prompt);
     cm_buf_append(out, CM_S(",\"action_params\":{},\"extra_data\":{\"model_configs\":["));

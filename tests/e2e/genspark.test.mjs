@@ -3,7 +3,7 @@ import assert from 'node:assert/strict';
 import OpenAI from 'openai';
 import { chat, CLIENT_KEY, request, scenario, startGateway, until } from '../lib/gateway.mjs';
 import { connect, rawChat, readChatStream } from '../lib/raw.mjs';
-import { say, session, startFakeGenspark, startVerifier } from '../lib/fake_genspark.mjs';
+import { IMAGE_BYTES, say, session, startFakeGenspark, startPublicHost, startVerifier } from '../lib/fake_genspark.mjs';
 
 async function pair(t, { fake: fakeOptions, provider, config } = {}) {
     const fake = await startFakeGenspark(t, fakeOptions);
@@ -117,6 +117,61 @@ scenario('its models are in the list', async (t) => {
     const ids = (await request(gw, { path: '/v1/models' })).json.data.map((m) => m.id);
     for (const id of ['gpt-5.2', 'claude-haiku-4-5', 'deepseek-r1', 'mixture-of-agents', 'nano-banana-pro', 'dall-e-3', 'gemini/veo3.1', 'fal-ai/bytedance-upscaler/upscale/video']) assert.ok(ids.includes(id), id);
     assert.equal(new Set(ids).size, ids.length);
+});
+
+// ---- Pictures and files ----
+
+const PDF = Buffer.from('%PDF-1.7 not much of one');
+const picture = (url) => ({ type: 'image_url', image_url: { url } });
+const file = (type, bytes) => ({ type: 'file', file: { filename: 'x', file_data: `data:${type};base64,${bytes.toString('base64')}` } });
+
+scenario('pictures go along, files are uploaded', async (t) => {
+    const host = await startPublicHost(t);
+    for (const dialect of ['agent', 'copilot']) {
+        const { fake, sdk } = await pair(t, { provider: { 'x.dialect': dialect, allow_private_fetch: 'yes' } });
+        const content = [
+            { type: 'text', text: 'what is this?' },
+            picture(`data:image/png;base64,${IMAGE_BYTES.toString('base64')}`),
+            picture(`${host.base}/a.png`),
+            file('application/pdf', PDF),
+            file('text/plain', Buffer.from('a text')),
+            file('application/pdf', IMAGE_BYTES), // what it is, its bytes tell
+        ];
+        const answer = await sdk.chat.completions.create({ model: 'gpt-5.2', messages: [{ role: 'user', content }, { role: 'assistant', content: 'A dot.' }, { role: 'user', content: [picture(`data:image/png;base64,${IMAGE_BYTES.toString('base64')}`)] }] });
+        assert.equal(answer.choices[0].message.content, 'Blue');
+        const { messages } = fake.asks[0].json;
+        const first = messages[0].content;
+        const kinds = first.map((p) => p.private_file?.type ?? p.type);
+        const expected = ['image_url', 'image_url', 'application/pdf', 'text/plain', 'image_url'];
+        assert.deepEqual(kinds, dialect === 'agent' ? [...expected, 'text'] : [...expected, 'image_url', 'text']);
+        assert.equal(first[1].image_url.url, `data:image/jpeg;base64,${IMAGE_BYTES.toString('base64')}`);
+        assert.deepEqual([...fake.files.values()].map((f) => f.bytes.toString()), [PDF.toString(), 'a text']);
+        if (dialect === 'agent') assert.deepEqual(messages.map((m) => m.content.length), [6, 'A dot.'.length, 1]);
+        assert.equal(host.requests.at(-1).headers.cookie, undefined);
+    }
+});
+
+scenario('addresses of clients lead outside only', async (t) => {
+    const host = await startPublicHost(t);
+    const { fake, gw } = await pair(t);
+    const refused = await request(gw, { body: { model: 'gpt-5.2', messages: [{ role: 'user', content: [picture(`${host.base}/a.png`)] }] } });
+    assert.equal(refused.status, 400, refused.text);
+    assert.equal(refused.error.code, 'invalid_image_url');
+    const byId = await request(gw, { body: { model: 'gpt-5.2', messages: [{ role: 'user', content: [{ type: 'file', file: { file_id: 'file-1' } }] }] } });
+    assert.equal(byId.status, 400, byId.text);
+    assert.equal(host.requests.length + fake.requests.length, 0);
+});
+
+scenario('a file in a conversation that has to be asked anew', async (t) => {
+    const { fake, gw } = await pair(t, { fake: { sessions: [session(1)], strict: false }, provider: { 'x.continue': 'thread' } });
+    const first = [{ role: 'user', content: [{ type: 'text', text: 'read it' }, file('application/pdf', PDF)] }];
+    const second = [...first, { role: 'assistant', content: 'Blue' }, ...ask('more')];
+    await talk(gw, CLIENT_KEY, first);
+    await talk(gw, CLIENT_KEY, second);
+    assert.deepEqual([fake.asks[1].json.messages.length, fake.files.size], [1, 1]);
+    fake.projects.get(fake.asks[0].project).deleted = true;
+    await talk(gw, CLIENT_KEY, second);
+    assert.deepEqual([fake.asks[2].json.messages.length, fake.asks[3].json.messages.length, fake.files.size], [1, 3, 2]);
 });
 
 // ---- Accounts ----

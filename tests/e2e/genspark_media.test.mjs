@@ -128,6 +128,14 @@ scenario('a picture to work on', async (t) => {
     }
 });
 
+scenario('a picture behind an address to work on', async (t) => {
+    const host = await startPublicHost(t);
+    const { fake, gw } = await pair(t, { provider: { allow_private_fetch: 'yes' } });
+    const answer = await request(gw, { path: '/v1/images/generations', body: { model: 'fal-bria-rmbg', prompt: 'no background', image: `${host.base}/a.png` } });
+    assert.equal(answer.status, 200, answer.text);
+    assert.equal(fake.asks[0].json.messages[0].content[0].image_url.url, `data:image/jpeg;base64,${IMAGE_BYTES.toString('base64')}`);
+});
+
 scenario('one chat for a client’s pictures; a lost one is made anew', async (t) => {
     const keys = ['sk-key-of-ann-0001', 'sk-key-of-bob-0002'];
     const { fake, gw } = await pair(t, { fake: { sessions: [session(1)], strict: false }, config: { auth: { keys } } });

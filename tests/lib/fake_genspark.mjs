@@ -610,6 +610,24 @@ class FakeGenspark {
         rec.res.end(IMAGE_BYTES);
     }
 
+    uploadUrl(rec) {
+        this.checkCommon(rec, 'application/json');
+        const handle = `private://${randomUUID()}`;
+        this.files.set(handle, { bytes: null });
+        say.status(200, { status: 0, message: '', data: { upload_image_url: `${this.base}/blob/${encodeURIComponent(handle)}?sig=abc`, private_storage_url: handle } })(rec);
+    }
+
+    /** The storage: another host in the real world, so nothing of the site's may come along. */
+    put(rec) {
+        const { headers } = rec;
+        for (const name of ['cookie', 'origin', 'referer', 'authorization']) if (name in headers) throw wrong(`${name} left the site`);
+        if (headers['x-ms-blob-type'] !== 'BlockBlob' || headers['content-type'] !== 'application/octet-stream' || rec.query !== 'sig=abc') throw wrong('upload');
+        const file = this.files.get(decodeURIComponent(rec.path.slice('/blob/'.length)));
+        if (!file || file.bytes) throw wrong(`upload to ${rec.path}`);
+        file.bytes = rec.bytes;
+        rec.res.writeHead(201).end();
+    }
+
     create(rec) {
         this.checkCommon(rec, 'application/json');
         this.checkReferer(rec, ['/agents?type=ai_chat']);
@@ -676,7 +694,7 @@ class FakeGenspark {
             rec.text = rec.bytes.toString('utf8');
             this.requests.push(rec);
             for (const cookie of this.setCookie?.(rec) ?? []) res.appendHeader('set-cookie', cookie);
-            const route = /^\/api\/files\/s\/[0-9a-f-]{36}$/.test(path) ? this.file : this.routes()[`${req.method} ${path}`];
+            const route = /^\/api\/files\/s\/[0-9a-f-]{36}$/.test(path) ? this.file : req.method === 'PUT' && path.startsWith('/blob/') ? this.put : this.routes()[`${req.method} ${path}`];
             if (!route) throw new Refusal(404, `no route ${req.method} ${path}`);
             await route.call(this, rec);
         } catch (error) {
@@ -694,6 +712,7 @@ class FakeGenspark {
         return {
             'POST /api/agent/ask_proxy': this.agentAsk,
             'POST /api/copilot/ask': this.copilotAsk,
+            'GET /api/get_upload_personal_image_url': this.uploadUrl,
             'POST /api/project/create': this.create,
             'POST /api/agent/ask_abort': this.abort,
             'GET /api/project/delete': this.remove,
