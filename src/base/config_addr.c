@@ -2,6 +2,7 @@
 #include "config_int.h"
 
 #include <arpa/inet.h>
+#include <stdlib.h>
 #include <sys/un.h>
 
 #include "chatmux/base/mem.h"
@@ -110,6 +111,37 @@ int cm_conf_listen(struct cm_str s, struct cm_listen_spec *out, struct cm_err *e
     return 0;
 }
 
+/* What a target may say of the requests that go to it. */
+static int check_override(struct cm_str word, struct cm_err *err)
+{
+    static const struct {
+        const char *name;
+        enum { WHOLE, NUMBER, WORD } kind;
+    } known[] = {{"temperature", NUMBER},       {"top_p", NUMBER},     {"presence_penalty", NUMBER},
+                 {"frequency_penalty", NUMBER}, {"max_tokens", WHOLE}, {"seed", WHOLE},
+                 {"reasoning_effort", WORD}};
+    struct cm_str value = word, name = cm_str_cut(&value, '=');
+    char text[40], *end;
+    int64_t whole;
+
+    for (size_t i = 0; i < CM_COUNT(known); i++) {
+        if (!cm_str_eq(name, cm_str_of(known[i].name)))
+            continue;
+        cm_str_copy(text, sizeof(text), value);
+        if (known[i].kind == WORD && value.n > 0 && value.n < sizeof(text))
+            return 0;
+        if (known[i].kind == WHOLE && cm_conf_int(value, 0, INT32_MAX, &whole, NULL) == 0)
+            return 0;
+        if (known[i].kind == NUMBER && value.n > 0 && value.n < 20 && strtod(text, &end) > -1000 &&
+            strspn(text, "-.0123456789") == value.n && *end == '\0')
+            return 0;
+        return cm_fail(err, CM_ERR_CONFIG, "%s has no such value", known[i].name);
+    }
+    return cm_fail(err, CM_ERR_CONFIG,
+                   "only weight=N and temperature, top_p, max_tokens, seed, presence_penalty, "
+                   "frequency_penalty, reasoning_effort=… may follow provider/model");
+}
+
 int cm_conf_target(struct cm_str s, struct cm_target_spec *out, struct cm_err *err)
 {
     struct cm_target_spec t = {.weight = 1};
@@ -119,11 +151,15 @@ int cm_conf_target(struct cm_str s, struct cm_target_spec *out, struct cm_err *e
     t.model = cm_str_from(model, t.provider.n + 1);
     if (t.provider.n == 0 || t.model.n == 0 || cm_str_find_char(model, ',') != SIZE_MAX)
         return cm_fail(err, CM_ERR_CONFIG, "must be provider/model or provider/model weight=N");
-    for (s = cm_str_trim(s); s.n > 0; s = cm_str_trim(s)) {
+    t.overrides = s = cm_str_trim(s);
+    for (; s.n > 0; s = cm_str_trim(s)) {
         struct cm_str word = cm_str_cut(&s, ' ');
 
-        if (!cm_str_starts(word, CM_S("weight=")))
-            return cm_fail(err, CM_ERR_CONFIG, "only weight=N may follow provider/model");
+        if (!cm_str_starts(word, CM_S("weight="))) {
+            if (check_override(word, err) < 0)
+                return -1;
+            continue;
+        }
         if (cm_conf_int(cm_str_from(word, 7), 1, 1000, &t.weight, NULL) != 0)
             return cm_fail(err, CM_ERR_CONFIG, "weight must be a whole number from 1 to 1000");
     }

@@ -376,6 +376,7 @@ static bool read_target(struct cm_models *m, const struct cm_model_conf *conf, c
         *out = make_target(m, (size_t)(offer - m->offers), NULL, &as_written);
     }
     out->weight = spec.weight;
+    out->overrides = spec.overrides;
     out->route = conf;
     return true;
 }

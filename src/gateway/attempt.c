@@ -78,9 +78,10 @@ static void on_end(void *arg, const struct cm_err *err)
 static const struct cm_run_cb run_cb = {
     .on_event = on_event, .on_batch = on_batch, .on_end = on_end};
 
-static bool relays(const struct exchange *ex)
+/* The request as this target is asked. */
+static struct cm_chat *chat_for(struct exchange *ex, const struct cm_target *t)
 {
-    return cm_instance_relays(exchange_instance(ex), ex->chat);
+    return t->overrides.n > 0 ? cm_chat_override(&ex->arena, ex->chat, t->overrides) : ex->chat;
 }
 
 /* Not a matter of credentials: the next target may be of a provider that can. */
@@ -119,11 +120,11 @@ static void on_dropped(void *arg, struct cm_str field)
 }
 
 /* What the answer to this request will do without; -1 where that is refused. */
-static int note_dropped(struct exchange *ex, struct cm_err *err)
+static int note_dropped(struct exchange *ex, const struct cm_chat *chat, struct cm_err *err)
 {
     const struct cm_instance *in = exchange_instance(ex);
     struct cm_str fields[CM_INSTANCE_DROPS_MAX];
-    const size_t n = cm_instance_drops(in, ex->chat, fields, CM_COUNT(fields));
+    const size_t n = cm_instance_drops(in, chat, fields, CM_COUNT(fields));
     struct cm_buf list = {0};
 
     if (n > 0 && in->conf->upstream.strict)
@@ -150,15 +151,18 @@ static struct cm_str pool_model(struct exchange *ex)
 
 int attempt_ask(struct exchange *ex, struct cm_pool_ask *ask, struct cm_err *err)
 {
+    const struct cm_chat *chat = chat_for(ex, &ex->targets[ex->target]);
+
     const struct cm_target *target = &ex->targets[ex->target];
 
     if (!cm_tasks_serve(exchange_instance(ex)->tasks, ex->chat->task))
         return lacks_task(ex, err);
-    if (!relays(ex) && ex->chat->untranslatable.cls != CM_ERR_NONE) {
+    if (!cm_instance_relays(exchange_instance(ex), chat) &&
+        chat->untranslatable.cls != CM_ERR_NONE) {
         *err = ex->chat->untranslatable;
         return -1;
     }
-    if (note_dropped(ex, err) < 0)
+    if (note_dropped(ex, chat, err) < 0)
         return -1;
     *ask = (struct cm_pool_ask){.provider = exchange_instance(ex)->name,
                                 .model = pool_model(ex),
@@ -183,10 +187,11 @@ struct attempt *attempt_open(struct exchange *ex, struct cm_lease *lease, size_t
 {
     const struct cm_target *t = &ex->targets[target];
     const struct cm_instance *in = &ex->snap->instances[t->provider];
+    struct cm_chat *chat = chat_for(ex, t);
     struct attempt *a = CM_NEW(struct attempt);
     struct cm_run_setup setup = {.flow = &in->adapter->chat,
                                  .instance = in,
-                                 .chat = ex->chat,
+                                 .chat = chat,
                                  .target = t,
                                  .cred = {.id = cm_lease_id(lease),
                                           .secret = cm_lease_secret(lease),
@@ -207,11 +212,11 @@ struct attempt *attempt_open(struct exchange *ex, struct cm_lease *lease, size_t
     a->lease = lease;
     a->began_us = cm_mono_us();
     a->rival = ex->attempt != NULL;
-    a->relay = cm_instance_relays(in, ex->chat);
+    a->relay = cm_instance_relays(in, chat);
     ex->gw->attempts_out++;
     a->trial = health_begun(ex->gw->health, in->name, t->model, cm_loop_now_ms(ex->gw->host->loop));
     if (!a->relay)
-        cm_chat_load_media(ex->chat);
+        cm_chat_load_media(chat);
     a->run = cm_run_open(ex->gw->host, &setup, &run_cb, a);
     return a;
 }

@@ -319,7 +319,7 @@ int cm_instance_init(struct cm_instance *in, const struct cm_provider_conf *conf
 
 bool cm_instance_relays(const struct cm_instance *in, const struct cm_chat *chat)
 {
-    return in->adapter->relays && in->tasks & (1u << chat->task) &&
+    return in->adapter->relays && !chat->translate && in->tasks & (1u << chat->task) &&
            in->adapter->relays(in, chat->dialect);
 }
 

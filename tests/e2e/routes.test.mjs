@@ -167,3 +167,21 @@ scenario('no second attempt with the last healthy account, nor more than one in 
     const extra = many.fakes[0].requests.length + many.fakes[1].requests.length - 60;
     assert.ok(extra >= 2 && extra <= 4, `${extra} extra attempts`);
 });
+
+scenario('a target says what its requests say', async (t) => {
+    const { fakes, gw } = await pair(t, { route: { targets: ['one/m1 temperature=0.25 max_tokens=77 reasoning_effort=low'] } });
+    const body = { ...chat('best'), temperature: 1, seed: 5, max_completion_tokens: 10 };
+    for (const stream of [false, true]) {
+        const r = await request(gw, { body: { ...body, stream } });
+        assert.equal(r.status, 200, r.text);
+        const { temperature, seed, max_completion_tokens, max_tokens, reasoning_effort, model } = fakes[0].last.json;
+        assert.deepEqual({ temperature, seed, max_completion_tokens, max_tokens, reasoning_effort, model }, { temperature: 0.25, seed: 5, max_completion_tokens: 77, max_tokens: undefined, reasoning_effort: 'low', model: 'm1' });
+    }
+    await request(gw, { body: { ...body, model: 'one/m1' } });
+    assert.equal(fakes[0].last.json.temperature, 1, 'only through the route');
+
+    const translated = await request(gw, { path: '/v1/messages', body: { model: 'best', max_tokens: 500, temperature: 0.5, messages: [{ role: 'user', content: 'x' }] } });
+    assert.equal(translated.status, 200, translated.text);
+    assert.equal(fakes[0].last.json.temperature, 0.25);
+    assert.equal(fakes[0].last.json.max_completion_tokens ?? fakes[0].last.json.max_tokens, 77);
+});

@@ -187,7 +187,9 @@ START_TEST(wrong_routes_are_problems)
         {"gpt-4o", "'gpt-4o': must be provider/model"},
         {"a/", "'a/': must be provider/model"},
         {"a/gpt-4o weight=0", "weight must be a whole number from 1 to 1000"},
-        {"a/gpt-4o heavy", "only weight=N may follow"},
+        {"a/gpt-4o heavy", "may follow provider/model"},
+        {"a/gpt-4o temperature=hot", "temperature has no such value"},
+        {"a/gpt-4o max_tokens=-1", "max_tokens has no such value"},
     };
 
     for (size_t i = 0; i < CM_COUNT(cases); i++) {

@@ -244,6 +244,8 @@ int cm_conf_listen(struct cm_str s, struct cm_listen_spec *out, struct cm_err *e
 struct cm_target_spec {
     struct cm_str provider, model;
     int64_t weight; /* 1 … 1000, 1 when not told */
+    struct cm_str
+        overrides; /* "temperature=0.2 max_tokens=500", names and values checked; "" = none */
 };
 int cm_conf_target(struct cm_str s, struct cm_target_spec *out, struct cm_err *err);
 

@@ -44,6 +44,8 @@ struct cm_target {
     bool search, thinking;             /* modifiers that were in the name */
     bool news, academic;               /* kinds of search; `search` is set as well */
     const struct cm_model_conf *route; /* whose strategy counts; NULL = the name is no route */
+    struct cm_str
+        overrides; /* of requests that go to it: "temperature=0.2 …", as cm_chat_override() reads it */
 };
 
 struct cm_models;

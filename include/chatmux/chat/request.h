@@ -219,6 +219,7 @@ struct cm_chat {
     struct cm_str cache;        /* cache what can be cached, for so long ("5m"); "" = not said */
 
     bool stream, include_usage;
+    bool translate;            /* `raw` does not say what is meant: no provider may relay it */
     struct cm_media media;     /* the tasks that make media */
     struct cm_form_place form; /* IMAGE_EDIT, IMAGE_VARIATION, TRANSCRIPTION, TRANSLATION */
     struct cm_str *inputs;     /* EMBEDDING, MODERATION, SPEECH: the texts, where they are texts */
@@ -240,6 +241,11 @@ struct cm_chat {
     struct cm_str *dropped;
     size_t n_dropped;
 };
+
+/* A copy in the arena with other parameters: "temperature=0.2 max_tokens=500 weight=3", of which weight is not meant. What the
+ * relay lane carries says so, too; where the dialect has no such member, the copy is to be translated. */
+struct cm_chat *cm_chat_override(struct cm_arena *arena, const struct cm_chat *chat,
+                                 struct cm_str overrides);
 
 /* For surfaces: nothing was said yet. What the gateway filled in stays. */
 void cm_chat_begin(struct cm_chat *chat, enum cm_dialect dialect, enum cm_chat_task task,
