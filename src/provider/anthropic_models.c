@@ -17,15 +17,19 @@
 static int version_of(struct cm_str model)
 {
     const size_t at = cm_str_find(model, CM_S("claude-"));
-    struct cm_str rest = cm_str_from(model, at == SIZE_MAX ? 0 : at + 7);
+    struct cm_str rest = cm_str_from(model, at == SIZE_MAX ? 0 : at + 7), words = CM_STR_NONE;
     int digits[2] = {0, 0};
     size_t n = 0;
 
     if (at == SIZE_MAX)
         return -1;
-    while (rest.n > 0 && n < 2) {
-        const struct cm_str word = cm_str_cut(&rest, '-');
+    while ((rest.n > 0 || words.n > 0) && n < 2) {
+        struct cm_str word;
         uint64_t number;
+
+        if (words.n == 0)
+            words = cm_str_cut(&rest, '-');
+        word = cm_str_cut(&words, '.'); /* some write 4.8 for 4-8 */
 
         if (word.n <= 2 && cm_str_to_u64(word, 99, &number))
             digits[n++] = (int)number;

@@ -213,6 +213,23 @@ static const struct role_row {
     {CM_S_INIT("function"), CM_ROLE_TOOL, BIT(TEXT), "'text'", true},
 };
 
+/* Not of OpenAI's own API: how clients of several vendors mark what Claude is to cache. */
+static int read_cache(struct reader *r, yyjson_val *v, const struct cm_spot *at,
+                      struct cm_part *part)
+{
+    const struct cm_spot *spot = CM_SPOT(at, "cache_control");
+    yyjson_val *mark = cm_json_opt(v, "cache_control");
+
+    if (!mark)
+        return 0;
+    part->cache = CM_S("5m");
+    return cm_field_is_object(mark, spot, r->err) ||
+                   cm_field_str(cm_json_get(mark, "ttl"), CM_SPOT(spot, "ttl"), &part->cache,
+                                r->err)
+               ? -1
+               : 0;
+}
+
 /* One part of a content list. */
 static int read_part(struct reader *r, yyjson_val *v, const struct cm_spot *at,
                      const struct role_row *role)
@@ -228,7 +245,7 @@ static int read_part(struct reader *r, yyjson_val *v, const struct cm_spot *at,
     for (size_t i = 0; i < CM_COUNT(part_types); i++) {
         if (!(part_types[i].bit & role->parts) || !cm_str_eq(part_types[i].name, type))
             continue;
-        if (part_types[i].read(r, v, at, &part))
+        if (part_types[i].read(r, v, at, &part) || read_cache(r, v, at, &part))
             return -1;
         push_part(r, &part);
         return 0;

@@ -2,6 +2,8 @@
 import assert from 'node:assert/strict';
 import Anthropic from '@anthropic-ai/sdk';
 import { CLIENT_KEY, request, scenario, startGateway } from '../lib/gateway.mjs';
+import * as gemini from '../lib/fake_gemini.mjs';
+import * as hix from '../lib/fake_hix.mjs';
 
 const demo = (provider, config) => ({ config: { 'provider demo': { type: 'demo', ...provider }, ...config } });
 const sdkFor = (gw, options) =>
@@ -165,4 +167,55 @@ scenario('1 MB in, 1 MB out, abort, and a client that leaves', async (t) => {
     await new Promise((seen) => stream.once('text', seen));
     stream.abort();
     await assert.rejects(stream.finalMessage(), Anthropic.APIUserAbortError);
+});
+
+scenario('over Gemini: calls and their signature, results with pictures, thinking, counting', async (t) => {
+    const fake = await gemini.startFakeGemini(t);
+    const gw = await startGateway(t, { config: { 'provider gemini': gemini.providerFor(fake) } });
+    const client = sdkFor(gw);
+    const model = 'gemini-3-pro-preview';
+    const tools = [TOOL, { name: 'wait', input_schema: { type: 'object', properties: { s: { type: 'integer' } } } }];
+    const ask = { model, max_tokens: 1000, system: 'Be brief.', top_k: 5, stop_sequences: ['END'], thinking: { type: 'enabled', budget_tokens: 9000 }, tools, messages: HI.messages };
+    for (const stream of [false, true]) {
+        fake.next(gemini.play.calls([{ name: 'look', args: { n: 7 } }, { name: 'wait', args: { s: 1 } }], { thoughts: ['I think.'], pieces: ['Looking.'] }));
+        const first = stream ? await client.messages.stream(ask).finalMessage() : await client.messages.create(ask);
+        assert.deepEqual(first.content.map((b) => b.type), ['thinking', 'text', 'tool_use', 'tool_use']);
+        assert.equal(first.content[0].signature, '');
+        assert.deepEqual(first.content.slice(2).map((b) => [b.name, b.input]), [['look', { n: 7 }], ['wait', { s: 1 }]]);
+        assert.equal(first.stop_reason, 'tool_use');
+        assert.equal(fake.last.json.generationConfig.topK, 5);
+        const [look, wait] = first.content.slice(2);
+        fake.next(gemini.play.ok({ text: 'Done.' }));
+        const second = await client.messages.create({
+            ...ask,
+            messages: [...HI.messages, { role: 'assistant', content: first.content }, {
+                role: 'user',
+                content: [
+                    { type: 'tool_result', tool_use_id: wait.id, content: 'waited', is_error: true },
+                    { type: 'tool_result', tool_use_id: look.id, content: [{ type: 'text', text: 'a dot' }, { type: 'image', source: { type: 'base64', media_type: 'image/png', data: 'iVBORw0KGgo=' } }] },
+                    { type: 'text', text: 'and?' },
+                ],
+            }],
+        });
+        assert.equal(second.content[0].text, 'Done.'); // the fake refuses calls without their signature, or out of order
+    }
+    const counted = await client.messages.countTokens({ model, messages: HI.messages });
+    assert.ok(counted.input_tokens > 0);
+    fake.next(gemini.play.blocked());
+    const blocked = await client.messages.create({ ...HI, model });
+    assert.deepEqual([blocked.stop_reason, blocked.content], ['refusal', []]);
+});
+
+scenario('over a web platform', async (t) => {
+    const fake = await hix.startFakeHix(t);
+    const gw = await startGateway(t, { config: { 'provider hix': { type: 'hix', base_url: fake.base, credentials: fake.sessions } } });
+    const client = sdkFor(gw);
+    fake.always(hix.say.answer({ pieces: ['Bl', 'ue é', '世', '🌍', '.'] }));
+    const ask = { model: 'deepseek-v3', max_tokens: 100, system: 'Be brief.', messages: [{ role: 'user', content: [{ type: 'text', text: 'Name a colour.' }] }] };
+    const { data, response } = await client.messages.create(ask).withResponse();
+    assert.equal(data.content[0].text, 'Blue é世🌍.');
+    assert.equal(response.headers.get('x-chatmux-dropped'), null);
+    assert.equal((await client.messages.stream({ ...ask, temperature: 0.5 }).finalMessage()).content[0].text, 'Blue é世🌍.');
+    assert.match(fake.of('/api/hix/chat').at(-1).json.question, /Be brief\.[\s\S]*Name a colour\./);
+    await assert.rejects(client.messages.create({ ...ask, tools: [TOOL] }), (e) => e.status === 400 && e.type === 'invalid_request_error');
 });

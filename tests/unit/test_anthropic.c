@@ -166,6 +166,20 @@ static const struct {
     {SONNET, "\"top_p\":0.5," HI, "\"max_tokens\":8192" STREAM ",\"top_p\":0.5," SENT(TEXT("Hi"))},
     {OPUS, "\"temperature\":0.3,\"top_p\":0.5," HI,
      "\"max_tokens\":8192" STREAM "," SENT(TEXT("Hi"))},
+    {"vendor/claude-opus-4.8", "\"temperature\":0.3," HI,
+     "\"max_tokens\":8192" STREAM "," SENT(TEXT("Hi"))},
+    {"us.anthropic.claude-3.5-sonnet-20240620-v1:0", "\"max_tokens\":9000,\"temperature\":0.3," HI,
+     "\"max_tokens\":8192" STREAM ",\"temperature\":0.3," SENT(TEXT("Hi"))},
+    {OPUS,
+     "\"messages\":[{\"role\":\"system\",\"content\":[{\"type\":\"text\",\"text\":\"s\","
+     "\"cache_control\":{\"type\":\"ephemeral\"}},{\"type\":\"text\",\"text\":\"t\"}]},{"
+     "\"role\":\"user\",\"content\":[{\"type\":\"text\",\"text\":\"Hi\",\"cache_control\":{"
+     "\"type\":\"ephemeral\",\"ttl\":\"1h\"}}]}]",
+     "\"max_tokens\":8192" STREAM
+     ",\"system\":[{\"type\":\"text\",\"text\":\"s\",\"cache_control\":{\"type\":"
+     "\"ephemeral\",\"ttl\":\"5m\"}}," TEXT("t") "]," SENT(
+         "{\"type\":\"text\",\"text\":\"Hi\",\"cache_control\":{\"type\":\"ephemeral\","
+         "\"ttl\":\"1h\"}}")},
     {OPUS, "\"stop\":[\"END\",\" \"]," HI,
      "\"max_tokens\":8192" STREAM ",\"stop_sequences\":[\"END\"]," SENT(TEXT("Hi"))},
     /* form */
