@@ -569,7 +569,9 @@ START_TEST(odd_names_of_functions)
         CM_S(
             "event: content_block_start\ndata: {\"type\":\"content_block_start\",\"index\":0,"
             "\"content_block\":{\"type\":\"tool_use\",\"id\":\"t\",\"name\":\"cmx-a_2eb\",\"input\":{"
-            "\"x\":1}}}\n\nevent: message_stop\ndata: {\"type\":\"message_stop\"}\n\n"),
+            "\"x\":1}}}\n\nevent: content_block_delta\ndata: {\"type\":\"content_block_delta\","
+            "\"index\":0,\"delta\":{\"type\":\"input_json_delta\",\"partial_json\":\"{\\\"x\\\":1}\"}}"
+            "\n\nevent: message_stop\ndata: {\"type\":\"message_stop\"}\n\n"),
         FAKE_COMPLETE};
     struct fake f;
 
@@ -733,6 +735,28 @@ START_TEST(nothing_counts_before_something_is_said)
         ck_assert(cm_str_has(held, CM_S("message_start")));
         fake_clear(&f);
     }
+}
+END_TEST
+
+/* Thinking whose text is left out is an answer under way all the same. */
+START_TEST(a_signature_is_something_said)
+{
+    const struct fake_answer said = {
+        200, EVENTS,
+        CM_S("event: content_block_start\ndata: {\"type\":\"content_block_start\",\"index\":0,"
+             "\"content_block\":{\"type\":\"thinking\",\"thinking\":\"\",\"signature\":\"\"}}\n\n"
+             "event: content_block_delta\ndata: {\"type\":\"content_block_delta\",\"index\":0,"
+             "\"delta\":{\"type\":\"signature_delta\",\"signature\":\"x\"}}\n\n"
+             "event: message_stop\ndata: {\"type\":\"message_stop\"}\n\n"),
+        FAKE_COMPLETE};
+    struct fake f;
+
+    begin_own(&f);
+    play(&f, CM_S(OWN), &said, 1, 1);
+    ck_assert_uint_eq(f.n_semantic, 1);
+    ck_assert(
+        !cm_str_has(cm_str_head(cm_buf_str(&f.relay), f.relay_before), CM_S("signature_delta")));
+    fake_clear(&f);
 }
 END_TEST
 
@@ -1097,6 +1121,7 @@ Suite *suite_anthropic(void)
     t = tcase_create("relay");
     tcase_add_loop_test(t, a_stream_passes_byte_for_byte_at_every_split, 0, (int)CM_COUNT(good));
     tcase_add_test(t, nothing_counts_before_something_is_said);
+    tcase_add_test(t, a_signature_is_something_said);
     tcase_add_test(t, a_whole_answer_passes_byte_for_byte);
     tcase_add_test(t, only_the_name_of_the_model_changes);
     tcase_add_test(t, headers_of_the_dialect_go_up);

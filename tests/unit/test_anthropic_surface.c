@@ -443,9 +443,9 @@ END_TEST
 
 START_TEST(calls_in_a_row_go_out_as_they_come)
 {
-    static const struct cm_event events[] = {EV_CALL(0, "c0", "f"), EV_ARGS(0, "{\"a\""),
-                                             EV_ARGS(0, ":1}"),     EV_CALL(1, "c1", "g"),
-                                             EV_ARGS(1, "{"),       EV_ARGS(1, "}")};
+    static const struct cm_event events[] = {EV_CALL(0, "c0", "f"),     EV_ARGS(0, "{\"a\""),
+                                             EV_ARGS(0, ":\"\\\"{\"}"), EV_CALL(1, "c1", "g"),
+                                             EV_ARGS(1, "{"),           EV_ARGS(1, "}")};
     void *state = cm_calloc(1, cm_surface_anthropic.stream_size);
     struct cm_buf out = {0};
 
