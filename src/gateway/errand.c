@@ -263,8 +263,7 @@ static void copy_cred(struct errand *e, const struct cm_cred_info *cred)
     cm_buf_append(&e->token, cred->token);
     cm_buf_append(&e->label, cred->label);
     cm_buf_append(&e->proxy, cred->proxy);
-    if (e->in->adapter->isolated)
-        cm_buf_printf(&e->isolation, "cred-%llu", (unsigned long long)cred->id);
+    cm_buf_append(&e->isolation, cred->isolation);
 }
 
 void errand_refresh(void *arg, const struct cm_cred_info *cred)
@@ -340,7 +339,8 @@ void errand_models(struct cm_gateway *gw, const struct cm_instance *in)
                                         .secret = cm_lease_secret(lease),
                                         .token = cm_lease_token(lease),
                                         .label = cm_lease_label(lease),
-                                        .proxy = cm_lease_proxy(lease)});
+                                        .proxy = cm_lease_proxy(lease),
+                                        .isolation = cm_lease_isolation(lease)});
     errand_go(e, &in->adapter->models_list);
 }
 

@@ -10,7 +10,8 @@
 
 void gateway_pool_moved(struct cm_gateway *gw)
 {
-    uint64_t next_ms = cm_pool_next_ms(gw->pool);
+    /* while it closes, answers still come back: nobody is to be called after it has gone */
+    uint64_t next_ms = gw->closing ? UINT64_MAX : cm_pool_next_ms(gw->pool);
 
     if (gw->closing)
         return; /* a credential that comes back then sets nothing in motion */

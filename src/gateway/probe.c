@@ -225,15 +225,12 @@ static void take(struct pick *pick, const struct cm_cred_info *c)
 
     pick->found = true;
     pick->good = c->state == CM_CRED_STATE_OK;
-    p->cred = (struct cm_cred){
-        .id = c->id,
-        .secret = cm_secret_in(&p->arena, c->secret),
-        .token = cm_secret_in(&p->arena, c->token),
-        .label = cm_arena_str(&p->arena, c->label),
-        .proxy = cm_secret_in(&p->arena, c->proxy),
-        .isolation = p->in->adapter->isolated
-                         ? cm_arena_printf(&p->arena, "cred-%llu", (unsigned long long)c->id)
-                         : CM_STR_NONE};
+    p->cred = (struct cm_cred){.id = c->id,
+                               .secret = cm_secret_in(&p->arena, c->secret),
+                               .token = cm_secret_in(&p->arena, c->token),
+                               .label = cm_arena_str(&p->arena, c->label),
+                               .proxy = cm_secret_in(&p->arena, c->proxy),
+                               .isolation = cm_arena_str(&p->arena, c->isolation)};
 }
 
 /* The first that works, else the first. */

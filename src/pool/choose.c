@@ -146,7 +146,7 @@ struct cm_str cm_lease_proxy(const struct cm_lease *lease)
 
 struct cm_str cm_lease_isolation(const struct cm_lease *lease)
 {
-    return lease->isolated ? cm_str_of(lease->cred->isolation) : CM_S("");
+    return lease->isolated ? cm_str_of(lease->ident->isolation) : CM_S("");
 }
 
 /* ---- choosing ---- */

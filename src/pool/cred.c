@@ -44,13 +44,15 @@ static struct cm_str put_bytes(char **at, struct cm_str s)
     return kept;
 }
 
-struct ident *ident_new(struct cm_str label, struct cm_str secret, struct cm_str token,
-                        struct cm_str proxy)
+struct ident *ident_new(const struct cred *c, struct cm_str label, struct cm_str secret,
+                        struct cm_str token, struct cm_str proxy)
 {
     struct ident *i = cm_secret_alloc(sizeof(*i) + label.n + secret.n + token.n + proxy.n);
     char *at = i->bytes;
 
     i->refs = 1;
+    snprintf(i->isolation, sizeof(i->isolation), c->secret_gen ? "cred-%llu.%u" : "cred-%llu",
+             (unsigned long long)c->id, c->secret_gen);
     i->label = put_bytes(&at, label);
     i->secret = put_bytes(&at, secret);
     i->token = put_bytes(&at, token);
@@ -122,6 +124,7 @@ void cred_info(const struct cm_pool *pool, const struct cred *c, struct cm_cred_
         .secret = c->ident->secret,
         .token = c->ident->token,
         .proxy = c->ident->proxy,
+        .isolation = cm_str_of(c->provider->isolated ? c->ident->isolation : ""),
         .from_config = c->from_config,
         .enabled = c->enabled,
         .weight = (int64_t)c->group->weight,
@@ -259,7 +262,7 @@ static void cred_rename(struct cred *c, struct ident *ident)
 
 void cred_set_token(struct cred *c, struct cm_str token)
 {
-    cred_rename(c, ident_new(c->ident->label, c->ident->secret, token, c->ident->proxy));
+    cred_rename(c, ident_new(c, c->ident->label, c->ident->secret, token, c->ident->proxy));
     c->token_unproven = true;
     c->token_made_ms = c->provider->pool->now_ms;
 }
@@ -379,8 +382,7 @@ static struct cred *cred_new(struct provider *p, const struct cm_cred_info *info
     c->enabled = info->enabled;
     c->from_config = info->from_config;
     c->max_inflight = info->max_inflight;
-    snprintf(c->isolation, sizeof(c->isolation), "cred-%llu", (unsigned long long)c->id);
-    c->ident = ident_new(label_of(c, info->label, room, sizeof(room)), info->secret, info->token,
+    c->ident = ident_new(c, label_of(c, info->label, room, sizeof(room)), info->secret, info->token,
                          info->proxy);
     cm_list_init(&c->errand);
     cm_list_init(&c->fresh);
@@ -396,7 +398,6 @@ static struct cred *cred_new(struct provider *p, const struct cm_cred_info *info
 /* A new secret is a new account: nothing that was said of the old one counts. */
 static void cred_forget(struct cred *c)
 {
-    c->secret_gen++;
     if (c->wanted & WANT_REFRESH) {
         c->wanted &= ~WANT_REFRESH;
         c->refreshing = false;
@@ -421,7 +422,8 @@ static void cred_replace(struct cred *c, const struct cm_cred_info *info)
     c->max_inflight = info->max_inflight;
     group_leave(c);
     group_join(c, info->weight);
-    cred_rename(c, ident_new(label_of(c, info->label, room, sizeof(room)), info->secret,
+    c->secret_gen += new_secret; /* another account: it shares no connection with the old one */
+    cred_rename(c, ident_new(c, label_of(c, info->label, room, sizeof(room)), info->secret,
                              new_secret || new_token ? info->token : c->ident->token, info->proxy));
     cred_place(c);
     c->enabled = info->enabled;

@@ -6,9 +6,9 @@
 
 #include <stdlib.h>
 
-#define PROBE_MS (6 * HOUR_MS)          /* one that waits for an operator */
-#define FIRST_PROBE_MS (10 * MINUTE_MS) /* one that was never asked, at the latest */
-#define AHEAD_MS MINUTE_MS              /* a token is refreshed at least so long before its end */
+#define PROBE_MS (6 * HOUR_MS)         /* one that waits for an operator */
+#define FIRST_PROBE_MS (9 * MINUTE_MS) /* one that was never asked: within that, after a minute */
+#define AHEAD_MS MINUTE_MS             /* a token is refreshed at least so long before its end */
 #define REST_MS                                                                                    \
     (30 * SECOND_MS) /* … but not sooner than that, or half its life, after it was made */
 #define BACKOFF_MS (30 * SECOND_MS) /* a refresh that did not get through; doubles */
@@ -57,8 +57,8 @@ void cred_plan_first_probe(struct cred *c)
     if (!asks_operator(c) && !c->credit.known && within > FIRST_PROBE_MS)
         within = FIRST_PROBE_MS;
     if (within)
-        c->probe_at_ms =
-            c->provider->pool->now_ms + 1 + cm_rng_below(&c->provider->pool->rng, within);
+        c->probe_at_ms = c->provider->pool->now_ms + (asks_operator(c) ? 1 : MINUTE_MS) +
+                         cm_rng_below(&c->provider->pool->rng, within);
 }
 
 void cred_replan(struct cred *c)
@@ -248,8 +248,14 @@ void cm_pool_refreshed(struct cm_pool *pool, uint64_t id, struct cm_str token,
         refresh_failed(c, err);
     } else {
         c->backoff_ms = 0;
-        if (token.n)
+        if (token.n) {
             cred_set_token(c, token);
+        } else if (
+            c->state ==
+            CM_CRED_STATE_REFRESHING) { /* the old one goes on: if it is refused again, it is over */
+            c->token_unproven = true;
+            c->token_made_ms = pool->now_ms;
+        }
         /* a platform whose clock is wrong may tell an end that is past: then the next refusal tells */
         cred_plan(c,
                   expires_unix_ms > pool->clock->unix_ms(pool->clock->arg) ? expires_unix_ms : 0);

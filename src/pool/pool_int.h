@@ -76,7 +76,8 @@ bool was_tried(const struct cm_tried *tried, uint64_t id);
 struct ident {
     unsigned refs;
     struct cm_str label, secret, token, proxy;
-    char bytes[]; /* wiped at the end */
+    char isolation[32]; /* the secret's name as an owner of connections */
+    char bytes[];       /* wiped at the end */
 };
 
 /* Those of a provider with the same weight. Which group serves is decided by stride: choosing costs a group 1 / (weight x members that are fit), the
@@ -142,7 +143,6 @@ struct cred {
     struct cred *twin;
     unsigned secret_gen; /* counts changed secrets: old leases do not blame new ones */
     uint64_t number;     /* for the label that nobody gave */
-    char isolation[32];  /* its name as an owner of connections */
     bool from_config, enabled;
     int64_t max_inflight; /* 0 = the provider's */
     struct group *group;
@@ -249,8 +249,8 @@ uint64_t pool_mono_of(const struct cm_pool *pool,
                       int64_t unix_ms);          /* at most 31 days ahead; what is over is now */
 uint64_t pool_steps(const struct cm_pool *pool); /* for tests: work done so far */
 
-struct ident *ident_new(struct cm_str label, struct cm_str secret, struct cm_str token,
-                        struct cm_str proxy);
+struct ident *ident_new(const struct cred *c, struct cm_str label, struct cm_str secret,
+                        struct cm_str token, struct cm_str proxy);
 void ident_unref(struct ident *i);
 
 struct provider *provider_find(const struct cm_pool *pool, struct cm_str name);

@@ -626,7 +626,7 @@ START_TEST(a_new_token_that_is_refused_needs_a_login)
     set_refreshing_provider();
     add(1);
     use(1, CM_ERR_EXPIRED, 0);
-    answer(1, "t1", 0, CM_ERR_NONE);
+    answer(1, _i ? "" : "t1", 0, CM_ERR_NONE); /* "": the old one goes on, it is said */
     use(1, CM_ERR_EXPIRED, 0);
     expect(1, NEEDS_LOGIN, 0);
     ck_assert(cm_pool_reset(pool, 1));
@@ -983,6 +983,30 @@ START_TEST(removed_while_it_serves)
     add(1); /* another with its number */
     back(l, CM_ERR_INVALID_CREDENTIAL, 0);
     expect(1, OK, 0);
+}
+END_TEST
+
+START_TEST(another_secret_has_other_connections)
+{
+    struct cm_cred_info info = info_of(1, "another account's");
+    struct cm_lease *old, *l;
+
+    set_provider((struct cm_pool_provider){.isolated = true});
+    add(1);
+    old = lease();
+    ck_str(get(1).isolation, "cred-1");
+    cm_pool_put(pool, &info);
+    l = lease();
+    ck_assert(!cm_str_eq(cm_lease_isolation(l), CM_S("cred-1")));
+    ck_assert(cm_str_eq(cm_lease_isolation(l), get(1).isolation));
+    ck_str(cm_lease_isolation(old), "cred-1");
+    info.label = CM_S("renamed");
+    cm_pool_put(pool, &info);
+    ck_assert(cm_str_eq(cm_lease_isolation(l), get(1).isolation));
+    back(old, CM_ERR_NONE, 0);
+    back(l, CM_ERR_NONE, 0);
+    set_provider((struct cm_pool_provider){.isolated = false});
+    ck_str(get(1).isolation, "");
 }
 END_TEST
 
@@ -1881,7 +1905,7 @@ Suite *suite_pool(void)
     tcase_add_checked_fixture(c, set_up, clean_up);
     tcase_add_test(c, an_expired_one_is_refreshed_once);
     tcase_add_test(c, an_old_token_does_not_blame_the_new_one);
-    tcase_add_test(c, a_new_token_that_is_refused_needs_a_login);
+    tcase_add_loop_test(c, a_new_token_that_is_refused_needs_a_login, 0, 2);
     tcase_add_loop_test(c, a_refused_refresh_waits_for_an_operator, 0, CM_COUNT(refusals));
     tcase_add_test(c, a_refresh_that_does_not_get_through_is_tried_again);
     tcase_add_test(c, a_refresh_does_not_lift_a_limit);
@@ -1902,6 +1926,7 @@ Suite *suite_pool(void)
     tcase_add_test(c, put_replaces_what_an_operator_sets);
     tcase_add_test(c, a_new_token_ends_waiting_for_it);
     tcase_add_test(c, removed_while_it_serves);
+    tcase_add_test(c, another_secret_has_other_connections);
     tcase_add_test(c, a_provider_that_goes_takes_its_credentials);
     tcase_add_test(c, all_of_them_by_id);
     tcase_add_test(c, found_by_secret);

@@ -325,7 +325,9 @@ START_TEST(who_serves_is_asked_as_well)
     provider.probe_every_ms = DAY;
     cm_pool_providers(pool, &provider, 1);
     add_unknown(1);
-    pass(600 * S); /* never asked: soon */
+    pass(60 * S - 1);
+    ck_assert_uint_eq(probes, 0);
+    pass(540 * S); /* never asked: soon */
     ck_assert_uint_eq(probes, 1);
     cm_pool_probed(pool, 1, CM_S("{}"), NULL);
     pass(DAY - 1);

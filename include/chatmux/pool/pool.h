@@ -54,6 +54,7 @@ struct cm_cred_info {
     struct cm_str secret;          /* never logged, never shown */
     struct cm_str token;           /* what refreshing made of it; "" = none */
     struct cm_str proxy;           /* "" = the provider's */
+    struct cm_str isolation;       /* told, not taken: as cm_lease_isolation() */
     bool from_config, enabled;
     int64_t weight, max_inflight; /* 1 … 1000, else the nearest; max_inflight 0 = the provider's */
     enum cm_cred_state state;
