@@ -176,6 +176,19 @@ static int list_parts(struct cm_run *run, struct cm_attach *a, const struct cm_p
     return 0;
 }
 
+int cm_attach_add(struct cm_run *run, struct cm_attach *a, const struct cm_part *part,
+                  struct cm_err *err)
+{
+    a->kinds |= 1u << part->kind;
+    return list_parts(run, a, part, 1, err);
+}
+
+enum cm_step cm_attach_fetch(struct cm_run *run, struct cm_attach *a, struct cm_err *err)
+{
+    a->began_ms = cm_run_unix_ms(run);
+    return fetch_next(run, a, err);
+}
+
 enum cm_step cm_attach_start(struct cm_run *run, struct cm_attach *a, unsigned kinds,
                              struct cm_err *err)
 {

@@ -38,6 +38,10 @@ struct cm_attach {
  * is left to fetch; FAIL: *err. */
 enum cm_step cm_attach_start(struct cm_run *run, struct cm_attach *a, unsigned kinds,
                              struct cm_err *err);
+/* For a platform that takes only some of them: each of these, then cm_attach_fetch() in the place of cm_attach_start(). What was added before stays. */
+int cm_attach_add(struct cm_run *run, struct cm_attach *a, const struct cm_part *part,
+                  struct cm_err *err);
+enum cm_step cm_attach_fetch(struct cm_run *run, struct cm_attach *a, struct cm_err *err);
 enum cm_step cm_attach_step(struct cm_run *run, struct cm_attach *a, const struct cm_ev *ev,
                             struct cm_err *err);
 /* What was fetched for this part's url; NULL when it has none, or is of another kind. */
