@@ -138,7 +138,7 @@ START_TEST(models_of_an_instance)
     ck_assert_int_eq(in.rows[0].number, 10);
     ck_str(in.rows[2].name, "x/y");
     ck_str(in.rows[2].upstream, "bot=1");
-    ck_assert_uint_eq(in.rows[2].features, CM_MODEL_SEARCH);
+    ck_assert_uint_eq(in.rows[2].features, CM_MODEL_SEARCH | CM_MODEL_NEWS | CM_MODEL_ACADEMIC);
     ck_assert(in.any && !in.listed);
 
     conf.models = (struct cm_strs){&renamed[3], 1};
