@@ -38,8 +38,11 @@ static struct cm_str where_of(struct cm_conf_load *l, const char *name)
 static void remark(struct cm_conf_load *l, struct cm_str text)
 {
     struct cm_strs *r = &l->c->remarks;
+    bool told = r->n > 0 && cm_str_eq(r->v[r->n - 1], text); /* of another row of the variable */
     struct cm_str *v = CM_ARENA_ARRAY(&l->c->arena, struct cm_str, r->n + 1);
 
+    if (told)
+        return;
     if (r->n > 0)
         memcpy(v, r->v, r->n * sizeof(*v));
     v[r->n++] = cm_arena_str(&l->c->arena, text);
@@ -232,6 +235,17 @@ static void find_provider(struct cm_conf_load *l)
             .name = name, .where = cm_arena_str(&c->arena, where_of(l, l->seed_by))};
 }
 
+/* A compose file of either version publishes its port; in a container nobody else can have it. */
+static void also_listen(struct cm_conf_load *l)
+{
+    struct cm_conf_setting *s = &l->settings[l->n - 1];
+
+    while (!s->row || s->row != cm_conf_row(CM_S("server"), CM_S("listen")))
+        s--;
+    s->value = cm_arena_printf(&l->scratch, CM_PRI ", %s", CM_ARG(s->value), l->seed->also_listen);
+    s->items = cm_ini_list(&l->scratch, s->value);
+}
+
 static void add_defaults(struct cm_conf_load *l)
 {
     struct cm_str where =
@@ -242,6 +256,8 @@ static void add_defaults(struct cm_conf_load *l)
     add_text(l, "provider", "type", l->seed->provider, where);
     for (const struct cm_seed_default *d = l->seed->defaults; d->key; d++)
         add_text(l, d->section, d->key, d->value, where);
+    if (l->seed->also_listen && variable(l, CONTAINER_VARIABLE))
+        also_listen(l);
     move_to_front(l, from);
 }
 

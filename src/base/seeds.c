@@ -45,6 +45,33 @@ static const struct cm_seed_default hix_defaults[] = {
     {NULL, NULL, NULL},
 };
 
+/* Chats go on with their own conversation. That system has one for each account and model, in which everybody reads what others asked; saying so
+ * outright (1) gives one for each client and model. */
+static const struct cm_seed_var genspark_vars[] = {
+    COMMON_VARS,
+    {"GS_COOKIE", CM_SEED_LIST, "provider", "credentials", NULL},
+    {"AUTO_DEL_CHAT", CM_SEED_WORDS, "provider", "x.delete_chat", "1=yes|*=no"},
+    {"AUTO_MODEL_CHAT_MAP_TYPE", CM_SEED_WORDS, "provider", "x.continue", "1=model|0=no"},
+    {"MODEL_CHAT_MAP", CM_SEED_TEXT, "provider", "x.model_chat_map", NULL},
+    {"SESSION_IMAGE_CHAT_MAP", CM_SEED_TEXT, "provider", "x.session_image_chat_map", NULL},
+    {"RECAPTCHA_PROXY_URL", CM_SEED_TEXT, "provider", "x.verifier_url", NULL},
+    {"PRE_MESSAGES_JSON", CM_SEED_TEXT, "provider", "x.pre_messages", NULL},
+    {"RATE_LIMIT_COOKIE_LOCK_DURATION", CM_SEED_SECONDS, "provider", "cooldown", NULL},
+    {"RATE_LIMIT_COOKIE_LOCK_DURATION", CM_SEED_SECONDS, "provider", "x.rate_limit_cooldown", NULL},
+    {"YES_CAPTCHA_CLIENT_KEY", CM_SEED_IGNORED, NULL, NULL,
+     "it has none in genspark2api either, and challenges are not solved here"},
+    {"UPLOAD_PATH", CM_SEED_IGNORED, NULL, NULL, "no files are kept on this machine"},
+    {NULL, CM_SEED_TEXT, NULL, NULL, NULL},
+};
+static const struct cm_seed_default genspark_defaults[] = {
+    {"server", "listen", "0.0.0.0:7044"},
+    COMMON_DEFAULTS,
+    {"provider", "models", "*"}, /* a name that it does not know is answered by the mixture */
+    {"provider", "cooldown", "600s"},
+    {"provider", "x.continue", "thread"},
+    {NULL, NULL, NULL},
+};
+
 static const struct cm_seed_var alexsidebar_vars[] = {
     COMMON_VARS,
     SWAGGER,
@@ -67,11 +94,13 @@ static const struct cm_seed_default alexsidebar_defaults[] = {
 };
 
 const struct cm_seed cm_seeds[] = {
-    {"hixai2api", "hix", NULL, "/app/hixai2api/data", "hix-ai-2-api.db", hix_vars, hix_defaults},
-    {"genspark2api", NULL, NULL, NULL, NULL, NULL, NULL},
-    {"alexsidebar2api", "alexsidebar", "AS_COOKIE", "/app/alexsidebar2api/data", NULL,
+    {"hixai2api", "hix", NULL, "/app/hixai2api/data", "hix-ai-2-api.db", NULL, hix_vars,
+     hix_defaults},
+    {"genspark2api", "genspark", "GS_COOKIE", "/app/genspark2api/data", NULL, "0.0.0.0:7055",
+     genspark_vars, genspark_defaults},
+    {"alexsidebar2api", "alexsidebar", "AS_COOKIE", "/app/alexsidebar2api/data", NULL, NULL,
      alexsidebar_vars, alexsidebar_defaults},
-    {"hot-apis", NULL, NULL, NULL, NULL, NULL, NULL},
-    {"aiproxy", NULL, NULL, NULL, NULL, NULL, NULL},
+    {"hot-apis", NULL, NULL, NULL, NULL, NULL, NULL, NULL},
+    {"aiproxy", NULL, NULL, NULL, NULL, NULL, NULL, NULL},
 };
 const size_t cm_seeds_n = CM_COUNT(cm_seeds);

@@ -16,6 +16,7 @@ enum cm_seed_form {
     CM_SEED_IGNORED  /* accepted, without effect; `words` says why */
 };
 
+/* One variable may have several rows. */
 struct cm_seed_var {
     const char *name;
     enum cm_seed_form form;
@@ -37,6 +38,8 @@ struct cm_seed {
         *needs; /* the variable that must bring credentials; NULL = they come by other ways */
     const char *data_dir; /* what its image mounts; ours lies below it */
     const char *old_data; /* a file there that `chatmux import` understands; NULL = none */
+    const char *
+        also_listen; /* the port of its other versions: in our image without PORT there, too; NULL = none */
     const struct cm_seed_var *vars;         /* ends with a NULL name */
     const struct cm_seed_default *defaults; /* ends with a NULL key */
 };

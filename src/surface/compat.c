@@ -6,15 +6,18 @@
 #include "chatmux/codec/json.h"
 #include "openai_chat_int.h"
 
-/* {"error":TEXT} with 500; the first row that fits counts. */
+/* {"error":TEXT,"detail":ours} with 500; the first row that fits counts. */
 struct words {
     enum cm_err_class cls;
     const char *code; /* of the error; NULL = any */
+    const char *says; /* what our own sentence must hold; NULL = anything */
     const char *text; /* NULL: our own sentence */
 };
 
 struct dialect {
     const char *key_refused; /* the message for a wrong client key */
+    bool as_object;          /* not "error":TEXT, but an object with the text */
+    bool bad_json_is_400;    /* and told as text */
     const struct words *words;
     size_t n_words;
     bool model_object; /* an unknown model is told as an object, with 400 */
@@ -25,54 +28,67 @@ struct dialect {
     "{\"error\":{\"message\":\"Invalid request parameters\",\"type\":\"request_error\","           \
     "\"param\":\"\",\"code\":\"500\"}}"
 
-#define ALL_TRIED "All cookies are temporarily unavailable."
-#define CREDENTIALS_SPENT                                                                          \
-    {CM_ERR_INVALID_CREDENTIAL, NULL, ALL_TRIED}, {CM_ERR_EXPIRED, NULL, ALL_TRIED},               \
-        {CM_ERR_RATE_LIMITED, NULL, ALL_TRIED},                                                    \
+#define ANY NULL, NULL
+#define CREDENTIALS_SPENT(text)                                                                    \
+    {CM_ERR_INVALID_CREDENTIAL, ANY, text}, {CM_ERR_EXPIRED, ANY, text},                           \
+        {CM_ERR_RATE_LIMITED, ANY, text},                                                          \
     {                                                                                              \
-        CM_ERR_QUOTA_EXHAUSTED, NULL, ALL_TRIED                                                    \
+        CM_ERR_QUOTA_EXHAUSTED, ANY, text                                                          \
     }
 #define OWN_WORDS                                                                                  \
-    {CM_ERR_VERIFICATION_REQUIRED, NULL, NULL}, {CM_ERR_OVERLOADED, NULL, NULL},                   \
-        {CM_ERR_UPSTREAM_DOWN, NULL, NULL}, {CM_ERR_CUT, NULL, NULL},                              \
+    {CM_ERR_VERIFICATION_REQUIRED, ANY, NULL}, {CM_ERR_OVERLOADED, ANY, NULL},                     \
+        {CM_ERR_UPSTREAM_DOWN, ANY, NULL}, {CM_ERR_CUT, ANY, NULL},                                \
     {                                                                                              \
-        CM_ERR_TIMEOUT, NULL, NULL                                                                 \
+        CM_ERR_TIMEOUT, ANY, NULL                                                                  \
     }
-#define TRY_AGAIN "An error occurred with the current request, please try again."
 
 static const struct words hix_words[] = {
-    {CM_ERR_NOT_FOUND, "model_not_found", "no model"},
-    {CM_ERR_MODEL_UNAVAILABLE, NULL, "no model"},
-    {CM_ERR_NO_CREDENTIAL, NULL, "No valid cookies available"},
-    {CM_ERR_CONTEXT_LENGTH, NULL, NULL}, /* the adapter says it as they do */
-    {CM_ERR_VERIFICATION_REQUIRED, "blocked", "Forbidden"},
-    {CM_ERR_VERIFICATION_REQUIRED, NULL, "cf challenge"},
-    CREDENTIALS_SPENT,
+    {CM_ERR_NOT_FOUND, "model_not_found", NULL, "no model"},
+    {CM_ERR_MODEL_UNAVAILABLE, ANY, "no model"},
+    {CM_ERR_NO_CREDENTIAL, ANY, "No valid cookies available"},
+    {CM_ERR_CONTEXT_LENGTH, ANY, NULL}, /* the adapter says it as they do */
+    {CM_ERR_VERIFICATION_REQUIRED, NULL, "forbids", "Forbidden"},
+    {CM_ERR_VERIFICATION_REQUIRED, ANY, "cf challenge"},
+    CREDENTIALS_SPENT("All cookies are temporarily unavailable."),
     OWN_WORDS,
 };
 static const struct words genspark_words[] = {
-    {CM_ERR_NO_CREDENTIAL, NULL, "No valid cookies available"},
-    {CM_ERR_VERIFICATION_REQUIRED, "blocked", "CloudFlare: Sorry, you have been blocked"},
-    {CM_ERR_VERIFICATION_REQUIRED, NULL, "Detected Cloudflare Challenge Page"},
-    {CM_ERR_UPSTREAM_DOWN, "service_unavailable", "Genspark Service Unavailable"},
-    {CM_ERR_UPSTREAM_DOWN, NULL, TRY_AGAIN},
-    {CM_ERR_OVERLOADED, NULL, TRY_AGAIN},
-    CREDENTIALS_SPENT,
+    {CM_ERR_NO_CREDENTIAL, ANY, "No valid cookies available"},
+    {CM_ERR_VERIFICATION_REQUIRED, NULL, "has blocked this address",
+     "CloudFlare: Sorry, you have been blocked"},
+    {CM_ERR_VERIFICATION_REQUIRED, ANY, "Detected Cloudflare Challenge Page"},
+    {CM_ERR_UPSTREAM_DOWN, NULL, "is out of service", "Genspark Service Unavailable"},
+    {CM_ERR_UPSTREAM_DOWN, ANY, "An error occurred with the current request, please try again."},
+    {CM_ERR_OVERLOADED, ANY, "An error occurred with the current request, please try again."},
+    CREDENTIALS_SPENT("All cookies are temporarily unavailable."),
+    OWN_WORDS,
+};
+static const struct words genspark_media_words[] = {
+    {CM_ERR_NO_CREDENTIAL, ANY, "No valid cookies available"},
+    {CM_ERR_OVERLOADED, ANY, "Server overloaded, please try again later."},
+    {CM_ERR_UPSTREAM_DOWN, ANY, "An error occurred with the current request, please try again"},
+    CREDENTIALS_SPENT("all cookies are temporarily unavailable"),
     OWN_WORDS,
 };
 static const struct words alexsidebar_words[] = {
-    {CM_ERR_NO_CREDENTIAL, NULL, "no cookies available"},
-    CREDENTIALS_SPENT,
+    {CM_ERR_NO_CREDENTIAL, ANY, "no cookies available"},
+    CREDENTIALS_SPENT("All cookies are temporarily unavailable."),
     OWN_WORDS,
 };
 
+#define WORDS(table) .words = (table), .n_words = CM_COUNT(table)
 static const struct dialect dialects[] = {
-    [CM_COMPAT_HIXAI2API] = {"API-KEY校验失败", hix_words, CM_COUNT(hix_words), false},
-    [CM_COMPAT_GENSPARK2API] = {"authorization(api-secret)校验失败", genspark_words,
-                                CM_COUNT(genspark_words), false},
-    [CM_COMPAT_ALEXSIDEBAR2API] = {"API-KEY校验失败", alexsidebar_words,
-                                   CM_COUNT(alexsidebar_words), true},
+    [CM_COMPAT_HIXAI2API] = {.key_refused = "API-KEY校验失败", WORDS(hix_words)},
+    [CM_COMPAT_GENSPARK2API] = {.key_refused = "authorization(api-secret)校验失败",
+                                WORDS(genspark_words)},
+    [CM_COMPAT_ALEXSIDEBAR2API] = {.key_refused = "API-KEY校验失败",
+                                   WORDS(alexsidebar_words),
+                                   .model_object = true},
 };
+static const struct dialect genspark_media = {.key_refused = "authorization(api-secret)校验失败",
+                                              .as_object = true,
+                                              .bad_json_is_400 = true,
+                                              WORDS(genspark_media_words)};
 
 static bool has_code(const struct cm_err *err, const char *code)
 {
@@ -84,7 +100,8 @@ static const struct words *find_words(const struct dialect *d, const struct cm_e
     for (size_t i = 0; i < d->n_words; i++) {
         const struct words *w = &d->words[i];
 
-        if (w->cls == err->cls && (!w->code || has_code(err, w->code)))
+        if (w->cls == err->cls && (!w->code || has_code(err, w->code)) &&
+            (!w->says || strstr(err->msg, w->says)))
             return w;
     }
     return NULL;
@@ -127,14 +144,28 @@ static void put_unknown_model(struct cm_buf *out, const struct cm_err *err)
     cm_buf_clear(&message);
 }
 
-static void put_words(struct cm_buf *out, const struct words *w, const struct cm_err *err)
+static void put_words(struct cm_buf *out, const struct dialect *d, const struct words *w,
+                      const struct cm_err *err)
 {
-    cm_buf_append(out, CM_S("{\"error\":"));
+    cm_buf_append(out, d->as_object ? CM_S("{\"error\":{\"message\":") : CM_S("{\"error\":"));
     cm_json_put_z(out, w->text ? w->text : err->msg);
+    if (d->as_object)
+        cm_buf_append(out, CM_S(",\"type\":\"request_error\",\"param\":\"\",\"code\":\"500\"}"));
     if (w->text) {
         cm_buf_append(out, CM_S(",\"detail\":"));
         cm_json_put_z(out, err->msg);
     }
+    cm_buf_put(out, '}');
+}
+
+static void put_bad_json(struct cm_buf *out, const struct dialect *d, const struct cm_err *err)
+{
+    if (!d->bad_json_is_400) {
+        cm_buf_append(out, CM_S(BAD_JSON));
+        return;
+    }
+    cm_buf_append(out, CM_S("{\"error\":"));
+    cm_json_put_z(out, err->msg);
     cm_buf_put(out, '}');
 }
 
@@ -149,11 +180,11 @@ static void error_body(const struct dialect *d, const struct cm_err *err, struct
     else if (err->cls == CM_ERR_FORBIDDEN && has_code(err, "address_blocked"))
         cm_buf_append(out, CM_S("{\"error\":\"Forbidden\"}"));
     else if (is_bad_json(err))
-        cm_buf_append(out, CM_S(BAD_JSON));
+        put_bad_json(out, d, err);
     else if (is_unknown_model(d, err))
         put_unknown_model(out, err);
     else if (w)
-        put_words(out, w, err);
+        put_words(out, d, w, err);
     else
         cm_surface_openai_chat.error_body(err, out);
 }
@@ -161,7 +192,7 @@ static void error_body(const struct dialect *d, const struct cm_err *err, struct
 static int error_status(const struct dialect *d, const struct cm_err *err)
 {
     if (is_bad_json(err))
-        return 500;
+        return d->bad_json_is_400 ? 400 : 500;
     if (is_unknown_model(d, err))
         return 400;
     return find_words(d, err) ? 500 : cm_err_status(err);
@@ -187,8 +218,22 @@ static int error_status(const struct dialect *d, const struct cm_err *err)
 CM_COMPAT_DIALECTS(X)
 #undef X
 
+void cm_compat_media_error(const struct cm_err *err, struct cm_buf *out)
+{
+    error_body(&genspark_media, err, out);
+}
+
+int cm_compat_media_status(const struct cm_err *err)
+{
+    return error_status(&genspark_media, err);
+}
+
 const struct cm_surface *cm_surface_compat(const struct cm_surface *own, enum cm_compat compat)
 {
+    if (compat == CM_COMPAT_GENSPARK2API && own == &cm_surface_openai_images)
+        return &cm_surface_compat_images;
+    if (compat == CM_COMPAT_GENSPARK2API && own == &cm_surface_openai_videos)
+        return &cm_surface_compat_videos;
     return own == &cm_surface_openai_chat && compat != CM_COMPAT_NONE ? &cm_surfaces_compat[compat]
                                                                       : own;
 }

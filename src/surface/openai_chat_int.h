@@ -50,6 +50,10 @@ void cm_openai_put_error(const struct cm_err *err, struct cm_buf *out);
     void cm_compat_##name##_stream_error(void *state, const struct cm_err *err, struct cm_buf *out);
 CM_COMPAT_DIALECTS(X)
 #undef X
+/* genspark2api's pictures and videos */
+void cm_compat_media_error(const struct cm_err *err, struct cm_buf *out);
+int cm_compat_media_status(const struct cm_err *err);
+extern const struct cm_surface cm_surface_compat_images, cm_surface_compat_videos;
 /* openai_chat.c: the surface with these; by enum cm_compat, the first is empty. */
 extern const struct cm_surface cm_surfaces_compat[];
 

@@ -188,6 +188,28 @@ static void put_usage(struct cm_buf *out, const struct cm_usage *u)
     cm_buf_put(out, '}');
 }
 
+/* Clients of the gateways that have routes like these expect all three members. */
+static void put_all(struct cm_buf *out, const struct cm_image_acc *made,
+                    const struct cm_media *asked)
+{
+    const bool bytes = made->data.n > 0 && asked->response_format == CM_MEDIA_B64;
+
+    if (bytes)
+        cm_buf_append(out, CM_S("\"url\":\"\","));
+    put_source(out, made, bytes ? CM_MEDIA_B64 : CM_MEDIA_URL);
+    put_prompt(out, made->prompt.n > 0 ? made->prompt : asked->prompt);
+    if (!bytes)
+        cm_buf_append(out, CM_S(",\"b64_json\":\"\""));
+}
+
+static void put_made(struct cm_buf *out, const struct cm_image_acc *made,
+                     const struct cm_media *asked)
+{
+    put_source(out, made, asked->response_format);
+    if (made->prompt.n > 0)
+        put_prompt(out, made->prompt);
+}
+
 void cm_openai_media_whole(const struct cm_answer_meta *meta, const struct cm_answer *answer,
                            struct cm_buf *out)
 {
@@ -196,17 +218,16 @@ void cm_openai_media_whole(const struct cm_answer_meta *meta, const struct cm_an
     cm_buf_append(out, CM_S(",\"data\":["));
     for (size_t i = 0; i < answer->n_images; i++) {
         cm_buf_append(out, i > 0 ? CM_S(",{") : CM_S("{"));
-        put_source(out, &answer->images[i], meta->chat->media.response_format);
-        if (answer->images[i].prompt.n > 0)
-            put_prompt(out, answer->images[i].prompt);
+        (meta->compat ? put_all : put_made)(out, &answer->images[i], &meta->chat->media);
         cm_buf_put(out, '}');
     }
     cm_buf_put(out, ']');
+    if (meta->compat)
+        cm_buf_append(out, CM_S(",\"dailyLimit\":false,\"suggestions\":null"));
     put_usage(out, &answer->usage);
     cm_buf_put(out, '}');
 }
 
-/* Clients of the gateways that have this route expect all three members. */
 static void videos_whole(const struct cm_answer_meta *meta, const struct cm_answer *answer,
                          struct cm_buf *out)
 {
@@ -214,15 +235,9 @@ static void videos_whole(const struct cm_answer_meta *meta, const struct cm_answ
     cm_json_put_int(out, meta->created_s);
     cm_buf_append(out, CM_S(",\"data\":["));
     for (size_t i = 0; i < answer->n_images; i++) {
-        const struct cm_image_acc *video = &answer->images[i];
-        const bool bytes = video->data.n > 0 && meta->chat->media.response_format == CM_MEDIA_B64;
-
         cm_buf_append(out, i > 0 ? CM_S(",{") : CM_S("{"));
-        if (bytes)
-            cm_buf_append(out, CM_S("\"url\":\"\","));
-        put_source(out, video, bytes ? CM_MEDIA_B64 : CM_MEDIA_URL);
-        put_prompt(out, video->prompt.n > 0 ? video->prompt : meta->chat->media.prompt);
-        cm_buf_append(out, bytes ? CM_S("}") : CM_S(",\"b64_json\":\"\"}"));
+        put_all(out, &answer->images[i], &meta->chat->media);
+        cm_buf_put(out, '}');
     }
     cm_buf_append(out, CM_S("]}"));
 }
@@ -283,3 +298,8 @@ const struct cm_surface cm_surface_openai_images =
     CM_OPENAI_MEDIA_SURFACE(IMAGE, "img-", parse_images, cm_openai_media_whole);
 const struct cm_surface cm_surface_openai_videos =
     CM_OPENAI_MEDIA_SURFACE(VIDEO, "vid-", parse_videos, videos_whole);
+const struct cm_surface cm_surface_compat_images =
+    CM_OPENAI_MEDIA_SURFACE_AS(IMAGE, "img-", parse_images, cm_openai_media_whole,
+                               cm_compat_media_error, cm_compat_media_status);
+const struct cm_surface cm_surface_compat_videos = CM_OPENAI_MEDIA_SURFACE_AS(
+    VIDEO, "vid-", parse_videos, videos_whole, cm_compat_media_error, cm_compat_media_status);

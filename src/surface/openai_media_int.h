@@ -24,6 +24,9 @@ void cm_openai_media_end(void *state, const struct cm_usage *usage, struct cm_bu
 void cm_openai_media_clear(void *state);
 
 #define CM_OPENAI_MEDIA_SURFACE(which, prefix, parse_fn, whole_fn)                                 \
+    CM_OPENAI_MEDIA_SURFACE_AS(which, prefix, parse_fn, whole_fn, cm_openai_put_error, NULL)
+/* The same with errors of another gateway. */
+#define CM_OPENAI_MEDIA_SURFACE_AS(which, prefix, parse_fn, whole_fn, put_error, status)           \
     {                                                                                              \
         .dialect = CM_DIALECT_OPENAI_CHAT,                                                         \
         .task = CM_TASK_##which,                                                                   \
@@ -37,7 +40,8 @@ void cm_openai_media_clear(void *state);
         .stream_clear = cm_openai_media_clear,                                                     \
         .keepalive = CM_S_INIT(": keep-alive\n\n"),                                                \
         .whole = (whole_fn),                                                                       \
-        .error_body = cm_openai_put_error,                                                         \
+        .error_body = (put_error),                                                                 \
+        .error_status = (status),                                                                  \
     }
 
 #endif

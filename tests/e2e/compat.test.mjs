@@ -4,9 +4,10 @@ import { execFile } from 'node:child_process';
 import { writeFileSync } from 'node:fs';
 import { join } from 'node:path';
 import OpenAI from 'openai';
-import { CLIENT_KEY, chat, makeDir, request, runCommand, scenario, startGateway } from '../lib/gateway.mjs';
+import { CLIENT_KEY, chat, makeDir, request, runCommand, scenario, startGateway, until } from '../lib/gateway.mjs';
 import { startHttpProxy } from '../lib/fake_proxy.mjs';
 import { FIREBASE_KEY, MODELS, say as alexSay, startFakeAlexSidebar } from '../lib/fake_alexsidebar.mjs';
+import { IMAGE_BYTES, say as gensparkSay, session, startFakeGenspark, startVerifier } from '../lib/fake_genspark.mjs';
 import { say, sessionToken, startFakeHix } from '../lib/fake_hix.mjs';
 
 const SECRET = '123456'; // as the compose files of all three have it
@@ -234,6 +235,96 @@ scenario('hixai2api: what has no effect is told once, at every start', async (t)
     assert.equal(times('MYSQL_DSN has no effect'), 2);
     assert.equal(times('there is no client key'), 2);
     assert.ok(!gw.output.includes('very-secret-4711'));
+});
+
+// ---- genspark2api -------------------------------------------------------------------------------------------------
+
+async function genspark(t, seed = {}, fakeOptions) {
+    const fake = await startFakeGenspark(t, fakeOptions);
+    const gw = await startGateway(t, {
+        seed: {
+            GS_COOKIE: fake.sessions.map((s) => `session_id=${s}`).join(','), API_SECRET: `${SECRET},sk-second-4711`,
+            CHATMUX_PROVIDER_GENSPARK_BASE_URL: fake.base, CHATMUX_PROVIDER_GENSPARK_X_POLL_INTERVAL: '20ms', CHATMUX_RETRY_RETRIES: '0', ...seed,
+        },
+    });
+    return { fake, gw };
+}
+
+scenario('genspark2api: its cookies and secrets by comma, its models, its errors', async (t) => {
+    const { fake, gw } = await genspark(t, { REQUEST_RATE_LIMIT: '0', RATE_LIMIT_COOKIE_LOCK_DURATION: '120' }, { sessions: [session(1), session(2)], strict: false });
+    assert.deepEqual([(await curl(`${gw.url}/`)).text, (await curl(`${gw.url}/swagger/index.html`)).status], ['', 404]);
+    assert.deepEqual((await curl(...askLine(gw, { model: 'gpt-5.2' }))).json, REFUSED('authorization(api-secret)校验失败'));
+    for (const key of [SECRET, 'sk-second-4711'])
+        assert.equal((await curl(...askLine(gw, { key, model: 'gpt-5.2', channelId: 'x' }))).json.choices[0].message.content, 'Blue');
+    assert.equal(new Set(fake.asks.map((rec) => rec.session)).size, 2);
+    const listed = (await curl(`${gw.url}/v1/models`, '-H', `Authorization: ${SECRET}`)).json.data.map((m) => m.id);
+    for (const id of ['gpt-5.2', 'nano-banana-pro', 'sora-2']) assert.ok(listed.includes(id), id);
+    await curl(...askLine(gw, { key: SECRET, model: 'a-name-of-nobody' }));
+    assert.equal(fake.asks.at(-1).json.use_moa_proxy, true, 'a name that it does not know is answered by the mixture');
+
+    const failing = async (behave) => {
+        fake.always(behave);
+        return (await curl(...askLine(gw, { key: SECRET, model: 'gpt-5.2' }))).json.error;
+    };
+    assert.equal(await failing(gensparkSay.outOfService()), 'Genspark Service Unavailable');
+    assert.equal(await failing(gensparkSay.status(500, 'Internal Server Error')), 'An error occurred with the current request, please try again.');
+    assert.equal(await failing(gensparkSay.status(429, 'Rate limit exceeded cf1')), 'All cookies are temporarily unavailable.');
+    const none = await curl(...askLine(gw, { key: SECRET, model: 'gpt-5.2' }));
+    assert.deepEqual([none.status, none.json.error], [500, 'No valid cookies available']);
+    assert.ok(Number(/retry-after: (\d+)/i.exec(none.head)[1]) > 60, 'locked for as long as the variable says');
+});
+
+for (const [what, behave, error] of [['challenge', () => gensparkSay.challenge(), 'Detected Cloudflare Challenge Page'], ['block', () => gensparkSay.blocked(), 'CloudFlare: Sorry, you have been blocked']])
+    scenario(`genspark2api: the page of a ${what}`, async (t) => {
+        const { fake, gw } = await genspark(t, {}, { sessions: [session(1)], strict: false });
+        fake.always(behave());
+        const answer = await curl(...askLine(gw, { key: SECRET, model: 'gpt-5.2' }));
+        assert.deepEqual([answer.status, answer.json.error], [500, error]);
+        assert.ok(answer.json.detail.length > 20);
+    });
+
+scenario('genspark2api: pictures and videos', async (t) => {
+    const { fake, gw } = await genspark(t);
+    const post = (path, body) => curl(`${gw.url}${path}`, '-H', `Authorization: Bearer ${SECRET}`, '-H', 'Content-Type: application/json', '-d', typeof body === 'string' ? body : JSON.stringify(body));
+    const picture = await post('/v1/images/generations', { model: 'nano-banana-pro', prompt: 'a dot', response_format: 'b64_json' });
+    assert.equal(picture.status, 200, picture.text);
+    assert.deepEqual([picture.json.dailyLimit, picture.json.suggestions], [false, null]);
+    assert.deepEqual(Object.keys(picture.json.data[0]).sort(), ['b64_json', 'revised_prompt', 'url']);
+    assert.equal(picture.json.data[0].revised_prompt, 'a dot');
+    assert.deepEqual(Buffer.from(picture.json.data[0].b64_json, 'base64'), IMAGE_BYTES);
+    const video = await post('/v1/videos/generations', { model: 'sora-2', prompt: 'a dot', aspect_ratio: '9:16', duration: 5, auto_prompt: false });
+    assert.equal(video.status, 200, video.text);
+    const broken = await post('/v1/images/generations', '{');
+    assert.deepEqual([broken.status, typeof broken.json.error], [400, 'string']);
+    fake.media.outcome = 'FAILED';
+    const failed = await post('/v1/images/generations', { model: 'nano-banana-pro', prompt: 'a dot' });
+    assert.deepEqual([failed.status, failed.json.error.type, failed.json.error.code], [500, 'request_error', '500']);
+    const line = await curl(...askLine(gw, { key: SECRET, model: 'nano-banana-pro' }));
+    assert.equal(line.status, 500); // the same failure, told as chat tells it
+    assert.equal(typeof line.json.error, 'string');
+});
+
+scenario('genspark2api: chats go on, are deleted, are bound to models; a token from a service', async (t) => {
+    const told = (fake) => fake.asks.map((rec) => rec.json.project_id);
+    const again = async (gw) => {
+        const first = [{ role: 'user', content: 'FIRST' }];
+        for (const messages of [first, [...first, { role: 'assistant', content: 'Blue' }, { role: 'user', content: 'SECOND' }], [{ role: 'user', content: 'ANOTHER' }]])
+            assert.equal((await curl(...askLine(gw, { key: SECRET, model: 'gpt-5.2', messages }))).status, 200);
+    };
+    const one = await genspark(t, {}, { sessions: [session(1)] });
+    await again(one.gw);
+    assert.deepEqual(told(one.fake).map((id) => id !== null), [false, true, false], 'its own conversation');
+    const model = await genspark(t, { AUTO_MODEL_CHAT_MAP_TYPE: '1' }, { sessions: [session(1)] });
+    await again(model.gw);
+    assert.deepEqual(told(model.fake).map((id) => id !== null), [false, true, true], 'the last one of client and model');
+    const none = await genspark(t, { AUTO_MODEL_CHAT_MAP_TYPE: '0', AUTO_DEL_CHAT: '1' }, { sessions: [session(1)] });
+    await again(none.gw);
+    await until(() => none.fake.undeleted().length === 0, 'the chats to be deleted');
+
+    const verifier = await startVerifier(t);
+    const asked = await genspark(t, { RECAPTCHA_PROXY_URL: verifier.url }, { sessions: [session(1)], verifier });
+    assert.equal((await curl(...askLine(asked.gw, { key: SECRET, model: 'gpt-5.2' }))).status, 200);
+    assert.notEqual(asked.fake.asks[0].json.g_recaptcha_token, '');
 });
 
 // ---- alexsidebar2api ----------------------------------------------------------------------------------------------

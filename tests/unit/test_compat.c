@@ -124,15 +124,37 @@ START_TEST(accounts_and_platforms)
     }
     check(HIX, error(CM_ERR_VERIFICATION_REQUIRED, "", "m"), 500,
           "{\"error\":\"cf challenge\",\"detail\":\"m\"}");
-    check(HIX, error(CM_ERR_VERIFICATION_REQUIRED, "blocked", "m"), 500,
-          "{\"error\":\"Forbidden\",\"detail\":\"m\"}");
+    check(HIX, error(CM_ERR_VERIFICATION_REQUIRED, "", "hix forbids it"), 500,
+          "{\"error\":\"Forbidden\",\"detail\":\"hix forbids it\"}");
     check(GENSPARK, error(CM_ERR_VERIFICATION_REQUIRED, "", "m"), 500,
           "{\"error\":\"Detected Cloudflare Challenge Page\",\"detail\":\"m\"}");
-    check(GENSPARK, error(CM_ERR_UPSTREAM_DOWN, "service_unavailable", "m"), 500,
-          "{\"error\":\"Genspark Service Unavailable\",\"detail\":\"m\"}");
+    check(GENSPARK, error(CM_ERR_UPSTREAM_DOWN, "", "it is out of service"), 500,
+          "{\"error\":\"Genspark Service Unavailable\",\"detail\":\"it is out of service\"}");
     check(GENSPARK, error(CM_ERR_UPSTREAM_DOWN, "", "m"), 500,
           "{\"error\":\"An error occurred with the current request, please try again.\","
           "\"detail\":\"m\"}");
+}
+END_TEST
+
+START_TEST(pictures_and_videos_of_genspark2api)
+{
+    const struct cm_surface *s = cm_surface_compat(&cm_surface_openai_images, GENSPARK);
+    struct cm_err err = error(CM_ERR_RATE_LIMITED, "", "m");
+    struct cm_buf out = {0};
+
+    ck_assert_ptr_eq(cm_surface_compat(&cm_surface_openai_images, HIX), &cm_surface_openai_images);
+    ck_assert_int_eq(cm_surface_compat(&cm_surface_openai_videos, GENSPARK)->task, CM_TASK_VIDEO);
+    s->error_body(&err, &out);
+    ck_str(cm_buf_str(&out),
+           "{\"error\":{\"message\":\"all cookies are temporarily unavailable\",\"type\":"
+           "\"request_error\",\"param\":\"\",\"code\":\"500\"},\"detail\":\"m\"}");
+    ck_assert_int_eq(s->error_status(&err), 500);
+    cm_buf_reset(&out);
+    err = error(CM_ERR_BAD_REQUEST, "", "invalid JSON at line 1");
+    s->error_body(&err, &out);
+    ck_str(cm_buf_str(&out), "{\"error\":\"invalid JSON at line 1\"}");
+    ck_assert_int_eq(s->error_status(&err), 400);
+    cm_buf_clear(&out);
 }
 END_TEST
 
@@ -253,6 +275,7 @@ Suite *suite_compat(void)
     tcase_add_test(t, keys_and_addresses);
     tcase_add_test(t, requests_that_are_wrong);
     tcase_add_test(t, accounts_and_platforms);
+    tcase_add_test(t, pictures_and_videos_of_genspark2api);
     tcase_add_test(t, chunks_have_their_members);
     tcase_add_test(t, every_choice_ends);
     tcase_add_test(t, whole_answers_have_their_members);

@@ -149,6 +149,53 @@ START_TEST(hixai2api_has_its_variables)
 }
 END_TEST
 
+static struct cm_str option(const char *name)
+{
+    const struct cm_provider_conf *p = &c->providers[0];
+
+    for (size_t i = 0; i < p->n_options; i++)
+        if (cm_str_eq(p->options[i].key, cm_str_of(name)))
+            return p->options[i].value;
+    return CM_STR_NONE;
+}
+
+START_TEST(genspark2api_has_its_own)
+{
+    accept("GS_COOKIE=session_id=a,b AUTO_DEL_CHAT=1 AUTO_MODEL_CHAT_MAP_TYPE=0 "
+           "MODEL_CHAT_MAP=gpt-5.2=abc RECAPTCHA_PROXY_URL=http://r:1 "
+           "RATE_LIMIT_COOKIE_LOCK_DURATION=90 PRE_MESSAGES_JSON=[] SESSION_IMAGE_CHAT_MAP=s=p "
+           "YES_CAPTCHA_CLIENT_KEY=k UPLOAD_PATH=/x BACKEND_SECRET=b",
+           NULL);
+    ck_str(c->seed, "genspark2api");
+    ck_str(joined(c->server.listen), "0.0.0.0:7044");
+    ck_assert_int_eq(c->server.compat, CM_COMPAT_GENSPARK2API);
+    ck_assert(!c->server.swagger); /* it has none */
+    ck_str(c->providers[0].type, "genspark");
+    ck_str(joined(c->providers[0].credentials), "session_id=a|b");
+    ck_str(joined(c->providers[0].models), "*");
+    ck_assert_int_eq(c->providers[0].upstream.cooldown_ms, 90000);
+    ck_str(option("rate_limit_cooldown"), "90s");
+    ck_str(option("delete_chat"), "yes");
+    ck_str(option("continue"), "no");
+    ck_str(option("model_chat_map"), "gpt-5.2=abc");
+    ck_str(option("session_image_chat_map"), "s=p");
+    ck_str(option("verifier_url"), "http://r:1");
+    ck_str(option("pre_messages"), "[]");
+    ck_assert_uint_eq(c->auth.admin_secret.n, 0);
+    ck_assert_uint_eq(c->remarks.n, 2);
+    accept("GS_COOKIE=a RATE_LIMIT_COOKIE_LOCK_DURATION=x", NULL);
+    ck_assert_uint_eq(c->remarks.n, 1); /* two settings, one line */
+    ck_assert_int_eq(c->providers[0].upstream.cooldown_ms, 600000);
+    ck_str(option("continue"), "thread");
+    accept("GS_COOKIE=a AUTO_MODEL_CHAT_MAP_TYPE=1 CHATMUX_CONTAINER=1", NULL);
+    ck_str(option("continue"), "model");
+    ck_str(joined(c->server.listen), "0.0.0.0:7044|0.0.0.0:7055");
+    accept("GS_COOKIE=a PORT=9000 CHATMUX_CONTAINER=1", NULL);
+    ck_str(joined(c->server.listen), "0.0.0.0:9000");
+    refuse("CHATMUX_COMPAT=genspark2api", NULL, "environment CHATMUX_COMPAT", "needs GS_COOKIE");
+}
+END_TEST
+
 START_TEST(alexsidebar2api_has_its_own)
 {
     accept("AS_COOKIE=AMf-one,,AMf-two RATE_LIMIT_COOKIE_LOCK_DURATION=60 USER_AGENT=App/1 "
@@ -302,7 +349,9 @@ START_TEST(every_row_of_every_system_is_sound)
                               cm_conf_row(cm_str_of(v->section), cm_str_of(v->key)),
                           "%s", v->name);
             for (const struct cm_seed_var *w = s->vars; w < v; w++)
-                ck_assert_msg(strcmp(w->name, v->name) != 0, "%s twice", v->name);
+                ck_assert_msg(strcmp(w->name, v->name) != 0 ||
+                                  (w->key && v->key && strcmp(w->key, v->key) != 0),
+                              "%s twice", v->name);
         }
         for (const struct cm_seed_default *d = s->defaults; d && d->key; d++)
             ck_assert_msg(cm_conf_is_open_key(cm_str_of(d->key)) ||
@@ -323,6 +372,7 @@ Suite *suite_config_seed(void)
     tcase_add_test(t, what_contradicts_itself_is_refused);
     tcase_add_test(t, hixai2api_has_its_defaults);
     tcase_add_test(t, hixai2api_has_its_variables);
+    tcase_add_test(t, genspark2api_has_its_own);
     tcase_add_test(t, alexsidebar2api_has_its_own);
     tcase_add_test(t, a_number_that_is_none_leaves_the_default);
     tcase_add_test(t, problems_name_the_variable);
