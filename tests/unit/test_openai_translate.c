@@ -134,7 +134,7 @@ static void expect_body(struct fake *f, const char *want)
     yyjson_doc_free(doc);
 }
 
-#define HI ((const struct cm_part[]){{.kind = CM_PART_TEXT, .text = CM_S_INIT("hi")}})
+static const struct cm_part hi[] = {{.kind = CM_PART_TEXT, .text = CM_S_INIT("hi")}};
 #define HI_JSON "\"messages\":[{\"role\":\"user\",\"content\":\"hi\"}]"
 
 START_TEST(every_number_and_text)
@@ -145,7 +145,7 @@ START_TEST(every_number_and_text)
 
     use(&f, NULL, 0);
     chat = by_hand(&f);
-    say(&f, CM_ROLE_USER, HI, 1);
+    say(&f, CM_ROLE_USER, hi, 1);
     chat->n = 3;
     chat->seed = -7;
     chat->has_seed = true;
@@ -179,7 +179,7 @@ START_TEST(openai_itself_takes_what_is_newest)
     f.conf.base_url = CM_S("https://api.openai.com/v1");
     fake_use(&f, "openai");
     chat = by_hand(&f);
-    say(&f, CM_ROLE_USER, HI, 1);
+    say(&f, CM_ROLE_USER, hi, 1);
     chat->cache_key = CM_S("k");
     chat->max_tokens = 9;
     expect_body(&f, "{\"model\":\"m\"," HI_JSON
@@ -195,7 +195,7 @@ START_TEST(json_must_have_been_said)
 
     use(&f, NULL, 0);
     by_hand(&f)->format = CM_FORMAT_JSON;
-    say(&f, CM_ROLE_USER, HI, 1);
+    say(&f, CM_ROLE_USER, hi, 1);
     expect_body(&f,
                 "{\"model\":\"m\",\"messages\":[{\"role\":\"system\",\"content\":\"Answer with "
                 "JSON.\"},{\"role\":\"user\",\"content\":\"hi\"}],\"response_format\":{\"type\":"
@@ -230,7 +230,7 @@ START_TEST(sound_files_and_refusals)
     say(&f, CM_ROLE_USER, user, 3);
     say(&f, CM_ROLE_ASSISTANT, assistant, 1);
     say(&f, CM_ROLE_ASSISTANT, nothing, 1);
-    say(&f, CM_ROLE_SYSTEM, HI, 1);
+    say(&f, CM_ROLE_SYSTEM, hi, 1);
     expect_body(
         &f, "{\"model\":\"m\",\"messages\":[{\"role\":\"user\",\"content\":[{\"type\":\"input_"
             "audio\",\"input_audio\":{\"data\":\"UklG\",\"format\":\"mp3\"}},{\"type\":\"file\","
@@ -290,7 +290,7 @@ START_TEST(names_that_this_dialect_cannot_have)
     named.body = cm_buf_str(&body);
     use(&f, NULL, 0);
     chat = by_hand(&f);
-    say(&f, CM_ROLE_USER, HI, 1);
+    say(&f, CM_ROLE_USER, hi, 1);
     chat->tools = tools;
     chat->n_tools = 2;
     f.on_event = keep_name;
@@ -344,7 +344,7 @@ static void ask(struct fake *f, int64_t n, bool stream)
 
     use(f, NULL, 0);
     chat = by_hand(f);
-    say(f, CM_ROLE_USER, HI, 1);
+    say(f, CM_ROLE_USER, hi, 1);
     chat->n = n;
     chat->stream = stream;
     chat->logprobs = true;
