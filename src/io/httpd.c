@@ -12,15 +12,11 @@
  * conn_run() is a loop over the bytes at hand and the only place that parses, so that a thousand pipelined requests need no stack. Handlers
  * run from within it; what they do (answer, ask for the body, abort) changes the state that the loop looks at next. What it cannot use yet is
  * kept in `in`, and a task goes on with it. */
-#include "chatmux/io/httpd.h"
+#include "httpd_int.h"
 
 #include "chatmux/base/clock.h"
 #include "chatmux/base/log.h"
-#include "chatmux/base/rand.h"
 #include "chatmux/base/secret.h"
-#include "conn_int.h"
-#include "http1_int.h"
-#include "listener_int.h"
 
 #include <stdlib.h>
 
@@ -28,7 +24,6 @@
 #define SERVE_PER_TURN 16u  /* pipelined requests of one connection before others get their turn */
 #define BODY_FIRST_BYTES 65536u /* taken on Content-Length's word; more only as bytes come */
 #define BODY_FLOOR_BYTES 4096u  /* a body brings at least so much in each body_timeout */
-#define DISCARD_BYTES 262144u   /* of a body nobody wants, to keep the connection */
 #define LINGER_BYTES (4u << 20)
 #define LINGER_MS 2000u
 #define ABORT_MS 10000u   /* for what is queued when a response is aborted */
@@ -37,71 +32,6 @@
 #define REFUSED_AGAIN_S 2 /* when they may come back */
 #define DRAIN_GRACE_MS                                                                             \
     500u /* a request may be on its way on a connection that served a moment ago */
-
-#define STATES(X) X(HEAD) X(HOLD) X(BODY) X(WAIT) X(DISCARD) X(FLUSH) X(LINGER)
-enum state {
-#define X(name) STATE_##name,
-    STATES(X)
-#undef X
-};
-
-struct hconn;
-
-struct req {
-    struct cm_req pub;
-    struct hconn *c; /* NULL once it is over: a late call does nothing */
-    const struct cm_req_cb *cb;
-    void *arg;
-    struct cm_buf body;
-    size_t body_max;
-    bool reading; /* the handler wants the body */
-    bool told;    /* and has it */
-    bool keep;    /* the connection may serve another request */
-    bool expects; /* the client waits for 100 Continue before it sends the body */
-    bool started; /* the response head is queued */
-    bool mute;    /* HEAD, 204, 304: no body goes out */
-    bool chunked;
-    bool high; /* cm_resp_write() has said more than CM_HTTPD_HIGH: on_drain is owed */
-};
-
-struct hconn {
-    struct cm_conn conn;
-    struct cm_httpd *h;
-    struct cm_list link; /* in h->conns */
-    struct cm_h1 h1;
-    struct req *req;             /* owned; NULL between requests */
-    struct cm_buf in;            /* read and not parsed; a head that is not complete */
-    struct cm_task task;         /* goes on with `in`, tells of a lost connection */
-    struct cm_deadline deadline; /* never later than due_ms; moved when it fires */
-    uint64_t due_ms;             /* when patience ends; 0 = not now */
-    uint64_t began_us;           /* HEAD: first byte of the request */
-    /* What they mean depends on the state. HEAD: since_ms idle, or the head began; last_ms the queue moved, mark its size then.
-     * BODY, DISCARD: since_ms a period of BODY_FLOOR_BYTES began, mark bytes by then; last_ms last byte.
-     * FLUSH: last_ms the queue moved, mark its size then. LINGER: mark bytes thrown away. */
-    uint64_t since_ms, last_ms, mark;
-    enum state state;
-    bool running; /* conn_run() is on the stack */
-    bool eof;     /* the client has ended its side */
-    bool aborted; /* FLUSH: for ABORT_MS, whatever moves */
-    bool refused; /* beyond max_connections: its first request is answered with 503 */
-};
-
-struct cm_httpd {
-    struct cm_loop *loop;
-    struct cm_httpd_setup setup;
-    struct cm_httpd_handler handler;
-    struct cm_listeners listeners;
-    struct cm_tls *tls;   /* a reference; NULL = plain */
-    struct cm_list conns; /* of hconn */
-    size_t n_conns;       /* their memory goes with on_closed */
-    char *read_buf;       /* owned: cm_secret_alloc(); CM_CONN_READ_BYTES */
-    struct cm_task idle_task;
-    void (*on_idle)(void *arg);
-    void *idle_arg;
-    int64_t date_s; /* of `date` */
-    char date[CM_HTTP_DATE_CAP];
-    bool draining, closing;
-};
 
 static const char *state_name(enum state s)
 {
@@ -113,7 +43,7 @@ static const char *state_name(enum state s)
     return names[s];
 }
 
-static uint64_t now_ms(const struct hconn *c)
+uint64_t hconn_now_ms(const struct hconn *c)
 {
     return cm_loop_now_ms(c->h->loop);
 }
@@ -137,7 +67,7 @@ static uint64_t stall_due(struct hconn *c)
 
     if (queued != c->mark) {
         c->mark = queued;
-        c->last_ms = now_ms(c);
+        c->last_ms = hconn_now_ms(c);
     }
     return c->last_ms + (uint64_t)c->h->setup.body_timeout_ms;
 }
@@ -194,7 +124,7 @@ static void hconn_close(struct hconn *c)
     cm_conn_close(&c->conn);
 }
 
-static void req_free(struct req *r)
+void httpd_req_free(struct req *r)
 {
     cm_buf_clear(&r->body);
     cm_arena_clear(&r->pub.arena);
@@ -212,7 +142,7 @@ static void req_gone(struct hconn *c, const struct cm_err *why)
     r->c = NULL;
     if (r->cb && r->cb->on_gone)
         r->cb->on_gone(r->arg, &r->pub, why);
-    req_free(r);
+    httpd_req_free(r);
 }
 
 static void conn_drop(struct hconn *c)
@@ -235,12 +165,12 @@ static void conn_flushed(struct hconn *c)
         cm_buf_clear(&c->in);
     c->state = STATE_LINGER;
     c->mark = 0;
-    set_due(c, now_ms(c) + LINGER_MS);
+    set_due(c, hconn_now_ms(c) + LINGER_MS);
     cm_conn_read(&c->conn, true);
 }
 
 /* No request is open any more; what is queued still goes out. */
-static void conn_end(struct hconn *c, bool aborted)
+void hconn_end(struct hconn *c, bool aborted)
 {
     if (c->conn.closing)
         return;
@@ -256,343 +186,9 @@ static void conn_end(struct hconn *c, bool aborted)
         return;
     }
     if (aborted)
-        set_due(c, now_ms(c) + ABORT_MS); /* UNTESTED: that it ends takes 10 s */
+        set_due(c, hconn_now_ms(c) + ABORT_MS); /* UNTESTED: that it ends takes 10 s */
     else
         rearm(c);
-}
-
-/* ---- response */
-
-static const struct {
-    int status;
-    const char *text;
-} reasons[] = {
-    {200, "OK"},
-    {400, "Bad Request"},
-    {401, "Unauthorized"},
-    {402, "Payment Required"},
-    {403, "Forbidden"},
-    {404, "Not Found"},
-    {405, "Method Not Allowed"},
-    {408, "Request Timeout"},
-    {409, "Conflict"},
-    {413, "Content Too Large"},
-    {415, "Unsupported Media Type"},
-    {422, "Unprocessable Content"},
-    {429, "Too Many Requests"},
-    {431, "Request Header Fields Too Large"},
-    {500, "Internal Server Error"},
-    {501, "Not Implemented"},
-    {502, "Bad Gateway"},
-    {503, "Service Unavailable"},
-    {504, "Gateway Timeout"},
-    {201, "Created"},
-    {202, "Accepted"},
-    {204, "No Content"},
-    {206, "Partial Content"},
-    {301, "Moved Permanently"},
-    {302, "Found"},
-    {304, "Not Modified"},
-};
-
-static struct cm_str reason(int status)
-{
-    for (size_t i = 0; i < CM_COUNT(reasons); i++) {
-        if (reasons[i].status == status)
-            return cm_str_of(reasons[i].text);
-    }
-    return CM_STR_NONE; /* may be empty (RFC 9112 4) */
-}
-
-static struct cm_str http_date(struct cm_httpd *h)
-{
-    int64_t now_s = cm_unix_ms() / 1000;
-
-    if (now_s != h->date_s) {
-        h->date_s = now_s;
-        cm_http_date(now_s, h->date);
-    }
-    return cm_str(h->date, CM_HTTP_DATE_CAP - 1);
-}
-
-enum length { LENGTH_NONE, LENGTH_KNOWN, LENGTH_CHUNKED };
-
-struct head {
-    int status;
-    const struct cm_header *headers;
-    size_t n_headers;
-    enum length length;
-    size_t content_length;
-    bool keep;
-    int minor; /* the client's */
-};
-
-static void put_head(struct cm_httpd *h, struct cm_buf *out, const struct head *head)
-{
-    cm_buf_reserve(out, 512); /* most heads fit, so that the buffer grows once */
-    cm_buf_append(out, CM_S("HTTP/1.1 "));
-    cm_buf_put_u64(out, (uint64_t)head->status);
-    cm_buf_put(out, ' ');
-    cm_buf_append(out, reason(head->status));
-    cm_buf_append(out, CM_S("\r\nDate: "));
-    cm_buf_append(out, http_date(h));
-    cm_buf_append(out, CM_S("\r\n"));
-    for (size_t i = 0; i < head->n_headers; i++) {
-        const struct cm_header *f = &head->headers[i];
-
-        if (!cm_header_name_ok(f->name) || !cm_header_value_ok(f->value)) {
-            cm_warn("httpd",
-                    "a response header that would break the message is left out: \"" CM_PRI "\"",
-                    CM_ARG(f->name));
-            continue;
-        }
-        cm_buf_append(out, f->name);
-        cm_buf_append(out, CM_S(": "));
-        cm_buf_append(out, f->value);
-        cm_buf_append(out, CM_S("\r\n"));
-    }
-    if (head->length == LENGTH_KNOWN) {
-        cm_buf_append(out, CM_S("Content-Length: "));
-        cm_buf_put_u64(out, head->content_length);
-        cm_buf_append(out, CM_S("\r\n"));
-    } else if (head->length == LENGTH_CHUNKED) {
-        cm_buf_append(out, CM_S("Transfer-Encoding: chunked\r\n"));
-    }
-    if (!head->keep)
-        cm_buf_append(out, CM_S("Connection: close\r\n"));
-    else if (head->minor == 0)
-        cm_buf_append(out, CM_S("Connection: keep-alive\r\n"));
-    cm_buf_append(out, CM_S("\r\n"));
-}
-
-static struct req *req_of(struct cm_req *pub)
-{
-    return CM_CONTAINER(pub, struct req, pub);
-}
-
-static const struct req *const_req_of(const struct cm_req *pub)
-{
-    return (const struct req *)(const void *)((const char *)pub - offsetof(struct req, pub));
-}
-
-/* -1 and a task when the connection is lost: the handler hears of it on a later turn, not from within its own call. */
-static int conn_send(struct hconn *c, struct cm_str tail)
-{
-    struct req *r = c->req;
-    int rc = cm_conn_flush(&c->conn, tail);
-
-    if (rc != 0 || (r && r->high && cm_conn_queued(&c->conn) < CM_HTTPD_LOW))
-        cm_task_post(c->h->loop, &c->task);
-    return rc;
-}
-
-/* Whether another request may follow, as far as that is known when the head goes out. */
-static bool may_keep(const struct req *r)
-{
-    const struct hconn *c = r->c;
-    bool unread = c->state == STATE_HOLD || c->state == STATE_BODY;
-
-    if (!r->keep || c->h->draining)
-        return false;
-    if (unread && r->expects)
-        return false; /* whether the body comes now is the client's choice: what follows is not readable */
-    return !unread || c->h1.state != CM_H1_LENGTH || c->h1.left <= DISCARD_BYTES;
-}
-
-static void put_resp_head(struct req *r, int status, const struct cm_header *headers, size_t n,
-                          enum length length, size_t content_length)
-{
-    struct cm_buf *out = &r->c->conn.out;
-    size_t before = out->n;
-    bool bodyless = status < 200 || status == 204 || status == 304;
-
-    CM_ASSERT(!r->started);
-    r->started = true;
-    r->mute = r->pub.head || bodyless;
-    r->keep = may_keep(r) && (length != LENGTH_NONE || r->mute);
-    put_head(r->c->h, out,
-             &(struct head){.status = status,
-                            .headers = headers,
-                            .n_headers = n,
-                            .length = bodyless ? LENGTH_NONE : length,
-                            .content_length = content_length,
-                            .keep = r->keep,
-                            .minor = r->pub.http_minor});
-    r->pub.bytes_out += out->n - before;
-}
-
-static void conn_next(struct hconn *c);
-static void conn_settle(struct hconn *c);
-
-/* The response is queued and flushed: the request is over. */
-static void resp_over(struct req *r)
-{
-    struct hconn *c = r->c;
-    bool keep = r->keep;
-
-    c->req = NULL;
-    req_free(r);
-    if (c->conn.closing)
-        return;
-    if (!keep || c->conn.lost != 0) {
-        conn_end(c, false);
-        return;
-    }
-    if (c->state == STATE_WAIT) {
-        conn_next(c);
-    } else {
-        c->state = STATE_DISCARD;
-        c->h1.body = NULL;
-        c->h1.body_max = c->h1.body_n + DISCARD_BYTES;
-        c->since_ms = c->last_ms = now_ms(c);
-        c->mark = c->h1.body_n;
-    }
-    if (c->running)
-        return;
-    if (c->in.n > 0)
-        cm_task_post(c->h->loop, &c->task);
-    else
-        conn_settle(c);
-}
-
-void cm_resp_send(struct cm_req *req, int status, const struct cm_header *headers, size_t n,
-                  struct cm_str body)
-{
-    struct req *r = req_of(req);
-
-    if (!r->c)
-        return;
-    put_resp_head(r, status, headers, n, LENGTH_KNOWN, body.n);
-    if (r->mute)
-        body = CM_STR_NONE;
-    r->pub.bytes_out += body.n;
-    conn_send(r->c, body);
-    resp_over(r);
-}
-
-void cm_resp_start(struct cm_req *req, int status, const struct cm_header *headers, size_t n)
-{
-    struct req *r = req_of(req);
-
-    if (!r->c)
-        return;
-    r->chunked = req->http_minor > 0;
-    put_resp_head(r, status, headers, n, r->chunked ? LENGTH_CHUNKED : LENGTH_NONE, 0);
-}
-
-size_t cm_resp_write(struct cm_req *req, struct cm_str bytes)
-{
-    struct req *r = req_of(req);
-    struct cm_buf *out;
-    size_t before, queued;
-
-    if (!r->c)
-        return 0;
-    CM_ASSERT(r->started);
-    out = &r->c->conn.out;
-    before = out->n;
-    if (r->mute || bytes.n == 0 || r->c->conn.lost != 0)
-        return cm_conn_queued(&r->c->conn);
-    if (r->chunked) {
-        char size[2 * sizeof(size_t) + 2];
-        size_t at = sizeof(size);
-
-        size[--at] = '\n';
-        size[--at] = '\r';
-        for (size_t left = bytes.n; left > 0; left >>= 4)
-            size[--at] = "0123456789abcdef"[left & 15];
-        cm_buf_reserve(out, sizeof(size) + bytes.n + 2);
-        cm_buf_append(out, cm_str(size + at, sizeof(size) - at));
-        cm_buf_append(out, bytes);
-        cm_buf_append(out, CM_S("\r\n"));
-    } else {
-        cm_buf_append(out, bytes);
-    }
-    r->pub.bytes_out += out->n - before;
-    queued = cm_conn_queued(&r->c->conn);
-    r->high |= queued > CM_HTTPD_HIGH;
-    return queued;
-}
-
-void cm_resp_flush(struct cm_req *req)
-{
-    struct req *r = req_of(req);
-
-    if (r->c)
-        conn_send(r->c, CM_STR_NONE);
-}
-
-size_t cm_resp_queued(const struct cm_req *req)
-{
-    const struct req *r = const_req_of(req);
-
-    return r->c ? cm_conn_queued(&r->c->conn) : 0;
-}
-
-bool cm_resp_started(const struct cm_req *req)
-{
-    return const_req_of(req)->started;
-}
-
-void cm_resp_end(struct cm_req *req)
-{
-    struct req *r = req_of(req);
-
-    if (!r->c)
-        return;
-    CM_ASSERT(r->started);
-    if (r->chunked && !r->mute)
-        cm_buf_append(&r->c->conn.out, CM_S("0\r\n\r\n"));
-    conn_send(r->c, CM_STR_NONE);
-    resp_over(r);
-}
-
-void cm_resp_abort(struct cm_req *req)
-{
-    struct req *r = req_of(req);
-    struct hconn *c = r->c;
-
-    if (!c)
-        return;
-    c->req = NULL;
-    req_free(r);
-    conn_end(c, true);
-}
-
-/* ---- answers made here */
-
-static void put_error(struct hconn *c, const struct cm_err *err)
-{
-    struct req *r = c->req;
-    char made[CM_ID_CAP];
-    struct cm_header headers[3] = {{CM_S("Content-Type"), CM_S("application/json")}};
-    char after[16];
-    struct cm_buf body = {0};
-    struct cm_buf *out = &c->conn.out;
-    size_t before = out->n;
-    bool mute = r && r->pub.head;
-
-    if (c->h->handler.describe_error)
-        c->h->handler.describe_error(c->h->handler.arg, err, &body);
-    headers[1].name = CM_S("x-request-id");
-    if (r && r->pub.id.n > 0) {
-        headers[1].value = r->pub.id;
-    } else {
-        cm_id_make(made, "req_", cm_unix_ms());
-        headers[1].value = cm_str_of(made);
-    }
-    snprintf(after, sizeof(after), "%d", err->retry_after_s);
-    headers[2] = (struct cm_header){CM_S("Retry-After"), cm_str_of(after)};
-    put_head(c->h, out,
-             &(struct head){.status = cm_err_status(err),
-                            .headers = headers,
-                            .n_headers = err->retry_after_s > 0 ? 3 : 2,
-                            .length = LENGTH_KNOWN,
-                            .content_length = body.n});
-    if (r)
-        r->pub.bytes_out += out->n - before + (mute ? 0 : body.n);
-    conn_send(c, mute ? CM_STR_NONE : cm_buf_str(&body));
-    cm_buf_clear(&body);
 }
 
 /* The request cannot be served, and nothing after it can be read. */
@@ -603,9 +199,9 @@ static void conn_refuse(struct hconn *c, const struct cm_err *err)
     cm_debug("httpd", "%s: refused in %s, closes: %s", c->conn.peer, state_name(c->state),
              err->msg);
     if (!cut)
-        put_error(c, err);
+        httpd_put_error(c, err);
     req_gone(c, err);
-    conn_end(c, cut);
+    hconn_end(c, cut);
 }
 
 /* ---- requests */
@@ -617,7 +213,7 @@ static struct req *req_new(struct hconn *c, struct cm_str used, struct cm_err *e
 
     r->pub.arena.secret = true;
     if (cm_h1_head(&c->h1, used, &r->pub.arena, &head, err) != 0) {
-        req_free(r);
+        httpd_req_free(r);
         return NULL;
     }
     r->c = c;
@@ -640,12 +236,12 @@ static struct req *req_new(struct hconn *c, struct cm_str used, struct cm_err *e
 }
 
 /* Back to the start, for the next request. */
-static void conn_next(struct hconn *c)
+void hconn_next(struct hconn *c)
 {
     if (c->conn.out.n == 0)
         cm_buf_clear(&c->conn.out); /* an idle connection holds no buffers */
     c->state = STATE_HEAD;
-    c->since_ms = now_ms(c);
+    c->since_ms = hconn_now_ms(c);
     c->mark = 0;
     cm_h1_reset(&c->h1, (size_t)c->h->setup.max_header_bytes);
 }
@@ -656,7 +252,7 @@ static void body_begin(struct hconn *c, struct cm_str rest)
     struct req *r = c->req;
 
     c->state = STATE_BODY;
-    c->since_ms = c->last_ms = now_ms(c);
+    c->since_ms = c->last_ms = hconn_now_ms(c);
     c->mark = 0;
     c->h1.body = &r->body;
     c->h1.body_max = r->body_max;
@@ -669,7 +265,7 @@ static void body_begin(struct hconn *c, struct cm_str rest)
     }
     if (r->expects && rest.n == 0 && !r->started) {
         cm_buf_append(&c->conn.out, CM_S("HTTP/1.1 100 Continue\r\n\r\n"));
-        conn_send(c, CM_STR_NONE);
+        hconn_send(c, CM_STR_NONE);
     }
     r->expects = false;
 }
@@ -682,7 +278,7 @@ static size_t run_head(struct hconn *c, struct cm_str rest)
 
     if (c->h1.state == CM_H1_LEAD) {
         c->began_us = cm_mono_us();
-        c->since_ms = now_ms(c);
+        c->since_ms = hconn_now_ms(c);
     }
     switch (cm_h1_next(&c->h1, rest, &used, &err)) {
     case CM_H1_GOT_HEAD:
@@ -716,15 +312,15 @@ static size_t run_body(struct hconn *c, struct cm_str rest)
     enum cm_h1_event ev = cm_h1_next(&c->h1, rest, &used, &err);
 
     if (used > 0)
-        c->last_ms = now_ms(c);
+        c->last_ms = hconn_now_ms(c);
     if (c->req)
         c->req->pub.bytes_in = c->h1.body_n;
     if (ev == CM_H1_ERROR && c->state == STATE_DISCARD)
-        conn_end(c, false); /* answered already */
+        hconn_end(c, false); /* answered already */
     else if (ev == CM_H1_ERROR)
         conn_refuse(c, &err);
     else if (ev == CM_H1_GOT_END && c->state == STATE_DISCARD)
-        conn_next(c);
+        hconn_next(c);
     else if (ev == CM_H1_GOT_END)
         c->state = STATE_WAIT;
     return used;
@@ -784,7 +380,7 @@ static size_t conn_run(struct hconn *c, struct cm_str in)
 }
 
 /* After anything that moved the connection: reads as long as there is room, and waits no longer than it should. */
-static void conn_settle(struct hconn *c)
+void hconn_settle(struct hconn *c)
 {
     bool queued = cm_conn_queued(&c->conn) > 0, blocked;
 
@@ -793,7 +389,7 @@ static void conn_settle(struct hconn *c)
     blocked = c->state == STATE_HEAD ? queued || !cm_list_empty(&c->task.link)
                                      : c->state == STATE_HOLD || c->state == STATE_WAIT;
     if (c->eof && !c->req && !blocked && c->state != STATE_FLUSH) {
-        conn_end(c, false); /* all that came before has been answered */
+        hconn_end(c, false); /* all that came before has been answered */
         return;
     }
     cm_conn_read(&c->conn, !c->eof && !(blocked && c->in.n >= BACKLOG_BYTES));
@@ -811,7 +407,7 @@ static void conn_resume(struct hconn *c)
     cm_buf_consume(&c->in, used);
     if (c->in.n == 0)
         cm_buf_clear(&c->in);
-    conn_settle(c);
+    hconn_settle(c);
 }
 
 static void on_data(struct cm_conn *conn, struct cm_str bytes)
@@ -829,7 +425,7 @@ static void on_data(struct cm_conn *conn, struct cm_str bytes)
     c->running = false;
     if (used < bytes.n && !c->conn.closing)
         cm_buf_append(&c->in, cm_str_from(bytes, used));
-    conn_settle(c);
+    hconn_settle(c);
 }
 
 static void on_eof(struct cm_conn *conn, int uv_err)
@@ -840,7 +436,7 @@ static void on_eof(struct cm_conn *conn, int uv_err)
     if (uv_err != 0 || c->req || c->state == STATE_LINGER)
         conn_drop(c);
     else
-        conn_settle(c);
+        hconn_settle(c);
 }
 
 static void tell_drain(struct hconn *c)
@@ -884,7 +480,7 @@ static void on_task(void *arg)
 
 static void body_late(struct hconn *c)
 {
-    uint64_t now = now_ms(c), timeout = (uint64_t)c->h->setup.body_timeout_ms;
+    uint64_t now = hconn_now_ms(c), timeout = (uint64_t)c->h->setup.body_timeout_ms;
     struct cm_err err;
 
     if (now - c->last_ms < timeout && c->h1.body_n - c->mark >= BODY_FLOOR_BYTES) {
@@ -910,7 +506,7 @@ static void on_deadline(void *arg)
     if (c->due_ms == 0)
         return; /* a request is being served; set again after it */
     rearm(c);
-    if (c->due_ms > now_ms(c)) {
+    if (c->due_ms > hconn_now_ms(c)) {
         cm_deadline_set(c->h->loop, &c->deadline, c->due_ms);
         return;
     }
@@ -1019,8 +615,8 @@ static bool on_connection(void *arg, uv_stream_t *server)
     cm_deadline_init(&c->deadline, on_deadline, c);
     if (cm_conn_accept(&c->conn, server, h->tls, h->read_buf, &conn_callbacks) != 0)
         return true; /* closes itself */
-    conn_next(c);
-    conn_settle(c);
+    hconn_next(c);
+    hconn_settle(c);
     return true;
 }
 
