@@ -28,6 +28,7 @@ existing() {
 
 # Files of ours that root or another user has made; never what other programs keep in the same folder.
 take_over() {
+    # shellcheck disable=SC2174 # the folders above are not ours
     mkdir -p -m 700 "$1"
     [ "$(stat -c %u "$1")" = $id ] || chown $id:$id "$1"
     find "$1" -maxdepth 1 -type f ! -user $id \( -name 'chatmux.db*' -o -name 'master.key*' \
