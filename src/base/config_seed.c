@@ -12,6 +12,7 @@
 /* Inside our image, when no system is chosen: platforms hand the port over in PORT. */
 #define CONTAINER_VARIABLE "CHATMUX_CONTAINER"
 #define CONTAINER_PORT "8080"
+#define DAYS_MAX 36500
 
 static const struct cm_seed *seed_find(const char *name)
 {
@@ -161,6 +162,12 @@ static bool read_value(struct cm_conf_load *l, const struct cm_seed_var *var,
         }
         if (var->form == CM_SEED_SECONDS)
             s->value = cm_arena_printf(a, CM_PRI "s", CM_ARG(s->value));
+        break;
+    case CM_SEED_DAYS:
+        if (!cm_str_to_u64(s->value, DAYS_MAX, &number) || number == 0)
+            return false;
+        s->value = cm_arena_printf(a, CM_PRI "d", CM_ARG(s->value));
+        remark(l, cm_arena_printf(a, "%s: %s", var->name, var->words));
         break;
     case CM_SEED_PORT:
         s->value = cm_arena_printf(a, "0.0.0.0:" CM_PRI, CM_ARG(s->value));

@@ -147,9 +147,10 @@ enum hix_advice hix_refuse(const struct hix_refusal *r, struct cm_err *err)
         [HIX_CALL_CREATE] = "createChat", [HIX_CALL_CHAT] = "chat", [HIX_CALL_OTHER] = "a call"};
     const struct reading read = read_body(r->body);
     enum hix_advice advice = HIX_AS_IT_IS;
+    const bool challenge = is_challenge(r->body);
     enum cm_err_class cls = call_class(r, &read, &advice);
 
-    if (is_challenge(r->body))
+    if (challenge)
         cls = CM_ERR_VERIFICATION_REQUIRED;
     if (cls == CM_ERR_NONE)
         cls = status_class(r->status, &advice);
@@ -157,6 +158,12 @@ enum hix_advice hix_refuse(const struct hix_refusal *r, struct cm_err *err)
         cls = CM_ERR_UPSTREAM_DOWN; /* the call has moved */
     if (cls == CM_ERR_NONE)
         cm_http_fail(err, r->status, NULL, 0, CM_S("hix"));
+    else if (cls == CM_ERR_VERIFICATION_REQUIRED && !challenge)
+        cm_fail(
+            err, cls,
+            "hix forbids %s to this account or address (status %d): a proxy for the provider or "
+            "the account may help",
+            calls[r->call], r->status);
     else if (cls == CM_ERR_VERIFICATION_REQUIRED)
         cm_fail(err, cls, "hix wants a human to verify this account or address (%s, status %d)",
                 calls[r->call], r->status);

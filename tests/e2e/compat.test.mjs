@@ -188,6 +188,14 @@ scenario('hixai2api: the errors its users look for', async (t) => {
     assert.equal((await curl(...askLine(gw))).json.error, 'All cookies are temporarily unavailable.');
 });
 
+scenario('hixai2api: an address that the site does not want', async (t) => {
+    const { fake, gw } = await hix(t, {}, { fake: { strict: false } });
+    fake.always(say.status(403, '<html><title>403</title></html>', { 'content-type': 'text/html' }));
+    const forbidden = await curl(...askLine(gw));
+    assert.deepEqual([forbidden.status, forbidden.json.error], [500, 'Forbidden']);
+    assert.match(forbidden.json.detail, /a proxy .* may help/);
+});
+
 scenario('hixai2api: ROUTE_PREFIX, PROXY_URL and the page of its routes', async (t) => {
     const proxy = await startHttpProxy(t, { 'hix.test': '127.0.0.1' });
     const fake = await startFakeHix(t, { strict: false });

@@ -159,6 +159,24 @@ static struct cm_str option(const char *name)
     return CM_STR_NONE;
 }
 
+START_TEST(chats_of_hixai2api_have_an_age)
+{
+    accept("BACKEND_SECRET=x CHAT_MAX_DAYS=7", NULL);
+    ck_str(option("continue_ttl"), "7d");
+    ck_assert_uint_eq(c->remarks.n, 1);
+    ck_assert(is_told("CHAT_MAX_DAYS: chats are forgotten"));
+    accept("BACKEND_SECRET=x CHAT_MAX_DAYS=0", NULL);
+    ck_str(option("delete_chat"), "yes");
+    ck_assert_uint_eq(option("continue_ttl").n, 0);
+    for (const char *const *all = (const char *const[]){"-1", "99999", "soon", NULL}; *all; all++) {
+        struct cm_str env = cm_arena_printf(&arena, "BACKEND_SECRET=x CHAT_MAX_DAYS=%s", *all);
+
+        accept(env.p, NULL);
+        ck_assert_uint_eq(c->providers[0].n_options + c->remarks.n, 0);
+    }
+}
+END_TEST
+
 START_TEST(genspark2api_has_its_own)
 {
     accept("GS_COOKIE=session_id=a,b AUTO_DEL_CHAT=1 AUTO_MODEL_CHAT_MAP_TYPE=0 "
@@ -343,7 +361,8 @@ START_TEST(every_row_of_every_system_is_sound)
             bool option = v->key && cm_conf_is_open_key(cm_str_of(v->key));
 
             ck_assert_msg((v->form == CM_SEED_IGNORED) == (v->key == NULL), "%s", v->name);
-            ck_assert_msg(v->words || (v->form != CM_SEED_IGNORED && v->form != CM_SEED_WORDS),
+            ck_assert_msg(v->words || (v->form != CM_SEED_IGNORED && v->form != CM_SEED_WORDS &&
+                                       v->form != CM_SEED_DAYS),
                           "%s", v->name);
             ck_assert_msg(!v->key || option ||
                               cm_conf_row(cm_str_of(v->section), cm_str_of(v->key)),
@@ -372,6 +391,7 @@ Suite *suite_config_seed(void)
     tcase_add_test(t, what_contradicts_itself_is_refused);
     tcase_add_test(t, hixai2api_has_its_defaults);
     tcase_add_test(t, hixai2api_has_its_variables);
+    tcase_add_test(t, chats_of_hixai2api_have_an_age);
     tcase_add_test(t, genspark2api_has_its_own);
     tcase_add_test(t, alexsidebar2api_has_its_own);
     tcase_add_test(t, a_number_that_is_none_leaves_the_default);
