@@ -257,7 +257,6 @@ static void on_dropped(void *arg, uint64_t id, const struct cm_err *err)
     answer(t->web, 500, 1, t->text, CM_STR_NONE);
 }
 
-/* UNTESTED, like what else depends on a check: the hix adapter has none yet. */
 static void on_new_checked(void *arg, bool ok, const char *message, int64_t ms)
 {
     struct task *t = arg;
@@ -442,7 +441,6 @@ static void first_after(void *arg, const struct cm_cred_info *cred)
         a->next = cred->id;
 }
 
-/* UNTESTED beyond "there is nothing to ask": see on_new_checked(). */
 static void refresh_next(struct cm_admin *admin)
 {
     const struct cm_config *config = cm_gateway_config(admin->gw);

@@ -527,3 +527,20 @@ scenario('the options that its program took are taken', async () => {
     assert.match(r.stdout, /; --set server\.listen\nlisten = 0\.0\.0\.0:7111\n/);
     assert.match(r.stderr, /--log-dir has no effect/);
 });
+
+scenario('hixai2api: a cookie is asked for its credit before it is kept, and all of them when that is wanted', async (t) => {
+    const { fake, gw } = await hix(t, {}, { accounts: 1, fake: { strict: false } });
+    const admin = (...args) => curl(...args.slice(0, -1), `${gw.url}${args.at(-1)}`, '-H', `Authorization: ${SECRET}`);
+    const cookies = async () => (await admin('/api/cookie/all')).json.data;
+    const [first] = await cookies();
+    assert.deepEqual(Object.keys(first), ['id', 'cookie', 'credit', 'advancedCredit', 'remark', 'createTime']);
+    assert.ok(first.credit > 0, JSON.stringify(first));
+    assert.match(first.createTime, /^\d{4}-\d\d-\d\d \d\d:\d\d:\d\d$/);
+    const refused = await curl(...cookieLine(gw, sessionToken('nobody')));
+    assert.deepEqual([refused.status, refused.json.code, refused.json.data], [500, 1, '']);
+    assert.ok(refused.json.message.length > 10);
+    assert.equal((await cookies()).length, 1, 'it is not kept');
+    const asked = fake.requests.length;
+    assert.deepEqual((await admin('-X', 'POST', '/api/cookie/credit/refresh')).json, { code: 0, message: 'success', data: '' });
+    await until(() => fake.requests.length > asked, 'the credit to be asked for');
+});
