@@ -245,7 +245,9 @@ static void send_head(struct exchange *ex)
 
     respond_begin(&r, ex);
     if (sends_events(ex)) {
-        respond_add(&r, CM_S("content-type"), CM_S("text/event-stream; charset=utf-8"));
+        respond_add(&r, CM_S("content-type"),
+                    ex->surface->stream_type.n > 0 ? ex->surface->stream_type
+                                                   : CM_S("text/event-stream; charset=utf-8"));
         respond_add(&r, CM_S("cache-control"), CM_S("no-cache"));
         respond_add(&r, CM_S("x-accel-buffering"), CM_S("no"));
     } else {

@@ -320,6 +320,16 @@ bool pass_only_once(const struct exchange *ex);
 void order_targets(struct cm_gateway *gw, const struct snapshot *snap, struct cm_target *targets,
                    size_t n, bool streamed);
 
+/* ---- gemini.c: routes of Gemini's dialect ---- */
+
+/* POST /v1beta/models/NAME:operation */
+void serve_gemini(struct exchange *ex, struct cm_str rest);
+/* The client speaks it, whatever it asks for: by its path, or by the header of Google's clients. */
+bool gemini_speaks(struct exchange *ex, const struct cm_req *req);
+/* The page of the list that the query asks for. */
+void gemini_list_models(struct exchange *ex, const struct cm_model_listed *models, size_t n,
+                        struct cm_buf *out);
+
 /* ---- attempt.c: one try with one credential ---- */
 
 /* What the exchange wants of the pool for its current target. -1: this target cannot answer it (err). */

@@ -17,7 +17,10 @@ void serve_models(struct exchange *ex, struct cm_str rest)
     struct cm_buf body = {0};
 
     (void)rest;
-    cm_openai_models(models, n, MODELS_CREATED_S, &body);
+    if (ex->surface->dialect == CM_DIALECT_GEMINI)
+        gemini_list_models(ex, models, n, &body);
+    else
+        cm_openai_models(models, n, MODELS_CREATED_S, &body);
     exchange_answer(ex, 200, json_type, cm_buf_str(&body));
     cm_buf_clear(&body);
 }
@@ -26,10 +29,13 @@ void serve_model(struct exchange *ex, struct cm_str rest)
 {
     struct cm_model_listed *models, taken = {.id = rest};
     size_t n = cm_models_list(ex->snap->models, &ex->arena, &models), at = 0;
+    const struct cm_model_listed *found;
     struct cm_target *targets;
     struct cm_buf body = {0};
     struct cm_err err = {0};
 
+    if (ex->surface->dialect == CM_DIALECT_GEMINI && cm_str_starts(rest, CM_S("models/")))
+        taken.id = rest = cm_str_from(rest, sizeof("models/") - 1);
     if (cm_models_find(ex->snap->models, &ex->arena, rest, &targets, &err) == 0) {
         exchange_fail(ex, &err);
         return;
@@ -37,7 +43,11 @@ void serve_model(struct exchange *ex, struct cm_str rest)
     while (at < n && !cm_str_eq(models[at].id, rest))
         at++;
     taken.owner = ex->snap->offers[targets[0].provider].owner;
-    cm_openai_model(at < n ? &models[at] : &taken, MODELS_CREATED_S, &body);
+    found = at < n ? &models[at] : &taken;
+    if (ex->surface->dialect == CM_DIALECT_GEMINI)
+        cm_gemini_model(found, &body);
+    else
+        cm_openai_model(found, MODELS_CREATED_S, &body);
     exchange_answer(ex, 200, json_type, cm_buf_str(&body));
     cm_buf_clear(&body);
 }

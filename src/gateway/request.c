@@ -121,7 +121,7 @@ static void parsed(struct exchange *ex)
                                        .reasoning = ex->snap->config->stream.reasoning,
                                        .chat = chat,
                                        .compat = compat_of(ex) != CM_COMPAT_NONE};
-    ex->answer.keep_images = cm_task_makes_media(chat->task);
+    ex->answer.keep_images = cm_task_makes_media(chat->task) || ex->surface->keeps_images;
     order_targets(ex->gw, ex->snap, ex->targets, ex->n_targets, chat->stream);
     if (reserve(ex, &err) < 0) {
         exchange_fail(ex, &err);
@@ -441,10 +441,11 @@ int request_check_admin(struct exchange *ex, struct cm_err *err)
 }
 
 /* Where the path does not tell it (models, unknown paths): SDKs of Anthropic's always name its version. */
-static const struct cm_surface *spoken(const struct cm_req *req)
+static const struct cm_surface *spoken(struct exchange *ex, const struct cm_req *req)
 {
-    return cm_req_header(req, CM_S("anthropic-version")).n > 0 ? &cm_surface_anthropic
-                                                               : &cm_surface_openai_chat;
+    if (cm_req_header(req, CM_S("anthropic-version")).n > 0)
+        return &cm_surface_anthropic;
+    return gemini_speaks(ex, req) ? &cm_surface_gemini : &cm_surface_openai_chat;
 }
 
 void request_begin(struct cm_gateway *gw, struct cm_req *req)
@@ -465,7 +466,7 @@ void request_begin(struct cm_gateway *gw, struct cm_req *req)
     ex->address = cm_arena_str(
         &ex->arena, address_of_client(&ex->snap->config->server.trusted_proxies, req->peer,
                                       cm_req_header(req, CM_S("x-forwarded-for"))));
-    ex->surface = spoken(req);
+    ex->surface = spoken(ex, req);
     cm_req_listen(req, &req_cb, ex);
     gw->requests_seen++;
     req->id = ex->id;

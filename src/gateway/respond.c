@@ -207,10 +207,14 @@ static void put_error(const struct exchange *ex, const struct cm_err *err, struc
     struct cm_json_edit with_id = {.key = s->error_id_member};
     struct cm_buf body = {0}, id = {0};
 
+    if (s->error_id_member.n == 0) {
+        s->error_body(err, out);
+        return;
+    }
     s->error_body(err, &body);
     cm_json_put_str(&id, ex->id);
     with_id.value = cm_buf_str(&id);
-    cm_json_splice(cm_buf_str(&body), &with_id, s->error_id_member.n > 0, out, NULL);
+    cm_json_splice(cm_buf_str(&body), &with_id, 1, out, NULL);
     cm_buf_clear(&body);
     cm_buf_clear(&id);
 }

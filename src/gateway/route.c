@@ -9,6 +9,7 @@
 #define VIDEOS &cm_surface_openai_videos
 #define MESSAGES &cm_surface_anthropic
 #define COUNT &cm_surface_anthropic_count
+#define GEMINI &cm_surface_gemini
 
 /* methods, path, function, dialect, who may */
 const struct route routes[] = {
@@ -25,6 +26,10 @@ const struct route routes[] = {
     {"POST", "/videos/generations", serve_chat, VIDEOS, ACCESS_KEY},
     {"POST", "/messages", serve_chat, MESSAGES, ACCESS_KEY},
     {"POST", "/messages/count_tokens", serve_chat, COUNT, ACCESS_KEY},
+    {"POST", "/v1beta/models/*", serve_gemini, GEMINI, ACCESS_KEY},
+    {"GET HEAD", "/v1beta/models", serve_models, GEMINI, ACCESS_KEY},
+    {"GET HEAD", "/v1beta/models/*", serve_model, GEMINI, ACCESS_KEY},
+    {"POST", "/models/*", serve_gemini, GEMINI, ACCESS_KEY},
     {"GET HEAD", "/models", serve_models, OPENAI, ACCESS_KEY},
     {"GET HEAD", "/models/*", serve_model, OPENAI, ACCESS_KEY},
     {"GET HEAD", "/healthz", serve_healthz, OPENAI, ACCESS_ALL},
@@ -109,11 +114,15 @@ struct cm_str route_bare(struct cm_arena *arena, struct cm_str prefix, struct cm
                              ? route_tidy(arena, path)
                              : path;
 
+    bool beta = false, again = true;
+
     route_strip(&bare, prefix);
-    while (
-        route_strip(&bare, CM_S("/v1"))) /* clients append it to a base URL that has it already */
-        ;
-    return bare;
+    while (again) { /* clients append their version to a base URL that has one already */
+        again = route_strip(&bare, CM_S("/v1beta")) || route_strip(&bare, CM_S("/v1alpha"));
+        beta |= again;
+        again |= route_strip(&bare, CM_S("/v1"));
+    }
+    return beta ? cm_arena_printf(arena, "/v1beta" CM_PRI, CM_ARG(bare)) : bare;
 }
 
 enum route_found route_find(struct cm_arena *arena, struct cm_str prefix, struct cm_str method,

@@ -3,13 +3,14 @@
  * Relay lane (clients of the same dialect): the body goes up as it came, the answer comes back byte for byte; a tap reads each object for usage, errors
  * and the end. Translate lane (all others): PICTURES fetches what the request only points at, then the canonical request becomes a body.
  * Happy path: TALK (a stream: events, or one JSON array in pieces) or WHOLE (one body) -> done at its end, when every candidate has a finishReason.
+ * EMBED and COUNT are small replies: vectors, batch by batch, and the number of tokens.
  * Failures: REFUSED collects the body of an error status; an error object in the middle of a stream; a stream that ends without a finishReason (CUT).
  * Wire facts: Gemini protocol notes, sections 1 to 6. */
 #include "gemini_int.h"
 
 #include "chatmux/provider/list.h"
 
-#define GEMINI_STATES(X) X(PICTURES) X(TALK) X(WHOLE) X(REFUSED)
+#define GEMINI_STATES(X) X(PICTURES) X(TALK) X(WHOLE) X(REFUSED) X(EMBED) X(COUNT)
 enum gemini_state {
 #define X(name) GEMINI_##name,
     GEMINI_STATES(X)
@@ -29,10 +30,12 @@ struct gemini {
     struct cm_json_items items;
     struct cm_buf sent, body; /* what was asked; WHOLE, REFUSED: what came so far */
     struct gemini_reader reader;
-    int64_t more; /* pictures still to be asked for */
+    int64_t more;            /* pictures still to be asked for */
+    size_t n_inputs, vector; /* EMBED: how many texts, and the first of the batch */
     /* relay: what is being fed, and neighbours in it that go on together */
     struct cm_str piece, run_of_raw;
     bool raw_semantic;
+    bool lf_passed; /* the first byte of the next event is out already */
 };
 
 static const char *gemini_state_name(const void *state)
@@ -88,11 +91,22 @@ static enum cm_step ask_relayed(struct cm_run *run, struct gemini *g, struct cm_
     return ask(run, g, operation, chat->query, body);
 }
 
+static enum cm_step ask_vectors(struct cm_run *run, struct gemini *g, struct cm_err *err)
+{
+    g->state = GEMINI_EMBED;
+    g->n_inputs = cm_run_chat(run)->n_inputs;
+    return gemini_embed_ask(run, g->vector, &g->sent, err);
+}
+
 /* Everything that was pointed at is here. */
 static enum cm_step ask_translated(struct cm_run *run, struct gemini *g, struct cm_err *err)
 {
     const struct cm_chat *chat = cm_run_chat(run);
 
+    if (chat->task == CM_TASK_COUNT_TOKENS) {
+        g->state = GEMINI_COUNT;
+        return gemini_count_ask(run, &g->attach, &g->sent, err);
+    }
     g->stream = chat->stream && !cm_task_makes_media(chat->task);
     cm_buf_reset(&g->sent);
     if (gemini_put_request(run, &g->attach, &g->sent, err))
@@ -109,6 +123,8 @@ static enum cm_step begin(struct cm_run *run, struct gemini *g, struct cm_err *e
     g->relayed = cm_instance_relays(cm_run_instance(run), chat);
     if (g->relayed)
         return ask_relayed(run, g, err);
+    if (chat->task == CM_TASK_EMBEDDING)
+        return ask_vectors(run, g, err);
     if (cm_task_makes_media(chat->task) && chat->n > PICTURES_MAX) {
         cm_fail_param(err, CM_ERR_BAD_REQUEST, "n", "this model makes at most %d pictures at once",
                       PICTURES_MAX);
@@ -126,6 +142,31 @@ static enum cm_step fetched(struct cm_run *run, struct gemini *g, const struct c
     enum cm_step step = cm_attach_step(run, &g->attach, ev, err);
 
     return step == CM_STEP_DONE ? ask_translated(run, g, err) : step;
+}
+
+/* ---- vectors and counts: small replies ---- */
+
+static enum cm_step replied(struct cm_run *run, struct gemini *g, const struct cm_ev *ev,
+                            struct cm_err *err)
+{
+    const bool count = g->state == GEMINI_COUNT;
+    int failed;
+
+    if (ev->status != 200)
+        failed = gemini_refused_text(
+            run, ev->status, cm_retry_after_s(ev->headers, ev->n_headers, cm_run_unix_ms(run)),
+            ev->data, err);
+    else if (count)
+        failed = gemini_count_read(run, ev->data, err);
+    else
+        failed = gemini_embed_read(run, g->vector, g->n_inputs, ev->data, err);
+    if (failed)
+        return CM_STEP_FAIL;
+    g->vector += GEMINI_EMBED_BATCH;
+    if (!count && g->vector < g->n_inputs)
+        return cm_run_sleep(run, 0); /* asks on a later turn: the client may have left meanwhile */
+    cm_run_finish(run, CM_FINISH_STOP);
+    return CM_STEP_DONE;
 }
 
 /* ---- the answer ---- */
@@ -180,6 +221,9 @@ static void raw_pass(struct cm_run *run, struct gemini *g, struct cm_str raw, bo
 
     if (!g->relayed)
         return;
+    if (g->lf_passed)
+        raw = cm_str_from(raw, 1);
+    g->lf_passed = false;
     if (g->run_of_raw.n > 0 && g->run_of_raw.p + g->run_of_raw.n == raw.p) {
         g->run_of_raw.n += raw.n;
     } else {
@@ -189,6 +233,17 @@ static void raw_pass(struct cm_run *run, struct gemini *g, struct cm_str raw, bo
     g->raw_semantic |= semantic;
     if (!in_piece)
         raw_flush(run, g);
+}
+
+/* An event whose CR LF was cut in the middle was given out without its LF, which now waits for the next event. Google's clients wait for it. */
+static void pass_late_lf(struct cm_run *run, struct gemini *g)
+{
+    struct cm_event ev = {.kind = CM_EVENT_RELAY, .text = CM_S("\n")};
+
+    if (!g->relayed || g->array || g->lf_passed || g->sse.hold.n != 1 || g->sse.hold.p[0] != '\n')
+        return;
+    g->lf_passed = true;
+    cm_run_emit(run, &ev);
 }
 
 struct tap {
@@ -252,6 +307,7 @@ static enum cm_step data(struct cm_run *run, struct gemini *g, struct cm_str pie
     if (failed)
         return CM_STEP_FAIL;
     raw_flush(run, g);
+    pass_late_lf(run, g);
     return CM_STEP_WAIT;
 }
 
@@ -329,7 +385,9 @@ static enum cm_step ended(struct cm_run *run, struct gemini *g, struct cm_err *e
         gemini_refused_text(run, g->status, g->retry_after_s, cm_buf_str(&g->body), err);
         return CM_STEP_FAIL;
     case GEMINI_PICTURES:
-        break;
+    case GEMINI_EMBED:
+    case GEMINI_COUNT:
+        break; /* they get a REPLY */
     }
     return CM_STEP_DONE;
 }
@@ -342,7 +400,7 @@ static enum cm_step gemini_step(struct cm_run *run, const struct cm_ev *ev, stru
     case CM_EV_START:
         return begin(run, g, err);
     case CM_EV_REPLY:
-        return fetched(run, g, ev, err);
+        return g->state == GEMINI_PICTURES ? fetched(run, g, ev, err) : replied(run, g, ev, err);
     case CM_EV_HEAD:
         return head(run, g, ev, err);
     case CM_EV_DATA:
@@ -357,7 +415,7 @@ static enum cm_step gemini_step(struct cm_run *run, const struct cm_ev *ev, stru
         *err = *ev->err;
         return CM_STEP_FAIL;
     case CM_EV_TIMER:
-        return ask_translated(run, g, err);
+        return g->state == GEMINI_EMBED ? ask_vectors(run, g, err) : ask_translated(run, g, err);
     case CM_EV_STOP:
     case CM_EV_OPEN:
     case CM_EV_COMPUTED:
@@ -438,7 +496,8 @@ const struct cm_provider cm_provider_gemini = {
     .understands = CM_FIELD_TEMPERATURE | CM_FIELD_TOP_P | CM_FIELD_TOP_K |
                    CM_FIELD_PRESENCE_PENALTY | CM_FIELD_FREQUENCY_PENALTY | CM_FIELD_SEED |
                    CM_FIELD_MAX_TOKENS | CM_FIELD_STOP | CM_FIELD_EFFORT | CM_FIELD_FORMAT,
-    .tasks = CM_TASK_BIT(CHAT) | CM_TASK_BIT(IMAGE),
+    .tasks = CM_TASK_BIT(CHAT) | CM_TASK_BIT(IMAGE) | CM_TASK_BIT(IMAGE_EDIT) |
+             CM_TASK_BIT(IMAGE_VARIATION) | CM_TASK_BIT(EMBEDDING) | CM_TASK_BIT(COUNT_TOKENS),
     .cooldown_ms = 30000,
     .relays = gemini_relays,
     .configure = gemini_configure,

@@ -353,16 +353,15 @@ void gemini_put_system(struct gemini_writer *w)
     struct cm_buf joined = {0};
 
     for (size_t i = 0; i < w->chat->n_msgs; i++) {
-        struct cm_str text;
+        const struct cm_msg *msg = &w->chat->msgs[i];
 
-        if (!is_system(&w->chat->msgs[i]))
-            continue;
-        text = cm_msg_text(cm_run_arena(w->run), &w->chat->msgs[i]);
-        if (is_blank(text))
-            continue;
-        if (joined.n > 0)
-            cm_buf_append(&joined, CM_S("\n\n"));
-        cm_buf_append(&joined, text);
+        for (size_t k = 0; is_system(msg) && k < msg->n_parts; k++) {
+            if (is_blank(msg->parts[k].text))
+                continue;
+            if (joined.n > 0)
+                cm_buf_append(&joined, CM_S("\n\n"));
+            cm_buf_append(&joined, msg->parts[k].text);
+        }
     }
     if (joined.n > 0) {
         gemini_key(w->out, "systemInstruction");

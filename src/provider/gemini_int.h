@@ -120,7 +120,23 @@ void gemini_reader_next(struct gemini_reader *r);
 /* Citations and FINISH of every candidate. -1: *err, where there was no answer. */
 int gemini_finish(struct cm_run *run, struct gemini_reader *r, struct cm_err *err);
 
+/* ---- gemini_tasks.c: vectors and token counts ---- */
+
+/* A batch of the chat's inputs from there on. */
+enum cm_step gemini_embed_ask(struct cm_run *run, size_t from, struct cm_buf *body,
+                              struct cm_err *err);
+/* Its vectors as EMBEDDING; `wanted` inputs in all. */
+int gemini_embed_read(struct cm_run *run, size_t from, size_t wanted, struct cm_str reply,
+                      struct cm_err *err);
+#define GEMINI_EMBED_BATCH 100
+enum cm_step gemini_count_ask(struct cm_run *run, const struct cm_attach *attached,
+                              struct cm_buf *body, struct cm_err *err);
+int gemini_count_read(struct cm_run *run, struct cm_str reply, struct cm_err *err);
+
 /* ---- gemini_relay.c: bodies that go through ---- */
+
+/* "models/NAME" of the target as JSON text; in the arena. */
+struct cm_str gemini_model_json(struct cm_run *run);
 
 /* Which of the platform's operations the client asked for. */
 const char *gemini_operation(const struct cm_run *run);

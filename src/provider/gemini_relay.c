@@ -29,8 +29,7 @@ bool gemini_wants_events(struct cm_str query)
     return false;
 }
 
-/* "models/gemini-2.5-flash" as JSON text. */
-static struct cm_str model_json(struct cm_run *run)
+struct cm_str gemini_model_json(struct cm_run *run)
 {
     struct cm_str model = cm_run_target(run)->model;
     struct cm_buf out = {0};
@@ -102,7 +101,7 @@ int gemini_relay_body(struct cm_run *run, struct cm_buf *out, struct cm_str *bod
     static const char *const nested[][2] = {{"generateContentRequest", "generate_content_request"},
                                             {"requests", "requests"}};
     const struct cm_chat *chat = cm_run_chat(run);
-    struct cm_str model = model_json(run), given = cm_json_member(chat->raw, CM_S("model"));
+    struct cm_str model = gemini_model_json(run), given = cm_json_member(chat->raw, CM_S("model"));
     struct cm_json_edit edits[2];
     struct cm_buf inner = {0};
     int failed = 0;

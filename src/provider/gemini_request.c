@@ -254,10 +254,10 @@ static struct cm_str ratio_of(const struct gemini_writer *w)
 
 static void put_modalities(struct gemini_writer *w)
 {
-    const bool task = w->chat->task != CM_TASK_CHAT && w->chat->task != CM_TASK_COMPLETION;
     struct cm_str ratio;
 
-    if (!task && !w->traits->images && !(w->chat->modalities & CM_MODALITY_IMAGE))
+    if (!cm_task_makes_media(w->chat->task) && !w->traits->images &&
+        !(w->chat->modalities & CM_MODALITY_IMAGE))
         return;
     gemini_key(w->out, "responseModalities");
     cm_buf_append(w->out, CM_S("[\"TEXT\",\"IMAGE\"]"));

@@ -604,3 +604,68 @@ scenario('a base URL that names the version, as other clients want it', async (t
     const other = await startGateway(t, { config: { 'provider gemini': providerFor(fake, { base_url: `${fake.base}/v1beta` }) } });
     assert.equal((await request(other, { body: chat(FLASH) })).status, 200);
 });
+
+// ---- vectors, counts, pictures from pictures, other dialects ---------------------------------------------------------
+
+scenario('embeddings, batch by batch, in both encodings', async (t) => {
+    const { fake, gw, sdk } = await pair(t);
+    const model = 'gemini-embedding-001';
+    const one = await sdk.embeddings.create({ model, input: 'hello' });
+    assert.deepEqual([...one.data[0].embedding], [0.625, 0.75, 0.875]);
+    assert.ok(one.usage.prompt_tokens > 0);
+    const input = Array.from({ length: 205 }, (_, i) => 'x'.repeat(i + 1));
+    const many = await sdk.embeddings.create({ model, input, dimensions: 2, encoding_format: 'float' });
+    assert.deepEqual(many.data.map((d) => d.embedding), input.map((s) => [s.length / 8, (s.length + 1) / 8]));
+    assert.deepEqual(fake.others.slice(1).map((r) => r.json.requests.length), [100, 100, 5]);
+    const numbers = await request(gw, { path: '/v1/embeddings', body: { model, input: [[1, 2, 3]] } });
+    assert.equal(numbers.status, 400, numbers.text);
+    fake.next(play.rateLimited());
+    const limited = await request(gw, { path: '/v1/embeddings', body: { model, input: 'x' } });
+    assert.equal(limited.status, 200, 'another key answers');
+});
+
+scenario('a client of Anthropic’s: tools there and back, thoughts, counts', async (t) => {
+    const { fake, gw } = await pair(t);
+    const ask = (body) => request(gw, { path: '/v1/messages', headers: { 'anthropic-version': '2023-06-01' }, body: { model: FLASH3, max_tokens: 500, ...body } });
+    const tools = [{ name: 'weather', input_schema: { type: 'object', properties: { city: { type: 'string' } } } }];
+    fake.next(play.calls([{ name: 'weather', args: { city: 'Rome' } }, { name: 'weather', args: { city: 'Oslo' } }]));
+    const messages = [{ role: 'user', content: 'weather?' }];
+    const first = (await ask({ messages, tools })).json;
+    assert.equal(first.stop_reason, 'tool_use');
+    const uses = first.content.filter((b) => b.type === 'tool_use');
+    assert.deepEqual(uses.map((u) => u.input.city), ['Rome', 'Oslo']);
+    messages.push({ role: 'assistant', content: first.content });
+    messages.push({ role: 'user', content: [
+        { type: 'tool_result', tool_use_id: uses[1].id, content: [{ type: 'text', text: 'snow' }, { type: 'image', source: { type: 'base64', media_type: 'image/png', data: PNG } }] },
+        { type: 'tool_result', tool_use_id: uses[0].id, content: 'no idea', is_error: true },
+        { type: 'text', text: 'so?' },
+    ] });
+    const second = await ask({ messages, tools });
+    assert.equal(second.json.content[0].text, 'Hello from Gemini.', second.text);
+    const [, called, answered, rest] = fake.last.json.contents;
+    assert.ok(fake.signatures.has(called.parts[0].thoughtSignature));
+    assert.deepEqual(answered.parts.map((p) => p.functionResponse.response), [{ error: 'no idea' }, { output: 'snow' }]);
+    assert.deepEqual(rest.parts, [{ inlineData: { mimeType: 'image/png', data: PNG } }, { text: 'so?' }]);
+
+    fake.next(play.ok({ thoughts: ['Hm.'], text: 'Blue.', usage: { promptTokenCount: 20, cachedContentTokenCount: 8, candidatesTokenCount: 3, thoughtsTokenCount: 4, totalTokenCount: 27 } }));
+    const thought = (await ask({ messages: [{ role: 'user', content: 'x' }], thinking: { type: 'enabled', budget_tokens: 3000 }, max_tokens: 4000, top_k: 5, temperature: 0.5 })).json;
+    assert.equal(thought.content[0].type, 'thinking');
+    assert.equal(thought.content[0].thinking, 'Hm.');
+    assert.deepEqual([thought.usage.input_tokens, thought.usage.cache_read_input_tokens, thought.usage.output_tokens], [12, 8, 7]);
+    assert.deepEqual(fake.last.json.generationConfig, { temperature: 0.5, topK: 5, maxOutputTokens: 4000, thinkingConfig: { includeThoughts: true, thinkingLevel: 'MEDIUM' } });
+
+    const count = await request(gw, { path: '/v1/messages/count_tokens', headers: { 'anthropic-version': '2023-06-01' }, body: { model: FLASH, messages: [{ role: 'user', content: 'x' }], system: 'S', tools } });
+    assert.deepEqual(count.json, { input_tokens: 31 });
+    assert.equal(fake.others.at(-1).json.generateContentRequest.systemInstruction.parts[0].text, 'S');
+    fake.next(play.blocked());
+    assert.equal((await ask({ messages: [{ role: 'user', content: 'x' }] })).json.stop_reason, 'refusal');
+});
+
+scenario('a picture made from a picture', async (t) => {
+    const { fake, sdk } = await pair(t);
+    fake.always(play.ok({ pieces: [], parts: [{ inlineData: { mimeType: 'image/png', data: PNG } }] }));
+    const image = new File([Buffer.from(PNG, 'base64')], 'a.png', { type: 'image/png' });
+    const made = await sdk.images.edit({ model: 'gemini-2.5-flash-image', image, prompt: 'make it blue' });
+    assert.equal(made.data[0].b64_json, PNG);
+    assert.deepEqual(fake.last.json.contents[0].parts, [{ inlineData: { mimeType: 'image/png', data: PNG } }, { text: 'make it blue' }]);
+});

@@ -421,6 +421,7 @@ void fake_request(struct fake *f, const struct cm_surface *surface, const char *
     f->chat = CM_ARENA_NEW(&f->chat_arena, struct cm_chat);
     f->chat->arena = &f->chat_arena;
     f->chat->content_type = cm_str_of(content_type ? content_type : "application/json");
+    f->chat->path = cm_str_of(f->path);
     body = cm_arena_str(&f->chat_arena, body);
     ck_assert_msg(surface->parse(f->chat, body, &err) == 0, "%s", err.msg);
     if (f->target.model.n == 0)

@@ -37,6 +37,7 @@ struct fake {
     struct cm_cred cred;
     struct cm_str scope;              /* who the client is */
     const struct cm_surface *surface; /* that it speaks; NULL = chat completions */
+    const char *path;                 /* what the route's * matched; NULL = nothing */
     struct cm_target target;
     const struct fake_answer
         *answers; /* the n-th call gets the n-th; NULL = by hand, with the functions below */

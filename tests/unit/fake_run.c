@@ -239,7 +239,7 @@ void fake_run(const struct fake_setup *setup, struct fake_result *out)
     struct cm_provider_conf conf;
     struct cm_instance in;
     struct cm_problems problems;
-    struct cm_chat chat = {.arena = a};
+    struct cm_chat chat = {.arena = a, .path = cm_str_of(setup->path)};
     struct cm_target *target;
     struct cm_models *models;
     struct cm_offer offer;

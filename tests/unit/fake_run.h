@@ -28,6 +28,7 @@ struct fake_setup {
     const char *type;                 /* of the adapter */
     const char *body;                 /* the client's request, JSON */
     const struct cm_surface *surface; /* it speaks; NULL = chat completions */
+    const char *path;                 /* what the route's * matched; NULL = nothing */
     const char *secret;               /* NULL = "secret" */
     const char *token;                /* what refreshing has made of it; NULL = none */
     bool refresh;                     /* runs the flow that makes a token, not the answer */

@@ -48,20 +48,35 @@ static void ck_same_json(struct cm_str got, yyjson_val *want, const char *name)
     yyjson_doc_free(doc);
 }
 
-static const char *const golden[] = {"gemini/ask_conversation.json", "gemini/ask_signature.json",
-                                     "gemini/ask_config.json"};
+/* From every dialect into this one, and from this one into others. */
+static const char *const golden[] = {
+    "gemini/ask_conversation.json", "gemini/ask_signature.json", "gemini/ask_config.json",
+    "gemini/ask_anthropic.json",    "gemini/ask_gemini.json",    "gemini/ask_gemini_claude.json"};
+
+static const struct cm_surface *spoken(struct cm_str dialect)
+{
+    if (cm_str_eq(dialect, CM_S("anthropic")))
+        return &cm_surface_anthropic;
+    return cm_str_eq(dialect, CM_S("gemini")) ? &cm_surface_gemini : &cm_surface_openai_chat;
+}
 
 START_TEST(requests_are_as_the_golden_files_say)
 {
     char *text = fixture(golden[_i]);
     yyjson_doc *doc = cm_json_parse(cm_str_of(text), &cm_json_limits_request, NULL);
     yyjson_val *root = yyjson_doc_get_root(doc);
+    const char *to = yyjson_get_str(cm_json_get(root, "to"));
     struct cm_buf asked = {0};
     struct fake_result r;
 
     ck_assert(doc != NULL);
     cm_json_put_val(&asked, cm_json_get(root, "asked"));
-    fake_run(&(struct fake_setup){.type = "gemini", .body = cm_buf_z(&asked), .idle_ms = 20}, &r);
+    fake_run(&(struct fake_setup){.type = to ? to : "gemini",
+                                  .body = cm_buf_z(&asked),
+                                  .surface = spoken(cm_json_str(cm_json_get(root, "from"))),
+                                  .path = "m:generateContent",
+                                  .idle_ms = 20},
+             &r);
     ck_assert_uint_eq(r.n_requests, 1);
     ck_same_json(r.requests[0].body, cm_json_get(root, "sent"), golden[_i]);
     fake_result_clear(&r);

@@ -137,7 +137,7 @@ START_TEST(a_wrong_method_hears_the_right_ones)
                  {"OPTIONS", "/chat/completions", "POST"},
                  {"post", "/chat/completions", "POST"},
                  {"POST", "/v1/models", "GET, HEAD"},
-                 {"DELETE", "/v1/models/x", "GET, HEAD"},
+                 {"DELETE", "/v1/models/x", "POST, GET, HEAD"},
                  {"GET", "/api/hello", "HEAD"},
                  {"POST", "/", "GET, HEAD"},
                  {"GE", "/models", "GET, HEAD"},

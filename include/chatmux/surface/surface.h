@@ -31,6 +31,7 @@ struct cm_surface {
     /* Streams: state is zeroed memory of stream_size bytes, in the exchange's arena. Each appends
      * bytes ready to be sent. */
     size_t stream_size;
+    struct cm_str stream_type; /* media type; "" = server-sent events */
     /* the role of each choice */
     void (*stream_begin)(void *state, const struct cm_answer_meta *meta, struct cm_buf *out);
     void (*stream_event)(void *state, const struct cm_event *ev, struct cm_buf *out);
@@ -42,6 +43,7 @@ struct cm_surface {
     void (*stream_clear)(void *state);
     struct cm_str keepalive; /* a comment or ping for a silent stream */
 
+    bool keeps_images; /* whole answers have a place for pictures: they do not become Markdown */
     /* The whole answer as one JSON body. */
     void (*whole)(const struct cm_answer_meta *meta, const struct cm_answer *answer,
                   struct cm_buf *out);
@@ -68,10 +70,22 @@ extern const struct cm_surface cm_surface_openai_pass;           /* whatever it 
 extern const struct cm_surface cm_surface_anthropic;       /* /v1/messages */
 extern const struct cm_surface cm_surface_anthropic_count; /* /v1/messages/count_tokens */
 
+/* /v1beta/models/NAME:operation; chat->path names both */
+extern const struct cm_surface
+    cm_surface_gemini; /* generateContent, streamGenerateContent with alt=sse */
+extern const struct cm_surface
+    cm_surface_gemini_array; /* streamGenerateContent as one JSON array */
+extern const struct cm_surface cm_surface_gemini_count; /* countTokens */
+extern const struct cm_surface cm_surface_gemini_embed, cm_surface_gemini_batch_embed;
+
 /* GET /v1/models and one entry: a superset that OpenAI's and Anthropic's SDKs both accept. */
 struct cm_model_listed;
 void cm_openai_models(const struct cm_model_listed *models, size_t n, int64_t created_s,
                       struct cm_buf *out);
 void cm_openai_model(const struct cm_model_listed *model, int64_t created_s, struct cm_buf *out);
+/* GET /v1beta/models: `count` entries from one of them on, and one entry. */
+void cm_gemini_models(const struct cm_model_listed *models, size_t n, size_t from, size_t count,
+                      struct cm_buf *out);
+void cm_gemini_model(const struct cm_model_listed *model, struct cm_buf *out);
 
 #endif
