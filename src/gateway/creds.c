@@ -195,13 +195,11 @@ void kept_figures(struct cm_gateway *gw, struct cm_cred_row *row)
     row->reason = info.reason;
     row->until_ms = info.until_ms;
     row->quota = info.quota;
-    row->token = info.token;
     row->requests = info.requests;
     row->failures = info.failures;
     row->tokens_in = info.tokens_in;
     row->tokens_out = info.tokens_out;
     row->last_used_ms = info.last_used_ms;
-    row->token_expires_ms = info.token_expires_ms;
     row->month_ms = info.month_ms;
     row->month_requests = info.month_requests;
 }

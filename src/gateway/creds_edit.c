@@ -2,6 +2,7 @@
 #include "creds_int.h"
 
 #include "chatmux/base/mem.h"
+#include "chatmux/base/secret.h"
 #include <stdlib.h>
 
 /* One change on its way to the disk. */
@@ -33,8 +34,15 @@ static void edit_apply(struct edit *e)
 
     switch (e->kind) {
     case CM_CHANGE_PUT_CRED:
-        e->row.month_anew = false; /* it has been */
+        e->row.month_anew = false;                          /* it has been */
+        if (k && cm_str_eq(k->row.secret, e->row.secret)) { /* refreshed meanwhile, perhaps */
+            cm_secret_drop(e->row.token);
+            e->row.token = cm_secret_dup(k->row.token);
+            e->row.token_expires_ms = k->row.token_expires_ms;
+        }
         kept_to_pool(gw, &kept_put(gw, &e->row)->row);
+        break;
+    case CM_CHANGE_SET_TOKEN: /* no operator's */
         break;
     case CM_CHANGE_DEL_CRED:
         cm_pool_remove(gw->pool, e->id);

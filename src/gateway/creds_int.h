@@ -12,6 +12,7 @@ struct kept {
     struct cm_list link;    /* in gw->kept */
     struct cm_cred_row row; /* texts are owned, secrets wiped */
     bool seen;              /* stands in the configuration that is being applied */
+    bool unsaved;           /* the disk has refused its token: tried again until it is there */
     unsigned char
         digest[CM_SHA256_SIZE]; /* of provider and secret: its key in gw->kept_by_secret */
 };
@@ -25,7 +26,7 @@ uint64_t kept_new_id(struct cm_gateway *gw);
 void kept_row_copy(struct cm_cred_row *to, const struct cm_cred_row *from);
 void kept_row_clear(struct cm_cred_row *row); /* of kept_row_copy() */
 void kept_to_pool(struct cm_gateway *gw, const struct cm_cred_row *row);
-/* What the pool has learned since goes along when a row is written for another reason. Borrowed from the pool until it is called again. */
+/* What the pool has learned since goes along when a row is written for another reason (but the token, which the rows have before the pool). Borrowed from the pool until it is called again. */
 void kept_figures(struct cm_gateway *gw, struct cm_cred_row *row);
 
 #endif

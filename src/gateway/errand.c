@@ -11,6 +11,8 @@
 #define TOGETHER_MAX                                                                               \
     16 /* refreshes and probes: a thousand accounts may want one at the same time */
 
+#define FAREWELL_MS 5000
+
 #define ERRAND_KINDS(X)                                                                            \
     X(MODELS, "models") X(REFRESH, "refresh") X(PROBE, "probe") X(CHECK, "check")
 enum errand_kind {
@@ -119,13 +121,31 @@ static void on_event(void *arg, const struct cm_event *ev)
     (void)ev; /* an errand gives no answer */
 }
 
+static void keep_token(struct errand *e)
+{
+    if (e->new_token.n > 0)
+        creds_store_token(e->gw, e->cred_id, cm_buf_str(&e->secret), cm_buf_str(&e->new_token),
+                          e->expires_ms);
+}
+
+static void refreshed(struct errand *e, const struct cm_err *err)
+{
+    enum cm_err_cred verdict = err ? cm_err_info(err->cls)->cred : CM_CRED_KEEP;
+
+    if (!err && e->new_token.n > 0)
+        keep_token(e);
+    else if (verdict == CM_CRED_DISABLE || verdict == CM_CRED_REFRESH)
+        creds_token_refused(e->gw, e->cred_id, cm_buf_str(&e->secret), cm_buf_str(&e->token), err);
+    else
+        cm_pool_refreshed(e->gw->pool, e->cred_id, CM_STR_NONE, e->expires_ms, err);
+}
+
 /* A platform that is asked may renew the session, too. */
 static void probed(struct errand *e, const struct cm_err *err)
 {
     struct cm_gateway *gw = e->gw;
 
-    if (e->new_token.n > 0)
-        creds_store_token(gw, e->cred_id, cm_buf_str(&e->new_token), e->expires_ms);
+    keep_token(e);
     creds_quota(gw, e->cred_id, NULL, cm_buf_str(&e->quota));
     cm_pool_probed(gw->pool, e->cred_id, CM_STR_NONE, err);
 }
@@ -142,10 +162,7 @@ static void tell(struct errand *e, const struct cm_err *err)
             e->found = NULL;
         break;
     case ERRAND_REFRESH:
-        if (err)
-            cm_pool_refreshed(gw->pool, e->cred_id, CM_STR_NONE, 0, err);
-        else
-            creds_store_token(gw, e->cred_id, cm_buf_str(&e->new_token), e->expires_ms);
+        refreshed(e, err);
         break;
     case ERRAND_PROBE:
         probed(e, err);
@@ -174,6 +191,8 @@ static void on_end(void *arg, const struct cm_err *err)
     }
     if (!e->gw->closing)
         tell(e, err ? &e->verdict : NULL);
+    else if (!err)
+        keep_token(e); /* the one before may be worthless by now */
     e->run = NULL;
     cm_run_close(run, on_released, e);
 }
@@ -344,20 +363,38 @@ void errand_models(struct cm_gateway *gw, const struct cm_instance *in)
     errand_go(e, &in->adapter->models_list);
 }
 
+static void stop(struct errand *e)
+{
+    struct cm_run *run = e->run;
+
+    e->run = NULL;
+    if (e->kind == ERRAND_CHECK && e->checked)
+        e->checked(e->checked_arg, false, "the gateway is shutting down", 0);
+    e->checked = NULL;
+    if (run)
+        cm_run_close(run, on_released, e);
+    else if (e->waits)
+        on_released(e);
+}
+
 void errands_stop(struct cm_gateway *gw)
 {
     CM_LIST_EACH(&gw->errands, link)
     {
         struct errand *e = CM_LIST_ITEM(link, struct errand, link);
-        struct cm_run *run = e->run;
 
-        e->run = NULL;
-        if (e->kind == ERRAND_CHECK && e->checked)
-            e->checked(e->checked_arg, false, "the gateway is shutting down", 0);
-        e->checked = NULL;
-        if (run)
-            cm_run_close(run, on_released, e);
-        else if (e->waits)
-            on_released(e);
+        if (e->kind != ERRAND_REFRESH || e->waits)
+            stop(e);
     }
+    if (!cm_list_empty(&gw->errands)) /* a token may be on its way that replaces the one we have */
+        cm_deadline_set(gw->host->loop, &gw->farewell,
+                        cm_loop_now_ms(gw->host->loop) + FAREWELL_MS);
+}
+
+void errands_farewell(void *arg)
+{
+    struct cm_gateway *gw = arg;
+
+    CM_LIST_EACH(&gw->errands, link)
+    stop(CM_LIST_ITEM(link, struct errand, link));
 }

@@ -148,6 +148,7 @@ static void on_gone(void *task_arg)
     void *arg = gw->on_closed_arg;
 
     cm_task_cancel(&gw->web_next);
+    cm_deadline_clear(gw->host->loop, &gw->farewell);
     address_limiter_clear(&gw->requests);
     address_limiter_clear(&gw->bad_keys);
     cm_pool_free(gw->pool);
@@ -193,6 +194,8 @@ static struct cm_gateway *gateway_make(const struct cm_host *host, struct snapsh
     cm_deadline_init(&gw->lists_due, on_lists_due, gw);
     cm_deadline_init(&gw->pool_due, on_pool_due, gw);
     cm_deadline_init(&gw->true_up, on_true_up, gw);
+    cm_deadline_init(&gw->save_tokens, creds_save_tokens, gw);
+    cm_deadline_init(&gw->farewell, errands_farewell, gw);
     cm_task_init(&gw->gone, on_gone, gw);
     return gw;
 }
@@ -286,6 +289,8 @@ void cm_gateway_close(struct cm_gateway *gw, void (*on_closed)(void *arg), void 
     cm_deadline_clear(gw->host->loop, &gw->lists_due);
     cm_deadline_clear(gw->host->loop, &gw->pool_due);
     cm_deadline_clear(gw->host->loop, &gw->true_up);
+    cm_deadline_clear(gw->host->loop, &gw->save_tokens);
+    creds_save_tokens(gw);
     gateway_attempt_over(gw);
 }
 

@@ -62,6 +62,8 @@ struct cm_gateway {
     struct cm_deadline lists_due;          /* lists.c */
     struct cm_deadline pool_due;           /* the pool wants to be told the time */
     struct cm_deadline true_up;            /* the ledger is asked what keys have spent */
+    struct cm_deadline save_tokens;        /* creds_token.c: those that are not on the disk */
+    struct cm_deadline farewell;           /* errand.c: closing does not wait any longer */
     const struct cm_web_route *web_routes; /* web.c: borrowed */
     size_t n_web_routes;
     void *web_arg;
@@ -100,8 +102,13 @@ void creds_on_state(void *arg, const struct cm_cred_info *cred);
 void creds_count(struct cm_gateway *gw, struct cm_cred_count *count); /* dates it */
 /* What the platform told of a credential's quota: for the operator, and for choosing (cm_run_quota()). `lease`: of the answer that told it; NULL = none. */
 void creds_quota(struct cm_gateway *gw, uint64_t id, struct cm_lease *lease, struct cm_str json);
-/* A refreshed token: on the disk before it is used. */
-void creds_store_token(struct cm_gateway *gw, uint64_t id, struct cm_str token, int64_t expires_ms);
+/* A token that was made of this secret: on the disk before it is used. */
+void creds_store_token(struct cm_gateway *gw, uint64_t id, struct cm_str secret,
+                       struct cm_str token, int64_t expires_ms);
+/* The platform wants neither of the two any more; `why` is told to the pool, unless the disk has newer ones. */
+void creds_token_refused(struct cm_gateway *gw, uint64_t id, struct cm_str secret,
+                         struct cm_str token, const struct cm_err *why);
+void creds_save_tokens(void *arg); /* struct cm_gateway: those that the disk has refused so far */
 
 /* ---- errand.c: what an account needs outside of an answer ---- */
 
@@ -109,8 +116,9 @@ void errand_refresh(void *arg, const struct cm_cred_info *cred); /* asked for by
 void errand_probe(void *arg, const struct cm_cred_info *cred);
 void errand_models(struct cm_gateway *gw, const struct cm_instance *in);
 bool errand_under_way(struct cm_gateway *gw, struct cm_str provider); /* a models errand */
-void errands_stop(struct cm_gateway *gw);
-void probes_stop(struct cm_gateway *gw); /* probe.c */
+void errands_stop(struct cm_gateway *gw); /* all but refreshes, which have 5 s more */
+void errands_farewell(void *arg);         /* struct cm_gateway: they are over */
+void probes_stop(struct cm_gateway *gw);  /* probe.c */
 
 /* ---- route.c: the URL table ---- */
 

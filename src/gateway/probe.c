@@ -204,7 +204,7 @@ static void on_end(void *arg, const struct cm_err *err)
     struct cm_run *run = p->run;
 
     if (p->token.n > 0)
-        creds_store_token(p->gw, p->cred.id, p->token, p->token_expires_ms);
+        creds_store_token(p->gw, p->cred.id, p->cred.secret, p->token, p->token_expires_ms);
     report(p, err);
     p->run = NULL;
     cm_run_close(run, on_released, p);

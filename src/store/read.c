@@ -217,3 +217,44 @@ int cm_store_load_spent(struct cm_store *s, int64_t since_ms, struct cm_arena *a
     uv_mutex_unlock(&s->in_db);
     return rc;
 }
+
+/* ---- one credential */
+
+struct read_cred {
+    struct cm_op op;
+    struct cm_arena arena; /* wiped */
+    uint64_t id;
+    struct cm_cred_row *row;
+    cm_store_cred_fn *fn;
+    void *arg;
+};
+
+static void cred_work(struct cm_op *op)
+{
+    struct read_cred *r = CM_CONTAINER(op, struct read_cred, op);
+
+    op->rc = op->s->driver->load_cred(op->s->db, r->id, &r->arena, &r->row, &op->err);
+}
+
+static void cred_tell(struct cm_op *op)
+{
+    struct read_cred *r = CM_CONTAINER(op, struct read_cred, op);
+
+    r->fn(r->arg, op->rc < 0 ? NULL : r->row, cm_op_err(op));
+    cm_arena_clear(&r->arena);
+}
+
+/* On the lane of those who write: behind the changes that were made before. */
+void cm_store_cred(struct cm_store *s, uint64_t id, cm_store_cred_fn *fn, void *arg)
+{
+    struct read_cred *r = CM_NEW(struct read_cred);
+
+    r->arena.secret = true;
+    r->id = id;
+    r->fn = fn;
+    r->arg = arg;
+    r->op.s = s;
+    r->op.work = cred_work;
+    r->op.tell = cred_tell;
+    cm_op_start(&r->op, CM_LANE_STORE);
+}

@@ -49,6 +49,9 @@ enum {
     ST_SECRETS,
     ST_RESEAL,
     ST_LOAD_CREDS,
+    ST_LOAD_CRED,
+    ST_SECRET_OF,
+    ST_SET_TOKEN,
     ST_LOAD_KEYS,
     ST_MAX_REV
 };
@@ -311,16 +314,15 @@ static void *grow(struct cm_arena *arena, void *rows, size_t n, size_t *cap, siz
     return more;
 }
 
+#define CRED_COLUMNS                                                                               \
+    "SELECT id, from_config, gone, enabled, weight, max_inflight, until_ms, requests, failures, "  \
+    "tokens_in, tokens_out, last_used_ms, created_ms, month_ms, month_requests, "                  \
+    "token_expires_ms, provider, label, state, reason, quota, secret, token, proxy FROM creds "
+
 static int load_creds(struct cm_store_db *db, struct cm_arena *arena, struct cm_cred_row **rows,
                       size_t *n, struct cm_err *err)
 {
-    sqlite3_stmt *st =
-        sq_use(&db->pool, ST_LOAD_CREDS,
-               "SELECT id, from_config, gone, enabled, weight, max_inflight, until_ms, requests, "
-               "failures, tokens_in, tokens_out, last_used_ms, created_ms, month_ms, "
-               "month_requests, token_expires_ms, provider, label, state, reason, "
-               "quota, secret, token, proxy FROM creds ORDER BY id",
-               err);
+    sqlite3_stmt *st = sq_use(&db->pool, ST_LOAD_CREDS, CRED_COLUMNS "ORDER BY id", err);
     struct cm_cred_row *all = NULL;
     size_t count = 0, cap = 0;
     int rc = -1;
@@ -332,6 +334,25 @@ static int load_creds(struct cm_store_db *db, struct cm_arena *arena, struct cm_
     if (rc == 0)
         *rows = all, *n = count;
     return rc;
+}
+
+static int load_cred(struct cm_store_db *db, uint64_t id, struct cm_arena *arena,
+                     struct cm_cred_row **row, struct cm_err *err)
+{
+    sqlite3_stmt *st = sq_use(&db->pool, ST_LOAD_CRED, CRED_COLUMNS "WHERE id=?1", err);
+    int rc;
+
+    if (!st)
+        return -1;
+    sq_int(st, 1, (int64_t)id);
+    rc = sq_step(&db->pool, st, err);
+    *row = NULL;
+    if (rc == 1) {
+        *row = CM_ARENA_NEW(arena, struct cm_cred_row);
+        read_cred(db, arena, st, *row);
+        sqlite3_reset(st);
+    }
+    return rc < 0 ? -1 : 0;
 }
 
 static void read_key(struct cm_arena *arena, sqlite3_stmt *st, struct cm_key_row *row)
@@ -458,6 +479,50 @@ static int put_cred(struct cm_store_db *db, const struct cm_cred_row *row, uint6
     return rc;
 }
 
+/* 1: the row is there with this secret, 0: it is not. */
+static int has_secret(struct cm_store_db *db, uint64_t id, struct cm_str secret, struct cm_err *err)
+{
+    sqlite3_stmt *st = sq_use(&db->pool, ST_SECRET_OF,
+                              "SELECT provider, label, secret FROM creds WHERE id=?1", err);
+    struct cm_cred_row row = {.id = id};
+    struct cm_arena arena = {.secret = true};
+    int rc;
+
+    if (!st)
+        return -1;
+    sq_int(st, 1, (int64_t)id);
+    rc = sq_step(&db->pool, st, err);
+    if (rc == 1) {
+        row.provider = sq_col(st, 0);
+        row.label = sq_col(st, 1);
+        rc = cm_str_eq(open_secret(db, &arena, &row, "secret", sq_col(st, 2)), secret);
+        sqlite3_reset(st);
+    }
+    cm_arena_clear(&arena);
+    return rc;
+}
+
+static int set_token(struct cm_store_db *db, const struct cm_cred_row *row, struct cm_err *err)
+{
+    int rc = has_secret(db, row->id, row->secret, err);
+    struct cm_str token;
+    sqlite3_stmt *st;
+
+    if (rc <= 0)
+        return rc;
+    st = sq_use(&db->pool, ST_SET_TOKEN,
+                "UPDATE creds SET token=?2, token_expires_ms=?3 WHERE id=?1", err);
+    if (!st)
+        return -1;
+    token = seal(&db->key, row->id, "token", row->token);
+    sq_int(st, 1, (int64_t)row->id);
+    sq_blob(st, 2, token);
+    sq_int(st, 3, row->token_expires_ms);
+    rc = sq_run(&db->pool, st, err);
+    free_str(token);
+    return rc;
+}
+
 static int put_key(struct cm_store_db *db, const struct cm_key_row *row, struct cm_err *err)
 {
     sqlite3_stmt *st = sq_use(
@@ -510,6 +575,8 @@ static int apply(struct cm_store_db *db, const struct cm_change *c, uint64_t rev
     switch (c->kind) {
     case CM_CHANGE_PUT_CRED:
         return put_cred(db, c->cred, rev, err);
+    case CM_CHANGE_SET_TOKEN:
+        return set_token(db, c->cred, err);
     case CM_CHANGE_DEL_CRED:
         return delete_row(db, ST_DEL_CRED, "DELETE FROM creds WHERE id=?1", c->id, err);
     case CM_CHANGE_PUT_KEY:
@@ -757,6 +824,7 @@ const struct cm_store_driver cm_store_sqlite = {
     .set_key = set_key,
     .load_stamp = load_stamp,
     .load_creds = load_creds,
+    .load_cred = load_cred,
     .load_keys = load_keys,
     .load_spent = load_spent,
     .change = change,

@@ -107,6 +107,9 @@ struct cm_store_driver {
     int (*load_stamp)(struct cm_store_db *db, struct cm_store_stamp *stamp, struct cm_err *err);
     int (*load_creds)(struct cm_store_db *db, struct cm_arena *arena, struct cm_cred_row **rows,
                       size_t *n, struct cm_err *err);
+    /* *row NULL: there is none. */
+    int (*load_cred)(struct cm_store_db *db, uint64_t id, struct cm_arena *arena,
+                     struct cm_cred_row **row, struct cm_err *err);
     int (*load_keys)(struct cm_store_db *db, struct cm_arena *arena, struct cm_key_row **rows,
                      size_t *n, struct cm_err *err);
     int (*load_spent)(struct cm_store_db *db, int64_t since_ms, struct cm_arena *arena,

@@ -372,7 +372,9 @@ void cm_store_change(struct cm_store *s, const struct cm_change *changes, size_t
 
         c->changes[i] = (struct cm_change){
             .kind = from->kind,
-            .cred = from->kind == CM_CHANGE_PUT_CRED ? copy_cred(&c->arena, from->cred) : NULL,
+            .cred = from->kind == CM_CHANGE_PUT_CRED || from->kind == CM_CHANGE_SET_TOKEN
+                        ? copy_cred(&c->arena, from->cred)
+                        : NULL,
             .key = from->kind == CM_CHANGE_PUT_KEY ? copy_key(&c->arena, from->key) : NULL,
             .id = from->id,
         };

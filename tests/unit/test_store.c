@@ -162,6 +162,74 @@ START_TEST(credentials_come_back_as_they_were)
 }
 END_TEST
 
+static int set_token(uint64_t id, const char *secret, const char *token)
+{
+    struct cm_cred_row row = {
+        .id = id, .secret = cm_str_of(secret), .token = cm_str_of(token), .token_expires_ms = 77};
+
+    return fix_change(&f, &(struct cm_change){.kind = CM_CHANGE_SET_TOKEN, .cred = &row}, 1);
+}
+
+/* Whatever else is being written of the row meanwhile. */
+START_TEST(a_token_is_set_alone_and_for_its_own_secret)
+{
+    struct cm_cred_row row = fix_cred(1, "secret");
+
+    row.label = CM_S("mine");
+    fix_open(&f);
+    ck_assert_int_eq(fix_put_cred(&f, &row), 0);
+    ck_assert_int_eq(set_token(1, "secret", "one"), 0);
+    ck_assert_int_eq(set_token(1, "another", "two"),
+                     0); /* was made of what is not there any more */
+    ck_assert_int_eq(set_token(2, "secret", "three"), 0);
+    reopen();
+    ck_str(fix_find_cred(&f, 1)->token, "one");
+    ck_str(fix_find_cred(&f, 1)->label, "mine");
+    ck_str(fix_find_cred(&f, 1)->secret, "secret");
+    ck_assert_int_eq(fix_find_cred(&f, 1)->token_expires_ms, 77);
+    ck_assert_ptr_null(fix_find_cred(&f, 2));
+    ck_assert_int_eq(set_token(1, "secret", ""), 0);
+    ck_str(fix_find_cred(&f, 1)->token, "");
+}
+END_TEST
+
+static void on_cred(void *arg, const struct cm_cred_row *row, const struct cm_err *err)
+{
+    int *answers = arg;
+
+    ck_assert_ptr_null(err);
+    if (row) {
+        ck_assert_uint_eq(row->id, 1);
+        ck_str(row->secret, "secret");
+        ck_str(row->token, "new");
+        *answers += 1;
+    } else {
+        *answers += 10;
+    }
+}
+
+START_TEST(one_credential_is_read_again)
+{
+    struct cm_cred_row row = fix_cred(1, "secret"), change = row;
+    int answers = 0;
+
+    fix_open(&f);
+    ck_assert_int_eq(fix_put_cred(&f, &row), 0);
+    change.token = CM_S("new");
+    cm_store_change(f.store, &(struct cm_change){.kind = CM_CHANGE_SET_TOKEN, .cred = &change}, 1,
+                    NULL, NULL);
+    cm_store_cred(f.store, 1, on_cred, &answers); /* behind that one */
+    cm_store_cred(f.store, 9, on_cred, &answers);
+    ck_assert_int_eq(answers, 0);
+    ck_assert_int_eq(fix_flush(&f), 0);
+    fix_run_ms(&f, 50);
+    ck_assert_int_eq(answers, 11);
+    cm_store_cred(f.store, 1, on_cred, &answers);
+    fix_close(&f); /* answers before it is closed */
+    ck_assert_int_eq(answers, 12);
+}
+END_TEST
+
 START_TEST(secrets_are_not_in_the_files)
 {
     static const char *const names[] = {"chatmux.db", "chatmux.db-wal"};
@@ -928,6 +996,8 @@ Suite *suite_store(void)
     tcase_add_test(t, the_first_start_makes_private_files);
     tcase_add_test(t, urls);
     tcase_add_test(t, credentials_come_back_as_they_were);
+    tcase_add_test(t, a_token_is_set_alone_and_for_its_own_secret);
+    tcase_add_test(t, one_credential_is_read_again);
     tcase_add_test(t, secrets_are_not_in_the_files);
     tcase_add_test(t, keys_come_back_as_they_were);
     tcase_add_test(t, changes_come_together_or_not_at_all);

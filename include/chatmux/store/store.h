@@ -112,6 +112,11 @@ typedef void cm_store_spent_fn(void *arg, const struct cm_spent *rows, size_t n,
                                const struct cm_err *err);
 void cm_store_spent(struct cm_store *s, int64_t since_ms, cm_store_spent_fn *fn, void *arg);
 
+/* One credential as it is on the disk, with what was given to cm_store_change() before; another process may have written it. NULL: there is none. The
+ * row lives until the return. On a later turn. */
+typedef void cm_store_cred_fn(void *arg, const struct cm_cred_row *row, const struct cm_err *err);
+void cm_store_cred(struct cm_store *s, uint64_t id, cm_store_cred_fn *fn, void *arg);
+
 /* Identifiers ascend and are never used twice, also after a crash. From 1. */
 uint64_t cm_store_next_id(struct cm_store *s);
 
@@ -125,15 +130,19 @@ const char *cm_store_trouble(const struct cm_store *s);
 
 enum cm_change_kind {
     CM_CHANGE_PUT_CRED,
+    /* token and token_expires_ms of `cred`, if its id is there with this secret (what was made of another one is worthless); nothing else changes, so
+     * that it crosses no operator's change that is under way */
+    CM_CHANGE_SET_TOKEN,
     CM_CHANGE_DEL_CRED,
     CM_CHANGE_PUT_KEY,
     CM_CHANGE_DEL_KEY
 };
 struct cm_change {
     enum cm_change_kind kind;
-    const struct cm_cred_row *cred; /* PUT_CRED: all but the counters, which are only added to */
-    const struct cm_key_row *key;   /* PUT_KEY */
-    uint64_t id;                    /* DEL_… */
+    const struct cm_cred_row
+        *cred; /* PUT_CRED: all but the counters, which are only added to; SET_TOKEN */
+    const struct cm_key_row *key; /* PUT_KEY */
+    uint64_t id;                  /* DEL_… */
 };
 /* err NULL: on the disk (synchronous=FULL). CM_ERR_BAD_REQUEST: it contradicts what is stored (a second key with the same digest); CM_ERR_IO: the
  * disk is full, the file is locked …: nothing of it was written, the sentence says what to do; CM_ERR_SHUTTING_DOWN. */
