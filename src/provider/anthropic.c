@@ -291,7 +291,7 @@ static int look(struct tap *t, const struct cm_sse_event *ev, yyjson_val *root)
         return anthropic_refused(t->run, &inside, cm_json_get(root, "error"), t->err);
     }
     if (cm_str_eq(type, CM_S("message_start")))
-        anthropic_read_usage(cm_json_get(cm_json_get(root, "message"), "usage"), &a->usage);
+        anthropic_begin_usage(t->run, root, &a->usage);
     else if (cm_str_eq(type, CM_S("message_delta")))
         anthropic_read_usage(cm_json_opt(root, "usage"), &a->usage);
     else if (cm_str_eq(type, CM_S("message_stop")))

@@ -354,7 +354,7 @@ int anthropic_event(struct cm_run *run, struct anthropic_answer *a, yyjson_val *
     if (cm_str_eq(type, CM_S("error")))
         return anthropic_refused(run, &inside, cm_json_get(root, "error"), err);
     if (cm_str_eq(type, CM_S("message_start")))
-        anthropic_read_usage(cm_json_get(cm_json_get(root, "message"), "usage"), &a->usage);
+        anthropic_begin_usage(run, root, &a->usage);
     else if (cm_str_eq(type, CM_S("content_block_start")))
         on_block_start(run, a, root);
     else if (cm_str_eq(type, CM_S("content_block_delta")))

@@ -70,6 +70,8 @@ struct cm_str anthropic_name(struct cm_arena *arena, struct cm_str name);
 
 /* A `usage` object: members that are there replace what was known before. */
 void anthropic_read_usage(yyjson_val *usage, struct cm_usage *out);
+/* That of message_start: what went in counts although the answer may break off. */
+void anthropic_begin_usage(struct cm_run *run, yyjson_val *root, struct cm_usage *out);
 
 /* ---- anthropic_answer.c: events of the stream -> canonical events ---- */
 

@@ -190,7 +190,8 @@ static void add_system(struct cm_buf *text, struct cm_str more)
 /* JSON without a schema, or on a model that knows no schemas: asked for in words. */
 static void add_format(const struct request *q, struct cm_buf *text)
 {
-    if (q->chat->format == CM_FORMAT_JSON) {
+    if (q->chat->format == CM_FORMAT_JSON ||
+        (q->chat->format == CM_FORMAT_SCHEMA && q->chat->schema.n == 0)) {
         add_system(text, CM_S("Answer with one JSON object and nothing else: no explanation, no "
                               "Markdown."));
     } else if (q->chat->format == CM_FORMAT_SCHEMA && !q->caps.schema) {
@@ -297,11 +298,11 @@ static void put_sampling(struct request *q)
 
 static void put_stop(struct request *q)
 {
-    bool some = false;
+    bool some = false, blank = false;
 
     for (size_t i = 0; i < q->chat->n_stop; i++) {
         if (cm_str_trim(q->chat->stop[i]).n == 0) {
-            cm_run_dropped(q->run, "stop");
+            blank = true;
             continue;
         }
         if (some)
@@ -313,6 +314,8 @@ static void put_stop(struct request *q)
     }
     if (some)
         cm_buf_put(&q->out, ']');
+    if (blank)
+        cm_run_dropped(q->run, "stop");
 }
 
 /* ---- Tools ---- */
@@ -392,10 +395,44 @@ static void put_tool_choice(struct request *q)
     cm_buf_put(&q->out, '}');
 }
 
+static bool is_known(struct cm_str *names, size_t n, struct cm_str name)
+{
+    for (size_t i = 0; i < n; i++) {
+        if (cm_str_eq(names[i], name))
+            return true;
+    }
+    return false;
+}
+
+#define OLD_TOOLS_MAX 64
+
+/* Calls in the history want their tools, though none is offered any more. */
+static void put_old_tools(struct request *q)
+{
+    struct cm_str names[OLD_TOOLS_MAX];
+    size_t n = 0;
+
+    for (size_t i = 0; i < q->chat->n_msgs; i++) {
+        const struct cm_msg *msg = &q->chat->msgs[i];
+
+        for (size_t k = 0; k < msg->n_parts && n < OLD_TOOLS_MAX; k++) {
+            if (msg->parts[k].kind != CM_PART_TOOL_CALL || is_known(names, n, msg->parts[k].name))
+                continue;
+            names[n++] = msg->parts[k].name;
+            cm_buf_append(&q->out, n == 1 ? CM_S(",\"tools\":[") : CM_S(","));
+            put_tool(q, &(struct cm_tool){.name = names[n - 1], .strict = -1});
+        }
+    }
+    if (n > 0)
+        cm_buf_append(&q->out, CM_S("],\"tool_choice\":{\"type\":\"none\"}"));
+}
+
 static void put_tools(struct request *q)
 {
-    if (q->chat->n_tools == 0)
+    if (q->chat->n_tools == 0) {
+        put_old_tools(q);
         return;
+    }
     put_key(q, CM_S("tools"));
     cm_buf_put(&q->out, '[');
     for (size_t i = 0; i < q->chat->n_tools; i++) {

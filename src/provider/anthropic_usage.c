@@ -30,3 +30,16 @@ void anthropic_read_usage(yyjson_val *usage, struct cm_usage *out)
         cm_str_copy(out->service_tier, sizeof(out->service_tier),
                     cm_json_str(cm_json_get(usage, "service_tier")));
 }
+
+void anthropic_begin_usage(struct cm_run *run, yyjson_val *root, struct cm_usage *out)
+{
+    struct cm_usage so_far;
+
+    anthropic_read_usage(cm_json_get(cm_json_get(root, "message"), "usage"), out);
+    if (out->source == CM_USAGE_NONE)
+        return;
+    so_far = *out;
+    so_far.source = CM_USAGE_PARTIAL;
+    so_far.out_text = so_far.out_reasoning = 0; /* counted as it comes */
+    cm_run_usage(run, &so_far);
+}

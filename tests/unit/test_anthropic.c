@@ -212,6 +212,11 @@ static const struct {
     {SONNET,
      "\"reasoning_effort\":\"high\",\"messages\":[" USER("\"go\"") "," CALLED "," RESULTS "]",
      NULL /* its thinking is not known: without */},
+    {OPUS,
+     "\"messages\":[" USER(
+         "\"go\"") ",{\"role\":\"assistant\",\"content\":null,\"tool_calls\":[{\"id\":\"a\",\"type\":\"function\",\"function\":{\"name\":\"f\",\"arguments\":\"{}\"}},{\"id\":\"b\",\"type\":\"function\",\"function\":{\"name\":\"f\",\"arguments\":\"{}\"}}]},{\"role\":\"tool\",\"tool_call_id\":\"a\",\"content\":\"x\"},{\"role\":\"tool\",\"tool_call_id\":\"b\",\"content\":\"y\"}]",
+     "\"max_tokens\":8192" STREAM ",\"messages\":[{\"role\":\"user\",\"content\":[" TEXT(
+         "go") "]},{\"role\":\"assistant\",\"content\":[{\"type\":\"tool_use\",\"id\":\"a\",\"name\":\"f\",\"input\":{}},{\"type\":\"tool_use\",\"id\":\"b\",\"name\":\"f\",\"input\":{}}]},{\"role\":\"user\",\"content\":[{\"type\":\"tool_result\",\"tool_use_id\":\"a\",\"content\":\"x\"},{\"type\":\"tool_result\",\"tool_use_id\":\"b\",\"content\":\"y\"}]}],\"tools\":[{\"name\":\"f\",\"input_schema\":{\"type\":\"object\",\"properties\":{}}}],\"tool_choice\":{\"type\":\"none\"}"},
     {OPUS, "\"reasoning_effort\":\"xhigh\"," HI,
      "\"max_tokens\":32768" STREAM "," SENT(TEXT(
          "Hi")) ",\"thinking\":{\"type\":\"adaptive\",\"display\":\"summarized\"},\"output_config\":{\"effort\":\"xhigh\"}"},
@@ -712,6 +717,7 @@ START_TEST(a_stream_passes_byte_for_byte_at_every_split)
             ck_str(f.calls[0].body, OWN);
             ck_assert_uint_eq(f.n_heads, 1);
             ck_assert_int_eq(f.usage.source, CM_USAGE_UPSTREAM);
+            ck_assert_uint_eq(f.n_usages, 2); /* what went in is told at once */
             fake_clear(&f);
         }
     }
