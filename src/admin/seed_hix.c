@@ -379,17 +379,6 @@ void seed_cookie_update(void *arg, struct cm_web *web)
         cm_gateway_edit_cred(admin->gw, &edit, on_changed, task_new(admin, web));
 }
 
-/* "credit" and "advanced_credit" of what the platform told; 0 when it has not been asked. */
-static void put_credit(struct out *o, struct cm_str quota)
-{
-    yyjson_doc *doc = quota.n > 0 ? cm_json_parse(quota, &cm_json_limits_event, NULL) : NULL;
-    const yyjson_val *root = yyjson_doc_get_root(doc);
-
-    out_int(o, "credit", (int64_t)yyjson_get_num(cm_json_get(root, "credit")));
-    out_int(o, "advancedCredit", (int64_t)yyjson_get_num(cm_json_get(root, "advanced_credit")));
-    yyjson_doc_free(doc);
-}
-
 static void put_cookie(void *arg, const struct cm_cred_info *cred)
 {
     struct rows *rows = arg;
@@ -399,7 +388,8 @@ static void put_cookie(void *arg, const struct cm_cred_info *cred)
     o = out_begin(&rows->out);
     out_id(&o, "id", cred->id);
     out_str(&o, "cookie", cm_hint(cred->secret));
-    put_credit(&o, cred->quota);
+    out_int(&o, "credit", cred->credit.left[0]); /* 0 when it is not known */
+    out_int(&o, "advancedCredit", cred->credit.left[1]);
     out_str(&o, "remark", cred->label);
     out_local_time(&o, cred->created_ms / 1000);
     out_end(&o);

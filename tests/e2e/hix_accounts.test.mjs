@@ -296,6 +296,9 @@ scenario('the old routes show the credit, a check tells a cookie that is over', 
     const rows = (await request(gw, { path: '/api/cookie/all', key: SECRET })).json.data;
     assert.deepEqual(rows.map((r) => [r.credit, r.advancedCredit]), [[77, 5], [0, 0]]);
     assert.equal(fake.of(CREATE).length, 0, 'a check costs nothing');
+    assert.equal((await request(gw, { body: chat('gpt-4o') })).status, 200);
+    const credit = async () => (await request(gw, { path: '/api/cookie/all', key: SECRET })).json.data[0].credit;
+    await until(async () => (await credit()) === 47, 'the credit to be what is left');
     assert.ok(!gw.output.includes(stale) && !gw.output.includes(good));
 });
 

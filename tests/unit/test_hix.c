@@ -1,4 +1,5 @@
 /* provider/hix: its calls, its stream in both framings at every split, questions, files, conversations that go on and chats that go. */
+#include "fake_host.h"
 #include "fake_run.h"
 #include "fixture.h"
 
@@ -906,6 +907,47 @@ START_TEST(a_client_that_leaves_ends_the_call)
 }
 END_TEST
 
+static void answer(struct fake *f, int status, struct cm_str body)
+{
+    fake_head(f, status, NULL);
+    fake_data(f, body);
+    fake_end(f);
+}
+
+/* The client leaves while the chat is being made, and while it is being deleted after a failure: each time it is deleted. */
+START_TEST(a_client_leaves_in_between)
+{
+    struct cm_conf_pair pair = {.key = CM_S("delete_chat"), .value = CM_S("yes")};
+    struct fake f;
+
+    for (int i = 0; i < 2; i++) {
+        fake_init(&f);
+        f.conf.options = &pair;
+        f.conf.n_options = 1;
+        f.conf.upstream.response_timeout_ms = 5000;
+        f.target.row = &hix_models[0];
+        fake_use(&f, "hix");
+        fake_chat(&f, CM_S(BODY("gpt-3-5-turbo", "x")));
+        fake_open(&f);
+        fake_turn(&f);
+        if (i == 1) {
+            answer(&f, 200, CM_S(CREATED));
+            answer(&f, 500, CM_S("oops"));
+        }
+        ck_assert_uint_eq(f.n_calls, i == 0 ? 1 : 3);
+        fake_close(&f);
+        ck_assert_uint_eq(f.n_released, 0);
+        if (i == 0)
+            answer(&f, 200, CM_S(CREATED));
+        ck_assert_uint_eq(f.n_calls, i == 0 ? 2 : 4);
+        ck_str(f.calls[f.n_calls - 1].body, "{\"0\":{\"json\":{\"id\":\"chat-1\"}}}");
+        answer(&f, 200, CM_S(DELETED));
+        ck_assert_uint_eq(f.n_released, 1);
+        fake_clear(&f);
+    }
+}
+END_TEST
+
 /* ---- broken streams ---- */
 
 #define BEGUN                                                                                      \
@@ -982,6 +1024,7 @@ Suite *suite_hix(void)
     tcase_add_test(t, a_chat_goes_after_a_failure);
     tcase_add_test(t, what_could_not_be_deleted_is_remembered);
     tcase_add_test(t, a_client_that_leaves_ends_the_call);
+    tcase_add_test(t, a_client_leaves_in_between);
     tcase_add_test(t, a_broken_answer_is_asked_for_its_rest);
     suite_add_tcase(s, t);
     return s;
