@@ -43,7 +43,12 @@ static void put_credential(void *arg, const struct cm_cred_info *c)
 static uint64_t who(struct cm_gateway *gw, const struct cm_instance *in, const struct cm_target *t,
                     struct cm_err *err)
 {
-    struct cm_pool_ask ask = {.provider = in->name, .model = t->model};
+    const struct cm_err nothing_asked = {.cls = CM_ERR_SHUTTING_DOWN};
+    struct cm_pool_ask ask = {.provider = in->name,
+                              .model = t->model,
+                              .cost = t->row ? t->row->cost : 0,
+                              .purse = t->row ? t->row->purse : 0,
+                              .uncounted = true};
     struct cm_lease *lease;
     uint64_t id, wait_ms;
 
@@ -57,7 +62,7 @@ static uint64_t who(struct cm_gateway *gw, const struct cm_instance *in, const s
     if (!lease)
         return 0;
     id = cm_lease_id(lease);
-    cm_lease_cancel(lease, NULL);
+    cm_lease_cancel(lease, &nothing_asked);
     gateway_pool_moved(gw);
     return id;
 }

@@ -259,6 +259,9 @@ scenario('credit that is known is not overdrawn, and survives a restart', async 
     const told = (await credentials(gw)).map((c) => c.quota);
     assert.deepEqual(told, [{ credit: 95, advanced_credit: 0, subscribed: false }, { credit: 35, advanced_credit: 0, subscribed: false }]);
     await gw.restart();
+    const explained = async (model) => (await request(gw, { path: '/admin/api/explain', body: { model }, key: SECRET })).json.targets[0];
+    for (let i = 0; i < 5; i++) assert.equal((await explained('gpt-4o')).excluded, null, 'explaining spends nothing');
+    assert.match((await explained('grok-2')).excluded, /100 credits/);
     const answers = await Promise.all(Array.from({ length: 8 }, (_, i) => request(gw, { body: chat('gpt-4o', `question ${i}`) })));
     const good = answers.filter((r) => r.status === 200);
     const refused = answers.filter((r) => r.status === 429);
