@@ -11,8 +11,9 @@
 struct attempt {
     struct exchange *ex; /* NULL once the exchange has let go */
     struct cm_gateway *gw;
-    struct snapshot *snap; /* a reference */
-    struct cm_lease *lease;
+    struct snapshot *snap;  /* a reference */
+    struct cm_lease *lease; /* NULL once the account serves others */
+    uint64_t cred_id;
     struct cm_run *run;
     const struct cm_instance *in;   /* the snapshot's */
     const struct cm_target *target; /* the exchange's; not after its end */
@@ -24,26 +25,37 @@ struct attempt {
     uint64_t began_us;
 };
 
-static void on_released(void *arg)
+/* The account is free for others. */
+static void give_back(void *arg)
 {
     struct attempt *a = arg;
-    struct cm_gateway *gw = a->gw;
-    struct cm_cred_count count = {.id = cm_lease_id(a->lease),
+    struct cm_lease *lease = a->lease;
+    struct cm_cred_count count = {.id = a->cred_id,
                                   .requests = 1,
                                   .failures = a->verdict && !a->cancelled &&
                                               cm_err_info(a->verdict->cls)->cred != CM_CRED_KEEP,
                                   .tokens_in = a->tokens_in,
                                   .tokens_out = a->tokens_out};
 
+    a->lease = NULL;
     if (a->cancelled)
-        count.month_ms = cm_lease_cancel(a->lease, a->verdict);
+        count.month_ms = cm_lease_cancel(lease, a->verdict);
     else
-        count.month_ms = cm_lease_give_back(a->lease, a->verdict, a->tokens_in, a->tokens_out);
-    creds_count(gw, &count);
+        count.month_ms = cm_lease_give_back(lease, a->verdict, a->tokens_in, a->tokens_out);
+    creds_count(a->gw, &count);
+    gateway_pool_moved(a->gw);
+}
+
+static void on_released(void *arg)
+{
+    struct attempt *a = arg;
+    struct cm_gateway *gw = a->gw;
+
+    if (a->lease)
+        give_back(a);
     snapshot_unref(a->snap);
     free(a->verdict);
     free(a);
-    gateway_pool_moved(gw);
     gateway_attempt_over(gw);
 }
 
@@ -102,7 +114,7 @@ static void on_quota(void *arg, struct cm_str json)
 {
     struct attempt *a = arg;
 
-    creds_quota(a->gw, cm_lease_id(a->lease), a->lease, json);
+    creds_quota(a->gw, a->cred_id, a->lease, json);
 }
 
 /* Told to the client with the head of the answer. */
@@ -202,6 +214,7 @@ struct attempt *attempt_open(struct exchange *ex, struct cm_lease *lease, size_t
                                  .id = ex->id,
                                  .scope = scope_of(ex),
                                  .on_quota = on_quota,
+                                 .on_spared = give_back,
                                  .on_dropped = on_dropped};
 
     a->ex = ex;
@@ -210,6 +223,7 @@ struct attempt *attempt_open(struct exchange *ex, struct cm_lease *lease, size_t
     a->in = in;
     a->target = t;
     a->lease = lease;
+    a->cred_id = cm_lease_id(lease);
     a->began_us = cm_mono_us();
     a->rival = ex->attempt != NULL;
     a->relay = cm_instance_relays(in, chat);
@@ -329,7 +343,7 @@ int64_t attempt_waste(const struct attempt *a)
 
 uint64_t attempt_credential(const struct attempt *a)
 {
-    return cm_lease_id(a->lease);
+    return a->cred_id;
 }
 
 struct cm_str attempt_label(const struct attempt *a)

@@ -277,7 +277,7 @@ static void providers_to_pool(struct cm_gateway *gw)
             .cooldown_ms = up->cooldown_ms >= 0 ? up->cooldown_ms : in->adapter->cooldown_ms,
             .monthly_limit =
                 up->monthly_limit >= 0 ? up->monthly_limit : in->adapter->monthly_limit,
-            .can_refresh = in->adapter->refresh.step != NULL,
+            .can_refresh = cm_provider_makes_tokens(in->adapter),
             .can_probe = in->adapter->probe.step != NULL,
             .needs_token = in->adapter->needs_token,
             .lacks = in->lacks,

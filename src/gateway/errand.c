@@ -90,6 +90,29 @@ static void on_released(void *arg)
     gateway_attempt_over(gw);
 }
 
+static void errand_run(struct errand *e);
+
+/* What the credential has was refused, or is not there yet: its secret may be good to log in. */
+static bool should_log_in(const struct errand *e, const struct cm_err *err)
+{
+    return e->kind == ERRAND_REFRESH && e->flow == &e->in->adapter->refresh &&
+           e->in->adapter->login.step && !e->gw->closing &&
+           (err->cls == CM_ERR_EXPIRED || err->cls == CM_ERR_INVALID_CREDENTIAL);
+}
+
+/* The run that could not refresh is over. */
+static void on_ready_to_log_in(void *arg)
+{
+    struct errand *e = arg;
+
+    if (e->gw->closing) {
+        on_released(e);
+        return;
+    }
+    e->flow = &e->in->adapter->login;
+    errand_run(e);
+}
+
 static void on_model(void *arg, const struct cm_model_row *row)
 {
     struct errand *e = arg;
@@ -183,6 +206,11 @@ static void on_end(void *arg, const struct cm_err *err)
     struct errand *e = arg;
     struct cm_run *run = e->run;
 
+    if (err && should_log_in(e, err)) {
+        e->run = NULL;
+        cm_run_close(run, on_ready_to_log_in, e);
+        return;
+    }
     if (err) {
         e->verdict = *err;
         creds_mask(e->gw, &e->verdict);
@@ -291,10 +319,10 @@ void errand_refresh(void *arg, const struct cm_cred_info *cred)
     const struct cm_instance *in = cm_gateway_instance(gw, cred->provider);
     struct errand *e;
 
-    CM_ASSERT(in && in->adapter->refresh.step); /* the pool asks only where there is one */
+    CM_ASSERT(in && cm_provider_makes_tokens(in->adapter)); /* else the pool does not ask */
     e = errand_new(gw, ERRAND_REFRESH, in);
     copy_cred(e, cred);
-    errand_go(e, &in->adapter->refresh);
+    errand_go(e, in->adapter->refresh.step ? &in->adapter->refresh : &in->adapter->login);
 }
 
 void errand_probe(void *arg, const struct cm_cred_info *cred)

@@ -661,7 +661,7 @@ static void note_failure(struct exchange *ex, const struct cm_err *err)
     }
     /* One that is being refreshed may be waited for. */
     if (ex->tried->n < CM_TRIED_MAX &&
-        !(err->cls == CM_ERR_EXPIRED && exchange_instance(ex)->adapter->refresh.step))
+        !(err->cls == CM_ERR_EXPIRED && cm_provider_makes_tokens(exchange_instance(ex)->adapter)))
         ex->tried->ids[ex->tried->n++] = attempt_credential(ex->attempt);
     cm_debug("exchange", CM_PRI ": attempt %u failed: %s", CM_ARG(ex->id), ex->attempts, err->msg);
 }

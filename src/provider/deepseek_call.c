@@ -183,6 +183,23 @@ struct cm_str deepseek_option(const struct cm_run *run, const char *name)
     return cm_option_value(cm_run_instance(run), name);
 }
 
+bool deepseek_option_is(const struct cm_run *run, const char *name, const char *value)
+{
+    return cm_str_eq(deepseek_option(run, name), cm_str_of(value));
+}
+
+struct cm_str deepseek_session_body(struct cm_run *run, struct cm_str session, int64_t message_id)
+{
+    struct cm_buf body = {0};
+
+    cm_buf_append(&body, CM_S("{\"chat_session_id\":"));
+    cm_json_put_str(&body, session);
+    if (message_id != 0)
+        cm_buf_printf(&body, ",\"message_id\":%lld", (long long)message_id);
+    cm_buf_put(&body, '}');
+    return cm_buf_settle(&body, cm_run_arena(run));
+}
+
 #define HEADERS_MAX 28
 
 struct head {
@@ -218,11 +235,11 @@ static void make_call(struct cm_run *run, const struct deepseek_account *account
 {
     struct cm_arena *arena = cm_run_arena(run);
     const struct cm_str origin = deepseek_option(run, "origin");
+    const struct cm_str bearer = ask->bearer.n > 0 ? ask->bearer : deepseek_bearer(run, account);
 
     h->n = 0;
     if (!ask->anonymous)
-        add(h, CM_S("Authorization"),
-            cm_arena_printf(arena, "Bearer " CM_PRI, CM_ARG(deepseek_bearer(run, account))));
+        add(h, CM_S("Authorization"), cm_arena_printf(arena, "Bearer " CM_PRI, CM_ARG(bearer)));
     add(h, CM_S("Content-Type"),
         ask->content_type.n ? ask->content_type : CM_S("application/json"));
     add(h, CM_S("Accept"), CM_S("*/*"));

@@ -4,6 +4,7 @@
 
 #include "chatmux/codec/json.h"
 #include "chatmux/codec/sse.h"
+#include "chatmux/provider/attach.h"
 #include "chatmux/provider/run.h"
 
 /* ---- deepseek_hash.c: the hash of the proof of work. Any thread ---- */
@@ -17,6 +18,17 @@ void deepseek_hash(struct cm_str message, unsigned char out[DEEPSEEK_HASH_BYTES]
  * true, which is looked at every 0.3 ms or so. */
 int64_t deepseek_solve(struct cm_str prefix, const unsigned char want[DEEPSEEK_HASH_BYTES],
                        int64_t limit, const atomic_bool *cancelled);
+
+/* ---- deepseek_models.c ---- */
+
+#define DEEPSEEK_MODELS 6
+#define DEEPSEEK_FEATURES (CM_MODEL_SEARCH | CM_MODEL_THINKING)
+extern const struct cm_model_row deepseek_models[DEEPSEEK_MODELS];
+extern const struct cm_option deepseek_options[];
+
+/* Of the request that is answered. */
+bool deepseek_wants_thinking(const struct cm_run *run);
+struct cm_str deepseek_model_type(const struct cm_run *run); /* "" = null */
 
 /* ---- deepseek_proof.c: challenges and their answers ---- */
 
@@ -39,10 +51,6 @@ struct deepseek_search {
 struct deepseek_search *deepseek_search_new(const struct deepseek_challenge *c);
 void deepseek_search_work(void *search, const atomic_bool *cancelled);
 void deepseek_search_free(void *search);
-/* The header's value. */
-struct cm_str deepseek_proof(struct cm_arena *arena, const struct deepseek_challenge *c,
-                             int64_t answer);
-
 /* ---- deepseek_call.c: accounts, and what all calls have in common ---- */
 
 /* What a credential is made of; "" = not given. */
@@ -65,6 +73,7 @@ struct deepseek_ask {
     struct cm_str body;      /* JSON, unless content_type says otherwise; lives in the arena */
     struct cm_str content_type;
     struct cm_str proof;                           /* "" = none is needed */
+    struct cm_str bearer;                          /* "" = deepseek_bearer() */
     struct cm_str file_size, thinking, model_type; /* of uploads */
     int64_t timeout_ms;
     bool anonymous; /* login: there is no token yet */
@@ -75,6 +84,9 @@ enum cm_step deepseek_fetch(struct cm_run *run, const struct deepseek_account *a
 enum cm_step deepseek_stream(struct cm_run *run, const struct deepseek_account *account,
                              const struct deepseek_ask *ask);
 struct cm_str deepseek_option(const struct cm_run *run, const char *name);
+bool deepseek_option_is(const struct cm_run *run, const char *name, const char *value);
+/* {"chat_session_id":…}, with "message_id" when it is not 0; in the arena. */
+struct cm_str deepseek_session_body(struct cm_run *run, struct cm_str session, int64_t message_id);
 
 /* ---- deepseek_reply.c: what an answer that is no stream says ---- */
 
@@ -90,6 +102,10 @@ struct deepseek_reply {
     bool muted;            /* retry_after_s: for how long, where it is told */
     bool bad_session;      /* the conversation that was named is of no more use */
 };
+/* A muted account has no class of its own where it was only asked about. */
+void deepseek_judge_mute(struct deepseek_reply *reply);
+/* From REPLY. */
+void deepseek_reply_of(struct cm_run *run, const struct cm_ev *ev, struct deepseek_reply *out);
 void deepseek_reply_read(struct cm_run *run, int status, const struct cm_header *headers, size_t n,
                          struct cm_str body, struct deepseek_reply *out);
 /* Fills *err from a reply that is not a success; `call` names what was asked for. */
@@ -100,6 +116,91 @@ enum cm_step deepseek_refuse(const struct deepseek_reply *reply, const char *cal
 enum cm_err_class deepseek_words_class(struct cm_str reason, struct cm_str text, int *rest_s);
 /* Seconds until then; 0 = not told or over. Unix seconds or milliseconds, as a number. */
 int deepseek_until_s(yyjson_val *when, int64_t now_unix_ms);
+
+/* ---- deepseek_proof.c, again: from a challenge to a header ---- */
+
+struct deepseek_prover {
+    struct deepseek_challenge challenge;
+    struct deepseek_search *search; /* a thread's while `computing` */
+    bool computing;
+};
+/* For calls of `path_option`: fetches a challenge. */
+enum cm_step deepseek_ask_challenge(struct cm_run *run, const struct deepseek_account *account,
+                                    const char *path_option, int64_t timeout_ms);
+/* As deepseek_challenge_read(), of the reply to it. */
+int deepseek_challenged(struct cm_run *run, struct deepseek_prover *p,
+                        const struct deepseek_reply *reply, struct cm_err *err);
+enum cm_step deepseek_prove(struct cm_run *run, struct deepseek_prover *p);
+/* After COMPUTED: the header's value; empty when there is no solution. */
+struct cm_str deepseek_proved(struct cm_run *run, struct deepseek_prover *p);
+void deepseek_prover_clear(struct deepseek_prover *p);
+
+/* The header's value. */
+struct cm_str deepseek_proof(struct cm_arena *arena, const struct deepseek_challenge *c,
+                             int64_t answer);
+
+/* ---- deepseek_left.c: conversations that are to go and are still there ---- */
+
+/* Remembered for the account: what a run cannot delete a later one does. `not_before_ms` (Unix): until then somebody else is at it. */
+void deepseek_left_put(struct cm_run *run, struct cm_str session, int64_t not_before_ms);
+void deepseek_left_gone(struct cm_run *run, struct cm_str session);
+/* One that nobody is at; in the arena, empty when there is none. */
+struct cm_str deepseek_left_next(struct cm_run *run);
+
+/* ---- deepseek_files.c: pictures and files of a request ---- */
+
+#define DEEPSEEK_FILES_MAX 50
+
+struct deepseek_file {
+    const struct cm_part *part;
+    struct cm_str id; /* the platform's; "" = not yet */
+    bool ready, forked;
+};
+struct deepseek_files {
+    enum deepseek_files_state {
+        DEEPSEEK_FILES_FETCH, /* what is behind addresses */
+        DEEPSEEK_FILES_CHALLENGE,
+        DEEPSEEK_FILES_PROVE, /* and take the file out of its base64 */
+        DEEPSEEK_FILES_UPLOAD,
+        DEEPSEEK_FILES_REST,
+        DEEPSEEK_FILES_POLL,
+        DEEPSEEK_FILES_FORK
+    } state;
+    const struct deepseek_account *account;
+    struct cm_attach attach;
+    struct cm_str model_type;
+    bool thinking;
+    struct deepseek_file list[DEEPSEEK_FILES_MAX];
+    size_t n, next; /* next: the one that is uploaded or forked */
+    struct deepseek_challenge challenge;
+    struct deepseek_upload *upload; /* a thread's while `computing` */
+    bool computing, challenged, forked;
+    int64_t began_ms; /* Unix: when the last one was uploaded */
+};
+/* Those of the messages from `from` on. WAIT: all events go to deepseek_files_step() until it returns another thing. */
+enum cm_step deepseek_files_start(struct cm_run *run, struct deepseek_files *f,
+                                  const struct deepseek_account *account, size_t from,
+                                  struct cm_err *err);
+enum cm_step deepseek_files_step(struct cm_run *run, struct deepseek_files *f,
+                                 const struct cm_ev *ev, struct cm_err *err);
+/* ["id","id"] */
+void deepseek_files_put_ids(const struct deepseek_files *f, struct cm_buf *out);
+void deepseek_files_clear(struct deepseek_files *f);
+
+/* ---- deepseek_account.c ---- */
+
+enum cm_step deepseek_refresh_step(struct cm_run *run, const struct cm_ev *ev, struct cm_err *err);
+enum cm_step deepseek_login_step(struct cm_run *run, const struct cm_ev *ev, struct cm_err *err);
+
+struct deepseek_probe {
+    enum deepseek_probe_state {
+        DEEPSEEK_PROBE_LOGIN,
+        DEEPSEEK_PROBE_CURRENT,
+        DEEPSEEK_PROBE_QUOTA
+    } state;
+    struct deepseek_account account;
+};
+enum cm_step deepseek_probe_step(struct cm_run *run, const struct cm_ev *ev, struct cm_err *err);
 
 /* ---- deepseek_stream.c: the answer ---- */
 
@@ -171,5 +272,73 @@ enum deepseek_style { DEEPSEEK_STYLE_MARKERS, DEEPSEEK_STYLE_BRACKETS };
 /* Messages from `from` on as one text. */
 struct cm_str deepseek_prompt(struct cm_arena *arena, const struct cm_chat *chat, size_t from,
                               enum deepseek_style style);
+
+/* ---- deepseek.c: the flow of an answer ---- */
+
+#define DEEPSEEK_STATES(X)                                                                         \
+    X(FILES)                                                                                       \
+    X(CREATE)                                                                                      \
+    X(CHALLENGE)                                                                                   \
+    X(PROVE)                                                                                       \
+    X(TALK)                                                                                        \
+    X(REFUSED) X(MUTED) X(TAIL) X(STOPPING) X(UNDO) X(DELETE) X(AHEAD) X(AHEAD_PROVE)
+enum deepseek_state {
+#define X(name) DEEPSEEK_DO_##name,
+    DEEPSEEK_STATES(X)
+#undef X
+};
+
+#define DEEPSEEK_TIDY_MS 5000            /* for one call that the client does not wait for */
+#define DEEPSEEK_ALONE_MS 30000          /* longer than a run goes on after its answer */
+#define DEEPSEEK_PROOF_KEY CM_S("proof") /* remembered for the account's next question */
+
+enum deepseek_conversations { DEEPSEEK_CONTINUE, DEEPSEEK_NEW, DEEPSEEK_DELETE };
+
+struct deepseek {
+    enum deepseek_state state;
+    struct deepseek_account account;
+    enum deepseek_conversations conversations;
+    struct cm_str prompt, session, proof;
+    int64_t parent; /* message that the question answers; 0 = none */
+    bool thinking, searching;
+    struct cm_str model_type;
+    bool own;      /* the conversation was made by this run */
+    bool threaded; /* it goes on */
+    bool talked;   /* the platform took the question */
+    bool leaving;
+    struct deepseek_stream stream;
+    unsigned rounds; /* continued so often */
+    unsigned challenges;
+    struct deepseek_prover prover;
+    struct deepseek_files files;
+    struct cm_str deleting; /* DELETE, UNDO: which one */
+    unsigned deleted;
+    struct cm_buf body; /* REFUSED: what came so far */
+    int status;
+    struct cm_header *headers;
+    size_t n_headers;
+    struct cm_err failure; /* UNDO, MUTED: what is told in the end */
+    struct cm_usage usage;
+};
+
+/* The challenge is for the question (CHALLENGE) or the next one (AHEAD). */
+enum cm_step deepseek_flow_challenge(struct cm_run *run, struct deepseek *d,
+                                     enum deepseek_state state);
+enum cm_step deepseek_flow_prove(struct cm_run *run, struct deepseek *d, enum deepseek_state state);
+
+/* ---- deepseek_after.c: what is done when the answer is there, when it failed and when the client leaves ---- */
+
+/* *err is told in the end; before, a conversation that came to nothing is deleted. */
+enum cm_step deepseek_fail(struct cm_run *run, struct deepseek *d, struct cm_err *err);
+enum cm_step deepseek_undone(struct cm_run *run, struct deepseek *d, const struct cm_ev *ev,
+                             struct cm_err *err);
+bool deepseek_wants_ahead(struct cm_run *run);
+/* The stream has ended, after cm_run_answered(). */
+enum cm_step deepseek_after(struct cm_run *run, struct deepseek *d);
+/* States DELETE, AHEAD, AHEAD_PROVE, STOPPING. */
+enum cm_step deepseek_after_step(struct cm_run *run, struct deepseek *d, const struct cm_ev *ev);
+enum cm_step deepseek_leave(struct cm_run *run, struct deepseek *d, const struct cm_ev *ev);
+/* The id of what create_path made; empty when there is none. */
+struct cm_str deepseek_session_of(struct cm_run *run, const struct deepseek_reply *reply);
 
 #endif

@@ -136,3 +136,51 @@ struct cm_str deepseek_proof(struct cm_arena *arena, const struct deepseek_chall
     cm_buf_clear(&json);
     return cm_buf_settle(&header, arena);
 }
+
+/* ---- On the way to a call ---- */
+
+enum cm_step deepseek_ask_challenge(struct cm_run *run, const struct deepseek_account *account,
+                                    const char *path_option, int64_t timeout_ms)
+{
+    struct deepseek_ask ask = {.path_option = "challenge_path", .timeout_ms = timeout_ms};
+    struct cm_buf body = {0};
+
+    cm_buf_append(&body, CM_S("{\"target_path\":"));
+    cm_json_put_str(&body, deepseek_option(run, path_option));
+    cm_buf_put(&body, '}');
+    ask.body = cm_buf_settle(&body, cm_run_arena(run));
+    return deepseek_fetch(run, account, &ask);
+}
+
+int deepseek_challenged(struct cm_run *run, struct deepseek_prover *p,
+                        const struct deepseek_reply *reply, struct cm_err *err)
+{
+    return deepseek_challenge_read(
+        cm_run_arena(run), cm_json_get(reply->biz, "challenge"), cm_run_unix_ms(run),
+        cm_option_int(cm_run_instance(run), "max_tries"), &p->challenge, err);
+}
+
+enum cm_step deepseek_prove(struct cm_run *run, struct deepseek_prover *p)
+{
+    deepseek_prover_clear(p);
+    p->search = deepseek_search_new(&p->challenge);
+    p->computing = true;
+    return cm_run_compute(run, deepseek_search_work, p->search, deepseek_search_free);
+}
+
+struct cm_str deepseek_proved(struct cm_run *run, struct deepseek_prover *p)
+{
+    p->computing = false;
+    return p->search->answer < 0
+               ? CM_STR_NONE
+               : deepseek_proof(cm_run_arena(run), &p->challenge, p->search->answer);
+}
+
+/* What a thread still has is freed when it lets go. */
+void deepseek_prover_clear(struct deepseek_prover *p)
+{
+    if (!p->computing)
+        deepseek_search_free(p->search);
+    p->search = NULL;
+    p->computing = false;
+}

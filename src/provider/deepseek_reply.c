@@ -25,7 +25,6 @@ static const struct {
     {"too many requests", CM_ERR_RATE_LIMITED, 0},
     {"rate_limit", CM_ERR_RATE_LIMITED, 0},
     {"rate limit", CM_ERR_RATE_LIMITED, 0},
-    {"is muted", CM_ERR_RATE_LIMITED, 0},
     /* protocol notes: UNKNOWN which words a used up quota has */
     {"quota", CM_ERR_QUOTA_EXHAUSTED, 0},
     {"daily", CM_ERR_QUOTA_EXHAUSTED, 0},
@@ -166,6 +165,17 @@ static void read_envelope(struct cm_run *run, yyjson_val *root, struct deepseek_
     }
 }
 
+static enum cm_err_class mute_class(int for_s)
+{
+    return for_s > BANNED_S ? CM_ERR_INVALID_CREDENTIAL : CM_ERR_RATE_LIMITED;
+}
+
+void deepseek_judge_mute(struct deepseek_reply *reply)
+{
+    if (reply->cls == CM_ERR_NONE && reply->muted)
+        reply->cls = mute_class(reply->retry_after_s);
+}
+
 static enum cm_err_class envelope_class(struct deepseek_reply *out)
 {
     enum cm_err_class cls;
@@ -183,8 +193,8 @@ static enum cm_err_class envelope_class(struct deepseek_reply *out)
         cls = word_class(out->msg, &rest_s);
     if (cls == CM_ERR_RATE_LIMITED && out->retry_after_s == 0)
         out->retry_after_s = rest_s;
-    if (out->muted && out->retry_after_s > BANNED_S)
-        return CM_ERR_INVALID_CREDENTIAL;
+    if (out->muted)
+        return mute_class(out->retry_after_s);
     if (cls != CM_ERR_NONE)
         return cls;
     /* The numbers of biz_code are not established: whatever else it is, the request was at fault. */
@@ -219,6 +229,11 @@ void deepseek_reply_read(struct cm_run *run, int status, const struct cm_header 
         out->cls = CM_ERR_UPSTREAM_DOWN;
     if (out->cls == CM_ERR_RATE_LIMITED && out->retry_after_s == 0)
         out->retry_after_s = told_rest_s(run, headers, n);
+}
+
+void deepseek_reply_of(struct cm_run *run, const struct cm_ev *ev, struct deepseek_reply *out)
+{
+    deepseek_reply_read(run, ev->status, ev->headers, ev->n_headers, ev->data, out);
 }
 
 enum cm_step deepseek_refuse(const struct deepseek_reply *reply, const char *call,

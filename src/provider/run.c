@@ -68,6 +68,7 @@ struct cm_run {
     bool head_seen, long_wait, lands, stop_owed, paused, timer_due, emitted;
     bool lends_chat;         /* the body of what is in flight is the chat's own */
     bool answered, end_told; /* the client has all, the flow goes on without it; the owner knows */
+    bool spare, spared;      /* the credential may serve others; it does */
     const char *refused;     /* `strict` is set, and this member has no effect */
     bool flow_done, stopping, closed, gone; /* gone: the credential was released */
     struct run_memory memory;
@@ -316,6 +317,22 @@ static void run_settle(struct cm_run *run, enum cm_step step, const struct cm_er
     }
 }
 
+/* Once the owner has gone: the flow keeps copies of what was lent to it. */
+static void spare_credential(struct cm_run *run)
+{
+    struct cm_cred *cred = &run->setup.cred;
+
+    if (!run->spare || run->spared || !run->closed || !run->setup.on_spared)
+        return;
+    run->spared = true;
+    cred->secret = cm_arena_str(&run->arena, cred->secret);
+    cred->token = cm_arena_str(&run->arena, cred->token);
+    cred->label = cm_arena_str(&run->arena, cred->label);
+    cred->isolation = cm_arena_str(&run->arena, cred->isolation);
+    cred->proxy = cm_arena_str(&run->arena, cred->proxy);
+    run->setup.on_spared(run->arg);
+}
+
 /* The flow goes on with what it has in flight, for a while. */
 static void run_go_on(struct cm_run *run)
 {
@@ -325,6 +342,7 @@ static void run_go_on(struct cm_run *run)
     run->stopping = true;
     run->stop_ms = cm_loop_now_ms(run->host->loop);
     run->paused = false;
+    spare_credential(run);
     if (was_paused && run->flight == FLIGHT_STREAM && run->xfer)
         run->host->transport.resume(run->host->transport.arg, run->xfer);
     clock_arm(run);
@@ -822,6 +840,13 @@ void cm_run_hang_up(struct cm_run *run)
 void cm_run_answered(struct cm_run *run)
 {
     run->answered = true;
+}
+
+void cm_run_spare(struct cm_run *run)
+{
+    CM_ASSERT(run->answered);
+    run->spare = true;
+    spare_credential(run);
 }
 
 /* --- for adapters: reading and telling ------------------------------------------------------------ */

@@ -142,8 +142,8 @@ scenario('a client that leaves', async (t) => {
         await until(() => gw.accessLines().some((line) => line.outcome === 'client_gone'), 'the exchange to be settled');
         await until(() => fake.sessionsLeft === 0 && fake.accounts.every((a) => a.streams === 0), `nothing to be left after ${after} ms`);
         gw.output = '';
-        await sleep(60);
-        assert.equal(fake.sessionsLeft, 0, `a conversation made after the client had left (${after} ms)`);
+        await sleep(60); // one that was being made is known by now
+        await until(() => fake.sessionsLeft === 0, `a conversation made after the client had left (${after} ms)`);
     }
     assert.ok(fake.accounts.some((a) => a.stopped.length > 0), 'no answer was stopped');
     fake.always(say.answer());
@@ -169,6 +169,121 @@ scenario('a cut answer is continued', async (t) => {
     const answer = await sdk.chat.completions.create({ model: 'deepseek-chat', messages: ask('count') });
     assert.equal(answer.choices[0].message.content, 'One two three');
     assert.equal(answer.choices[0].finish_reason, 'stop');
+});
+
+// --- accounts ---------------------------------------------------------------------------------------------------------
+
+const LOGIN = '/api/v0/users/login';
+const CURRENT = '/api/v0/users/current';
+const state = async (gw) => [...(await gw.metrics())].filter(([key, n]) => key.startsWith('chatmux_credentials{') && n > 0).map(([key]) => /state="(\w+)"/.exec(key)[1]).sort().join();
+
+scenario('a password logs in when it is first needed, and stays logged in', async (t) => {
+    const accounts = [{ email: 'me@example.org', password: 'pa:ss "word"' }, { mobile: '13800000000', password: 'pw' }];
+    const { fake, gw } = await pair(t, { fake: { accounts }, provider: { credentials: ['me@example.org:pa:ss "word"', '+8613800000000:pw'], 'x.conversations': 'new' } });
+    assert.equal(fake.requests.length, 0, 'nobody logs in before there is a question');
+    for (let i = 0; i < 6; i++) assert.equal((await request(gw, { body: chat('deepseek-chat', `q${i}`) })).status, 200);
+    assert.deepEqual(fake.accounts.map((a) => a.logins), [1, 1]);
+    assert.deepEqual(fake.of(LOGIN).map((rec) => [rec.json.email, rec.json.mobile, rec.json.area_code]).sort(), [[undefined, '13800000000', '+86'], ['me@example.org', undefined, undefined]].sort());
+    for (const secret of ['pa:ss', 'me@example.org', ...fake.accounts.flatMap((a) => [...a.valid])]) assert.ok(!gw.output.includes(secret), `${secret} in the log`);
+
+    await gw.restart(); // the tokens were kept
+    for (let i = 0; i < 4; i++) assert.equal((await request(gw, { body: chat('deepseek-chat', `r${i}`) })).status, 200);
+    assert.deepEqual(fake.accounts.map((a) => a.logins), [1, 1]);
+
+    for (const account of fake.accounts) account.valid.clear(); // logged out elsewhere
+    assert.equal((await request(gw, { body: chat('deepseek-chat') })).status, 200);
+    assert.ok(fake.accounts.some((a) => a.logins === 2));
+});
+
+scenario('a wrong password waits for its operator', async (t) => {
+    const { fake, gw } = await pair(t, { fake: { accounts: [{ email: 'a@b.c', password: 'right' }] }, provider: { credentials: ['a@b.c:wrong'] }, config: { retry: { max_wait: '5s' } } });
+    const answer = await request(gw, { body: chat('deepseek-chat') });
+    assert.ok([502, 503].includes(answer.status), answer.text);
+    assert.equal(fake.of(LOGIN).length, 1);
+    await request(gw, { body: chat('deepseek-chat') });
+    assert.equal(fake.of(LOGIN).length, 1, 'the password was tried again');
+    assert.equal(await state(gw), 'needs_login');
+    assert.ok(!answer.text.includes('wrong'));
+});
+
+scenario('a user token that is only good for another one', async (t) => {
+    const { fake, gw } = await pair(t, { fake: { accounts: [{ token: userToken('old'), exchange: true }] } });
+    for (let i = 0; i < 3; i++) assert.equal((await request(gw, { body: chat('deepseek-chat', `q${i}`) })).status, 200);
+    assert.equal(fake.of(CURRENT).length, 1);
+    assert.equal(await state(gw), 'ok');
+});
+
+scenario('a user token that is good for nothing', async (t) => {
+    const good = userToken('good');
+    const { fake, gw } = await pair(t, { fake: { accounts: [{ token: userToken('dead'), exchange: 'refused' }, good] } });
+    for (let i = 0; i < 4; i++) assert.equal((await request(gw, { body: chat('deepseek-chat', `q${i}`) })).status, 200);
+    assert.ok(fake.of(CURRENT).length <= 1);
+    await until(async () => (await state(gw)) === 'needs_login,ok', 'the dead account to wait for its operator');
+});
+
+scenario('accounts are checked', async (t) => {
+    const admin = 'admin-secret-of-the-test';
+    const { fake, gw } = await pair(t, {
+        fake: { accounts: [userToken('fine'), { token: userToken('muted'), mutedUntil: Date.now() / 1000 + 500 }, { email: 'a@b.c', password: 'pw' }] },
+        provider: { credentials: [userToken('fine'), userToken('muted'), 'a@b.c:pw'] },
+        config: { auth: { admin_secret: admin } },
+    });
+    const api = (method, path) => request(gw, { method, path: `/admin/api${path}`, key: admin });
+    const { data } = (await api('GET', '/credentials')).json;
+    const checks = [];
+    for (const cred of data) checks.push((await api('POST', `/credentials/${cred.id}/check`)).json);
+    assert.deepEqual(checks.map((c) => c.ok), [true, false, true]);
+    assert.match(checks[1].message, /muted/);
+    const after = (await api('GET', '/credentials')).json.data;
+    assert.deepEqual(after.map((c) => c.state), ['ok', 'cooling', 'ok']);
+    assert.deepEqual(after[0].quota, { thinking: { quota: 50, used: 3 } });
+    assert.equal(fake.accounts[2].logins, 1);
+    assert.equal((await request(gw, { body: chat('deepseek-chat') })).status, 200);
+    assert.equal(fake.accounts[2].logins, 1, 'the token of the check was thrown away');
+});
+
+// --- files ------------------------------------------------------------------------------------------------------------
+
+const PNG = Buffer.from('89504e470d0a1a0a0000000d49484452', 'hex');
+const picture = { type: 'image_url', image_url: { url: `data:image/png;base64,${PNG.toString('base64')}` } };
+
+scenario('pictures and files go up with the question', async (t) => {
+    const { fake, sdk } = await pair(t, { fake: one });
+    const pdf = Buffer.from('%PDF-1.7 é');
+    const content = [{ type: 'text', text: 'what is it?' }, picture, { type: 'file', file: { filename: 'a.pdf', file_data: `data:application/pdf;base64,${pdf.toString('base64')}` } }];
+    const answer = await sdk.chat.completions.create({ model: 'deepseek-reasoner', messages: [{ role: 'user', content }] });
+    assert.equal(answer.choices[0].message.content, 'Blue');
+    const files = [...fake.accounts[0].files.values()];
+    assert.deepEqual(files.map((f) => [f.name, f.type, f.bytes.equals(f.name === 'a.pdf' ? pdf : PNG)]), [['image.png', 'image/png', true], ['a.pdf', 'application/pdf', true]]);
+    assert.deepEqual(fake.of(ASK)[0].json.ref_file_ids, files.map((f) => f.id));
+    assert.deepEqual(fake.of('/api/v0/file/upload_file').map((rec) => rec.headers['x-thinking-enabled']), ['1', '1']);
+
+    // the next turn only carries what is new
+    await sdk.chat.completions.create({ model: 'deepseek-reasoner', messages: [{ role: 'user', content }, { role: 'assistant', content: 'Blue' }, { role: 'user', content: 'sure?' }] });
+    assert.equal(fake.of('/api/v0/file/upload_file').length, 2);
+    assert.deepEqual(fake.of(ASK)[1].json.ref_file_ids, []);
+});
+
+scenario('a picture that only another model can read', async (t) => {
+    const { fake, sdk } = await pair(t, { fake: one });
+    fake.fileEnd = (file) => (file.forkOf ? 'SUCCESS' : 'CONTENT_EMPTY');
+    await sdk.chat.completions.create({ model: 'deepseek-chat', messages: [{ role: 'user', content: [{ type: 'text', text: 'what is it?' }, picture] }] });
+    const { json } = fake.of(ASK)[0];
+    assert.equal(json.model_type, 'vision');
+    assert.ok(fake.accounts[0].files.get(json.ref_file_ids[0]).forkOf);
+});
+
+scenario('a large picture, and one that cannot be read', async (t) => {
+    const { fake, gw } = await pair(t, { fake: one });
+    const big = Buffer.alloc(8_000_000, 'x');
+    const body = { model: 'deepseek-chat', messages: [{ role: 'user', content: [{ type: 'text', text: 'what is it?' }, { type: 'image_url', image_url: { url: `data:image/png;base64,${big.toString('base64')}` } }] }] };
+    await gw.metrics();
+    assert.equal((await request(gw, { body })).status, 200);
+    assert.ok([...fake.accounts[0].files.values()][0].bytes.equals(big));
+    fake.fileEnd = () => 'FAILED';
+    const failed = await request(gw, { body: { model: 'deepseek-chat', messages: [{ role: 'user', content: [{ type: 'text', text: 'and this?' }, picture] }] } });
+    assert.equal(failed.status, 400, failed.text);
+    assert.equal(fake.of(CREATE).length, 1);
 });
 
 // --- failures ---------------------------------------------------------------------------------------------------------
@@ -198,6 +313,7 @@ scenario('each error of the catalogue, at each call', async (t) => {
         for (const path of [CREATE, CHALLENGE, ASK]) {
             const { fake, gw } = await pair(t, { provider: { 'x.prefetch': 'no', 'x.conversations': 'new' }, config: { retry: { retries: 0, max_wait: '0s' } } });
             fake.on(path, () => behave);
+            if (code === 'upstream_auth') fake.on('/api/v0/users/current', () => behave); // nor does it give another token
             const answer = await request(gw, { body: chat('deepseek-chat', 'x', { stream: true }) });
             assert.ok(statuses.includes(answer.status), `${what} at ${path}: ${answer.status} ${answer.text}`);
             if (code) assert.equal(answer.error.code, code, `${what} at ${path}`);

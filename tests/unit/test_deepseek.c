@@ -7,6 +7,7 @@
 #include "chatmux/codec/json.h"
 #include "chatmux/provider/list.h"
 
+#include <stdio.h>
 #include <stdlib.h>
 
 #define BODY(model, text)                                                                          \
@@ -580,7 +581,9 @@ static bool can_call(enum cm_err_class cls)
 static void expect_refusals(size_t at)
 {
     for (size_t i = 0; i < CM_COUNT(refusals); i++) {
-        struct fake_reply replies[] = {OK(CREATED), OK(CHALLENGE), SSE(""), OK(DONE)};
+        struct fake_reply replies[] = {OK(CREATED), OK(CHALLENGE), SSE(""), OK(DONE), OK(DONE)};
+        const bool muted = refusals[i].reply.body && strstr(refusals[i].reply.body, "is muted");
+        const bool asks = at == 2 && muted && refusals[i].cls == CM_ERR_RATE_LIMITED; /* when */
         const bool heard = at == 2 && refusals[i].reply.end == FAKE_HANG; /* its head came */
         const bool undone = at > 0 && can_call(refusals[i].cls) && !heard;
 
@@ -590,7 +593,7 @@ static void expect_refusals(size_t at)
                                       .body = BODY("deepseek-chat", "x"),
                                       .options = plain,
                                       .replies = replies,
-                                      .n_replies = at + 2,
+                                      .n_replies = at + 2 + asks,
                                       .idle_ms = 100},
                  &r);
         ck_assert(!r.done);
@@ -599,9 +602,9 @@ static void expect_refusals(size_t at)
         ck_assert_msg(r.err.retry_after_s == refusals[i].retry_after_s, "case %zu: %d", i,
                       r.err.retry_after_s);
         ck_assert_ptr_null(strstr(r.err.msg, "secret"));
-        ck_assert_uint_eq(r.n_requests, at + 1 + undone);
+        ck_assert_uint_eq(r.n_requests, at + 1 + asks + undone);
         if (undone)
-            ck_assert(asked(at + 1, "/chat_session/delete"));
+            ck_assert(asked(at + 1 + asks, "/chat_session/delete"));
         fake_result_clear(&r);
     }
 }
@@ -610,6 +613,40 @@ START_TEST(refusals_of_each_call)
 {
     for (size_t at = 0; at < 3; at++)
         expect_refusals(at);
+}
+END_TEST
+
+START_TEST(a_mute_without_a_time_is_looked_up)
+{
+    static const struct {
+        const char *muted, *digits_before, *digits_after; /* of the time */
+        enum cm_err_class cls;
+        int at_least_s, at_most_s;
+    } cases[] = {
+        {"1", "", "", CM_ERR_RATE_LIMITED, 590, 601},
+        {"true", "", ".25", CM_ERR_RATE_LIMITED, 590, 602},
+        {"1", "", "000", CM_ERR_RATE_LIMITED, 590, 601}, /* milliseconds */
+        {"0", "", "", CM_ERR_RATE_LIMITED, 0, 0},
+        {"1", "9", "", CM_ERR_INVALID_CREDENTIAL, 2592000, INT32_MAX}, /* banned */
+    };
+
+    for (size_t i = 0; i < CM_COUNT(cases); i++) {
+        struct fake_reply replies[] = {OK(CREATED), OK(CHALLENGE),
+                                       OK(BIZ_REFUSED("5", "user is muted")), OK(""), OK(DONE)};
+        char reply[300];
+
+        snprintf(reply, sizeof(reply), BIZ("{\"chat\":{\"is_muted\":%s,\"mute_until\":%s%lld%s}}"),
+                 cases[i].muted, cases[i].digits_before, (long long)cm_unix_ms() / 1000 + 600,
+                 cases[i].digits_after);
+        replies[3].body = reply;
+        play(BODY("deepseek-chat", "x"), plain, replies, 5);
+        ck_assert_msg(r.err.cls == cases[i].cls, "%zu: %s", i, r.err.msg);
+        ck_assert_int_ge(r.err.retry_after_s, cases[i].at_least_s);
+        ck_assert_int_le(r.err.retry_after_s, cases[i].at_most_s);
+        ck_str(r.requests[3].method, "GET");
+        ck_assert(asked(3, "/users/current"));
+        fake_result_clear(&r);
+    }
 }
 END_TEST
 
@@ -756,6 +793,7 @@ Suite *suite_deepseek(void)
     tcase_add_test(t, history_is_one_text);
     tcase_add_test(t, a_cut_answer_is_continued);
     tcase_add_test(t, refusals_of_each_call);
+    tcase_add_test(t, a_mute_without_a_time_is_looked_up);
     tcase_add_test(t, odd_successes_of_the_first_call);
     tcase_add_test(t, what_the_platform_has_not_is_refused);
     tcase_add_test(t, a_client_that_leaves_stops_the_answer);

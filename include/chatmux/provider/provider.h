@@ -107,10 +107,11 @@ struct cm_provider {
     int (*normalize)(struct cm_arena *arena, struct cm_str given, struct cm_str *out,
                      struct cm_err *err);
 
-    struct cm_flow chat;                  /* answers cm_run_chat(), whatever its task */
-    struct cm_flow refresh, login, probe; /* per credential, outside of an answer */
-    struct cm_flow models_list;           /* emits models with cm_run_model() */
-    struct cm_flow session;               /* long-lived, per credential */
+    struct cm_flow chat; /* answers cm_run_chat(), whatever its task */
+    /* Per credential, outside of an answer. `refresh` makes a token of what there is; when it is missing or refused, `login` makes one of the secret. */
+    struct cm_flow refresh, login, probe;
+    struct cm_flow models_list; /* emits models with cm_run_model() */
+    struct cm_flow session;     /* long-lived, per credential */
 };
 
 /* One [provider …] section, ready to run. Part of a snapshot, immutable. */
@@ -131,6 +132,11 @@ struct cm_instance {
     struct cm_str lacks;
     struct cm_arena *arena; /* the snapshot's */
 };
+
+static inline bool cm_provider_makes_tokens(const struct cm_provider *p)
+{
+    return p->refresh.step || p->login.step;
+}
 
 /* provider/list.h names every adapter once. NULL when there is none of that name. */
 const struct cm_provider *cm_provider_find(struct cm_str type);

@@ -68,6 +68,8 @@ struct cm_run_setup {
     void (*on_model)(void *arg, const struct cm_model_row *row);
     void (*on_token)(void *arg, struct cm_str token, int64_t expires_unix_ms);
     void (*on_quota)(void *arg, struct cm_str json);
+    /* The flow goes on, but the credential may serve others; same arg; once, after on_end and before `released`. NULL: it waits for that. */
+    void (*on_spared)(void *arg);
     void (*on_trace)(void *arg,
                      const struct cm_trace *trace); /* may be NULL; must not close the run */
     /* A member of the request that has no effect; same arg. May be NULL. */
@@ -131,6 +133,8 @@ void cm_run_hang_up(struct cm_run *run);
  * conversation, fetches something ahead): chat and target are gone, what it emits nobody hears, STOP does not come, its failure is only logged. A
  * stream that is still open then fails after a second of silence. */
 void cm_run_answered(struct cm_run *run);
+/* After that: what is left to do needs no turn of the account (no question, no stream), which serves others from here on. */
+void cm_run_spare(struct cm_run *run);
 
 void *cm_run_state(struct cm_run *run);
 struct cm_arena *cm_run_arena(struct cm_run *run);
