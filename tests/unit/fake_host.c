@@ -348,6 +348,16 @@ static void on_model(void *arg, const struct cm_model_row *row)
     cm_buf_put(&f->models, '\n');
 }
 
+static void on_spared(void *arg)
+{
+    struct fake *f = arg;
+
+    ck_assert(!f->run); /* the owner has gone */
+    f->n_spared++;
+    if (f->on_spared)
+        f->on_spared(f);
+}
+
 static void on_quota(void *arg, struct cm_str json)
 {
     struct fake *f = arg;
@@ -439,6 +449,7 @@ void fake_open(struct fake *f)
                                  .scope = f->scope,
                                  .on_model = on_model,
                                  .on_dropped = on_dropped,
+                                 .on_spared = on_spared,
                                  .on_token = on_token,
                                  .on_quota = on_quota};
 

@@ -48,6 +48,7 @@ struct fake {
     void (*on_batch)(struct fake *f);
     void (*on_end)(struct fake *f);
     void (*on_dropped)(struct fake *f, struct cm_str field); /* a member without effect */
+    void (*on_spared)(struct fake *f); /* the credential serves others, and its texts may go */
 
     /* What the adapter asked. */
     struct fake_call calls[FAKE_CALLS_MAX];
@@ -66,7 +67,7 @@ struct fake {
     int head_status;
     bool ended;
     struct cm_err err; /* of on_end */
-    unsigned n_released;
+    unsigned n_released, n_spared;
 
     /* The machine. */
     struct cm_loop *loop;

@@ -1472,6 +1472,83 @@ START_TEST(what_comes_after_the_answer_is_bounded)
 }
 END_TEST
 
+/* The stream stays in flight; what comes after it needs no turn of the account. */
+static enum cm_step answer_and_wait_for_the_end(struct cm_run *run, const struct cm_ev *ev,
+                                                struct cm_err *err)
+{
+    if (ev->kind == CM_EV_DATA) {
+        cm_run_text(run, ev->data);
+        cm_run_finish(run, CM_FINISH_STOP);
+        cm_run_answered(run);
+        return CM_STEP_WAIT;
+    }
+    if (ev->kind == CM_EV_END || ev->kind == CM_EV_FAILED) {
+        cm_run_spare(run);
+        adapter.call.headers = &(struct cm_header){CM_S("Cookie"), cm_run_cred(run)->secret};
+        adapter.call.n_headers = 1;
+        return cm_run_fetch(run, &adapter.call);
+    }
+    return answer_and_delete(run, ev, err);
+}
+
+static void forget_secret(struct fake *f)
+{
+    free((void *)(uintptr_t)f->cred.secret.p);
+    f->cred.secret = CM_STR_NONE;
+}
+
+static void answer_with_open_end(struct fake *f)
+{
+    setup(f, answer_and_wait_for_the_end);
+    f->cred.secret = cm_str(cm_str_dup(CM_S("s3cret")), 6);
+    f->on_spared = forget_secret;
+    fake_chat(f, CM_S("{\"model\":\"m\",\"messages\":[{\"role\":\"user\",\"content\":\"hi\"}]}"));
+    fake_open(f);
+    fake_turn(f);
+    fake_head(f, 200, NULL);
+    fake_data(f, CM_S("text"));
+    ck_assert(f->ended);
+    fake_close(f);
+    ck_assert_uint_eq(f->n_spared, 0);
+}
+
+START_TEST(an_account_is_spared_for_others)
+{
+    struct fake f;
+
+    answer_with_open_end(&f);
+    fake_end(&f);
+    ck_assert_uint_eq(f.n_spared, 1);
+    ck_assert_uint_eq(f.n_released, 0);
+    ck_assert_uint_eq(f.n_calls, 2); /* with copies of what was lent */
+    ck_assert(cm_str_has(f.calls[1].headers, CM_S("Cookie: s3cret")));
+    fake_head(&f, 200, NULL);
+    fake_end(&f);
+    ck_assert_uint_eq(f.n_released, 1);
+    ck_assert_uint_eq(f.n_spared, 1);
+    teardown(&f);
+}
+END_TEST
+
+START_TEST(a_stream_that_stays_open_after_the_answer_ends_after_a_second)
+{
+    uint64_t began_ms;
+    struct fake f;
+
+    answer_with_open_end(&f);
+    began_ms = cm_mono_ms();
+    while (f.n_calls < 2 && cm_mono_ms() - began_ms < 5000)
+        fake_wait(&f, 20);
+    ck_assert_uint_ge(cm_mono_ms() - began_ms, 900);
+    ck_assert_uint_eq(f.n_calls, 2);
+    ck_assert_str_eq(adapter.log, "START HEAD DATA FAILED");
+    fake_head(&f, 200, NULL);
+    fake_end(&f);
+    ck_assert_uint_eq(f.n_released, 1);
+    teardown(&f);
+}
+END_TEST
+
 Suite *suite_run(void)
 {
     Suite *s = suite_create("run");
@@ -1532,6 +1609,8 @@ Suite *suite_run(void)
     tcase_add_test(t, its_failure_then_is_nobodys);
     tcase_add_test(t, the_owner_may_close_when_it_hears_of_the_answer);
     tcase_add_test(t, what_comes_after_the_answer_is_bounded);
+    tcase_add_test(t, an_account_is_spared_for_others);
+    tcase_add_test(t, a_stream_that_stays_open_after_the_answer_ends_after_a_second);
     suite_add_tcase(s, t);
     return s;
 }
