@@ -96,8 +96,7 @@ START_TEST(content_types)
         "multipart/form-data; boundary=b1 b2",
         "multipart/form-data; boundary=b\xc3\xa4",
         "multipart/form-data boundary=b1",
-        "multipart/form-data; boundary="
-        "12345678901234567890123456789012345678901234567890123456789012345678901",
+        "multipart/form-data; boundary=12345678901234567890123456789012345678901234567890123456789012345678901",
     };
 
     for (size_t i = 0; i < CM_COUNT(none); i++)
