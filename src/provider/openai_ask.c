@@ -69,6 +69,9 @@ static void read_tasks(struct cm_instance *in, struct cm_problems *problems)
                            "translations, pass",
                            CM_ARG(in->name), CM_ARG(word));
     }
+    if (tasks == 0)
+        cm_problem_add(problems, where_of(in, "tasks"),
+                       "provider." CM_PRI ".x.tasks: name at least one", CM_ARG(in->name));
     in->tasks = tasks;
 }
 

@@ -2,9 +2,8 @@
 #ifndef SURFACE_OPENAI_CHAT_INT_H
 #define SURFACE_OPENAI_CHAT_INT_H
 
+#include "chatmux/codec/json.h"
 #include "chatmux/surface/surface.h"
-
-#include <yyjson.h>
 
 /* openai_chat_parse.c */
 int cm_openai_chat_parse(struct cm_chat *chat, struct cm_str body, struct cm_err *err);

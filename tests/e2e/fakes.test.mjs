@@ -4,6 +4,7 @@ import assert from 'node:assert/strict';
 import http from 'node:http';
 import { test } from 'node:test';
 import { LEAKING_HEADERS, play, startFakeOpenai } from '../lib/fake_openai.mjs';
+import { startFakeApi } from '../lib/fake_openai_api.mjs';
 import { sessionToken, startFakeHix } from '../lib/fake_hix.mjs';
 import { CLIENT_KEY } from '../lib/gateway.mjs';
 
@@ -300,4 +301,37 @@ test('the fake hix refuses one wrong byte in the body', async (t) => {
     await refuses(fake, ask({}, { referer: `https://hix.ai/deepseek-r1?/id=${id}` }), 'a referer with another model');
     await refuses(fake, ask({}, { referer: 'https://hix.ai/' }), 'the referer of another call');
     await refuses(fake, ask({}, { cookie: `__Secure-next-auth.session-token=${fake.sessions[1]}` }), "another account's chat");
+});
+
+test('the fake of OpenAI’s other routes accepts what is right and refuses one wrong part', async (t) => {
+    const fake = await startFakeApi(t, { strict: false });
+    const headers = { host: 'x', authorization: 'Bearer sk-up-1', 'content-type': 'application/json' };
+    const json = (path, body, more = {}) => ({ path: `/v1${path}`, headers: { ...headers, ...more }, body: JSON.stringify(body) });
+    const form = (path, body, type = 'multipart/form-data; boundary=b1') => ({ path: `/v1${path}`, headers: { ...headers, 'content-type': type }, body });
+    const field = (name, data, file) => `--b1\r\nContent-Disposition: form-data; name="${name}"${file ? `; filename="${file}"` : ''}\r\n\r\n${data}\r\n`;
+    const heard = field('model', 'm') + field('file', 'x', 'a.mp3') + '--b1--\r\n';
+    await accepts(fake, json('/embeddings', { model: 'm', input: 'x' }), 'embeddings');
+    await accepts(fake, json('/completions', { model: 'm', prompt: 'x' }), 'completions');
+    await accepts(fake, json('/moderations', { input: 'x' }), 'moderations');
+    await accepts(fake, json('/audio/speech', { model: 'm', input: 'x', voice: 'v' }), 'speech');
+    await accepts(fake, json('/images/generations', { model: 'm', prompt: 'x' }), 'images');
+    await accepts(fake, form('/audio/transcriptions', heard), 'transcriptions');
+    for (const [what, request] of Object.entries({
+        'no model': json('/embeddings', { input: 'x' }),
+        'an unknown member': json('/embeddings', { model: 'm', input: 'x', x: 1 }),
+        'an empty input': json('/embeddings', { model: 'm', input: '' }),
+        'a wrong format': json('/audio/speech', { model: 'm', input: 'x', voice: 'v', response_format: 'exe' }),
+        'a header of the client’s': json('/embeddings', { model: 'm', input: 'x' }, { cookie: 'a=b' }),
+        'a header of nobody’s': json('/embeddings', { model: 'm', input: 'x' }, { 'x-odd': '1' }),
+        'the client’s key': json('/embeddings', { model: 'm', input: 'x' }, { 'openai-beta': CLIENT_KEY }),
+        'another key': json('/embeddings', { model: 'm', input: 'x' }, { authorization: 'Bearer sk-up-9' }),
+        'a query': json('/embeddings?a=b', { model: 'm', input: 'x' }),
+        'another path': json('/embedding', { model: 'm', input: 'x' }),
+        'a field twice': form('/audio/transcriptions', field('model', 'm') + heard),
+        'no file': form('/audio/transcriptions', field('model', 'm') + '--b1--\r\n'),
+        'a form without its end': form('/audio/transcriptions', heard.slice(0, -6)),
+        'another boundary': form('/audio/transcriptions', heard, 'multipart/form-data; boundary=b2'),
+        'line feeds alone': form('/audio/transcriptions', heard.replaceAll('\r\n', '\n')),
+    }))
+        await refuses(fake, request, what);
 });

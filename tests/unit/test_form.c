@@ -129,6 +129,7 @@ START_TEST(what_readers_differ_on_is_refused)
         {"--b1\r\nX: \r\n--b1\r\nContent-Disposition: form-data; name=a\r\n\r\n1\r\n" END,
          "no header"},
         {"--b1\r\nX: y\r\n\r\n1\r\n" END, "no Content-Disposition"},
+        {"--b1\r\nContent-Disposition: form-data; name=a\r\n--b1: x\r\n\r\n1\r\n" END, "no end"},
         {"--b1\r\nContent-Disposition : form-data; name=a\r\n\r\n1\r\n" END, "no header"},
         {"--b1\r\nno header\r\n\r\n1\r\n" END, "no header"},
         {PART("x=y", "1") END, "no name"},

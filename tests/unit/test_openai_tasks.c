@@ -451,6 +451,7 @@ START_TEST(tasks_are_what_the_operator_says)
                                      .value = CM_S("chat, videos  embeddings")};
     const struct cm_conf_pair wrong = {
         .key = CM_S("tasks"), .value = CM_S("chat cooking"), .where = CM_S("gw.ini:7")};
+    const struct cm_conf_pair none = {.key = CM_S("tasks"), .value = CM_S(" , ")};
     const struct cm_conf_pair header = {
         .key = CM_S("key_header"), .value = CM_S("a b"), .where = CM_S("gw.ini:8")};
     struct cm_arena arena = {0};
@@ -465,6 +466,8 @@ START_TEST(tasks_are_what_the_operator_says)
     ck_assert_int_eq(configured(&in, &arena, &problems, &wrong), -1);
     ck_str(problems.first->where, "gw.ini:7");
     ck_assert(cm_str_has(problems.first->text, CM_S("'cooking' is none of chat, completions")));
+    ck_assert_int_eq(configured(&in, &arena, &problems, &none), -1);
+    ck_assert(cm_str_has(problems.first->text, CM_S("at least one")));
     ck_assert_int_eq(configured(&in, &arena, &problems, &header), -1);
     ck_str(problems.first->where, "gw.ini:8");
     cm_arena_clear(&arena);
