@@ -61,6 +61,7 @@ static bool bound_chat(struct cm_run *run, struct genspark *g)
             !may_share(run, b->project))
             return false;
         g->ask.project = b->project;
+        g->is_theirs = true;
         return true;
     }
     return false;
@@ -90,6 +91,7 @@ static bool session_chat(struct cm_run *run, struct genspark *g)
             cm_run_recall(run, foreign_key(run, c->sessions[i].project), &unused))
             continue;
         g->ask.project = c->sessions[i].project;
+        g->is_theirs = true;
         return true;
     }
     return false;
@@ -135,7 +137,7 @@ void genspark_keep_chat(struct cm_run *run, const struct genspark *g)
     const int64_t ttl_ms = cm_option_int(cm_run_instance(run), "continue_ttl");
     const struct cm_str project = g->ask.project.n > 0 ? g->ask.project : g->answer.project;
 
-    if (project.n == 0)
+    if (project.n == 0 || g->is_theirs)
         return;
     if (genspark_makes_media(g->ask.kind)) {
         if (!genspark_option_bool(run, "delete_chat"))
@@ -154,7 +156,7 @@ void genspark_leave_chat(struct cm_run *run, struct genspark *g)
     cm_run_forget(run, chat_key(run, g));
     g->ask.project = g->answer.project = CM_STR_NONE; /* not ours to delete */
     g->ask.from = 0;
-    g->ask.goes_on = false;
+    g->ask.goes_on = g->is_theirs = false;
 }
 
 struct cm_str genspark_own_chat(const struct genspark *g)

@@ -268,6 +268,7 @@ struct genspark { /* the flow's memory */
     enum genspark_state state;
     struct genspark_ask ask;
     struct cm_str made; /* the chat that CREATE has made */
+    bool is_theirs;     /* ask.project was given by the operator */
     bool repeated;      /* it was asked a second time, of a new chat */
     bool more;          /* and that one has to hear more: see genspark_parts_again() */
     struct genspark_answer answer;
