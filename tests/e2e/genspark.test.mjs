@@ -179,7 +179,7 @@ scenario('a file in a conversation that has to be asked anew', async (t) => {
 scenario('the forms in which a cookie is given, and what the site sets besides', async (t) => {
     for (const form of [(v) => v, (v) => `session_id=${v}`, (v) => `c1=x; session_id=${v}; __cf_bm=old`]) {
         const { fake, gw } = await pair(t, { fake: { sessions: [session(7)] }, provider: { credentials: [form(session(7))] } });
-        fake.setCookie = (rec) => (rec.dialect ? [] : ['__cf_bm=fresh; path=/; Max-Age=1800; HttpOnly', 'session_id=; Max-Age=0', 'gone=1; Max-Age=0']);
+        fake.setCookie = (rec) => (rec.dialect ? [] : ['__cf_bm=fresh; path=/; Max-Age=1800; HttpOnly', 'session_id=; Max-Age=0', 'session_id=another; Max-Age=1800', 'gone=1; Max-Age=0']);
         assert.equal((await request(gw, { body: chat('gpt-5.2') })).status, 200);
         fake.cookies = { __cf_bm: 'fresh' };
         assert.equal((await request(gw, { body: chat('gpt-5.2') })).status, 200);

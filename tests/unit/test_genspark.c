@@ -314,6 +314,81 @@ START_TEST(a_question_in_the_copilot_dialect)
 }
 END_TEST
 
+START_TEST(a_chat_that_goes_on_in_the_copilot_dialect)
+{
+    static const char *const options[] = {"dialect", "copilot", "model_chat_map",
+                                          "deepseek-r1=chat-1", NULL};
+    yyjson_doc *doc = asked("{\"model\":\"deepseek-r1\"," TALK "}", options, 0);
+
+    EXPECT(doc, "\"id=chat-1&type=COPILOT_MOA_CHAT\"", "current_query_string");
+    ck_assert_uint_eq(yyjson_arr_size(cm_json_get(yyjson_doc_get_root(doc), "messages")), 5);
+    /* this model takes no system role, and wants a state with what it has said */
+    EXPECT(doc,
+           "{\"role\":\"user\",\"content\":\"Be brief.\",\"is_prompt\":false,"
+           "\"session_state\":null}",
+           "messages", "#0");
+    EXPECT(doc,
+           "{\"role\":\"assistant\",\"content\":\"[calls f with {}]\",\"is_prompt\":false,"
+           "\"session_state\":{\"models\":[\"deep-seek-r1\"],\"layers\":0,\"answer\":\"\","
+           "\"answer_is_finished\":false}}",
+           "messages", "#2");
+    yyjson_doc_free(doc);
+    fake_result_clear(&r);
+}
+END_TEST
+
+/* What a client reads of an answer to gpt-5.2-search, in pieces of any size. */
+static void reads(const char *const *options, const char *body, const char *text,
+                  const char *reasoning)
+{
+    const struct fake_reply reply = {.content_type = STREAM, .body = body};
+
+    for (size_t piece = 0; piece <= 40; piece++) {
+        fake_run(&(struct fake_setup){.type = "genspark",
+                                      .body = BODY("gpt-5.2-search"),
+                                      .options = options,
+                                      .replies = &reply,
+                                      .n_replies = 1,
+                                      .piece = piece},
+                 &r);
+        ck_assert_msg(r.done, "%s", r.err.msg);
+        ck_assert_str_eq(fake_text(&r), text);
+        ck_assert_str_eq(fake_reasoning(&r), reasoning);
+        fake_result_clear(&r);
+    }
+}
+
+#define OF(id, name, value)                                                                        \
+    EVENT("\"type\": \"message_field_delta\", \"message_id\": \"" id "\", \"field_name\": \"" name \
+          "\", \"delta\": \"" value "\"")
+#define CALLS(id)                                                                                  \
+    EVENT("\"type\": \"message_field\", \"message_id\": \"" id                                     \
+          "\", \"field_name\": \"tool_calls[0]\", \"field_value\": {}")
+#define TOOL(id)                                                                                   \
+    EVENT("\"type\": \"message_start\", \"message_id\": \"" id "\", \"role\": \"tool\"")           \
+    OF(id, "content", "found")
+
+START_TEST(an_answer_in_several_messages)
+{
+    static const char *const copilot[] = {"dialect", "copilot", "mixture_reasoning", "yes", NULL};
+
+    /* what is said before a search is no answer, nor is what the search found */
+    reads(NULL,
+          START_ OF("a", "content", "Let me look.") CALLS("a") TOOL("t")
+              OF("b", "content", "Again.") CALLS("b") TOOL("u") OF("c", "content", "Blue") FINISHED,
+          "Blue", "Let me look.Again.");
+    /* two that call nothing: both were said */
+    reads(NULL, START_ OF("a", "content", "Red.") OF("b", "content", "Blue.") FINISHED,
+          "Red.\n\nBlue.", "");
+    reads(copilot,
+          START_ OF("a", "session_state.layer_1", "one ")
+              OF("a", "session_state.answerthink", "two")
+                  OF("a", "session_state.streaming_detail_answer_0", "Blue")
+                      COPILOT_RESULT("{\\\"detailAnswer\\\":\\\"x\\\"}"),
+          "Blue", "one two");
+}
+END_TEST
+
 START_TEST(several_models_answer_together)
 {
     static const char *const any[] = {"*", NULL};
@@ -537,6 +612,8 @@ Suite *suite_genspark(void)
     tcase_add_test(t, replies_of_the_catalogue);
     tcase_add_test(t, a_question_in_the_agent_dialect);
     tcase_add_test(t, a_question_in_the_copilot_dialect);
+    tcase_add_test(t, a_chat_that_goes_on_in_the_copilot_dialect);
+    tcase_add_test(t, an_answer_in_several_messages);
     tcase_add_test(t, several_models_answer_together);
     tcase_add_test(t, options_move_the_calls);
     tcase_add_test(t, what_is_written_wrong_is_told_at_start);
