@@ -469,6 +469,14 @@ scenario('each question carries a token of its own', async (t) => {
     assert.equal(verifier.asked.length, 6);
     assert.equal(verifier.issued.size, 0);
     assert.match(verifier.asked[0].headers.cookie, /^session_id=/);
+
+    const { fake, sdk } = await pair(t, { fake: { verifier }, provider: { 'x.verifier_url': verifier.url, 'x.dialect': 'copilot', 'x.verifier_required': 'no' } });
+    fake.onAsk((_, rec) => {
+        verifier.answer = [503, 'down'];
+        return rec.dialect === 'copilot' ? say.retired() : null;
+    });
+    await sdk.chat.completions.create({ model: 'gpt-5.2', messages: ask('x') });
+    assert.equal(fake.asks[1].json.g_recaptcha_token, '', 'a token was used twice');
 });
 
 scenario('a verification service that fails: told, or done without', async (t) => {

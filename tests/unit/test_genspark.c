@@ -380,6 +380,9 @@ START_TEST(an_answer_in_several_messages)
     /* two that call nothing: both were said */
     reads(NULL, START_ OF("a", "content", "Red.") OF("b", "content", "Blue.") FINISHED,
           "Red.\n\nBlue.", "");
+    /* the second one in one piece */
+    reads(NULL, START_ OF("a", "content", "Red.") RESULT("Blue.", SERVED) FINISHED, "Red.\n\nBlue.",
+          "");
     reads(copilot,
           START_ OF("a", "session_state.layer_1", "one ")
               OF("a", "session_state.answerthink", "two")
