@@ -128,6 +128,15 @@ scenario('a picture to work on', async (t) => {
     }
 });
 
+scenario('a picture to edit, from a form', async (t) => {
+    const { fake, sdk } = await pair(t);
+    const image = await OpenAI.toFile(IMAGE_BYTES, 'dot.png', { type: 'image/png' });
+    const answer = await sdk.images.edit({ model: 'fal-ai/image-editing/text-removal', prompt: 'no text', image });
+    assert.deepEqual(Buffer.from(answer.data[0].b64_json, 'base64'), IMAGE_BYTES);
+    assert.equal(fake.asks[0].json.messages[0].content[0].image_url.url, `data:image/jpeg;base64,${IMAGE_BYTES.toString('base64')}`);
+    await assert.rejects(sdk.images.edit({ model: 'flux', prompt: 'x', image, mask: image }), (e) => e.status === 400 && e.param === 'mask');
+});
+
 scenario('a picture behind an address to work on', async (t) => {
     const host = await startPublicHost(t);
     const { fake, gw } = await pair(t, { provider: { allow_private_fetch: 'yes' } });
