@@ -393,6 +393,7 @@ static enum cm_step began(struct cm_run *run, struct hix *h, const struct cm_ev 
         return CM_STEP_WAIT;
     h->state = HIX_REFUSED;
     h->refusal = refusal_of(run, HIX_CALL_CHAT, ev);
+    cm_buf_clear(&h->body); /* of the chat that was not ours */
     cm_buf_init(&h->body, REFUSAL_MAX);
     return CM_STEP_WAIT;
 }
