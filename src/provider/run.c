@@ -16,63 +16,6 @@
 #define CM_TIDY_MS 5000
 #define CM_AFTER_MS 15000
 #define CM_LINGER_MS 1000
-#define CM_FETCH_MAX (4 * 1024 * 1024)
-#define CM_WS_MESSAGE_MAX (16 * 1024 * 1024)
-
-#define FLIGHTS(X) X(NONE) X(FETCH) X(STREAM) X(WS) X(SLEEP) X(COMPUTE)
-enum flight {
-#define X(name) FLIGHT_##name,
-    FLIGHTS(X)
-#undef X
-};
-
-/* A computation outlives its run when the thread has not let go yet. */
-struct run_job {
-    struct cm_job job;  /* first: what the lanes hand around */
-    struct cm_run *run; /* NULL: the run has ended */
-    void (*fn)(void *arg, const atomic_bool *cancelled);
-    void *arg;
-    void (*drop)(void *arg);
-};
-
-struct cm_run {
-    const struct cm_host *host; /* not owned */
-    struct cm_run_setup setup;  /* copy; never changed */
-    const struct cm_run_cb *cb; /* NULL once closed */
-    void *arg;
-    void (*released)(void *arg);
-    void *released_arg;
-    struct cm_arena arena;
-    void *state; /* the flow's, in the arena */
-    struct cm_task start;
-    struct cm_deadline
-        clock; /* the nearest of all clocks; moved when it fires, not with every byte */
-
-    enum flight flight;
-    struct cm_xfer *xfer; /* FETCH, STREAM, or lingering after the end */
-    struct cm_ws *ws;
-    struct run_job *job;
-    int reply_status; /* FETCH: head and body collected so far */
-    struct cm_header *reply_headers;
-    size_t n_reply_headers;
-    struct cm_buf reply;
-
-    uint64_t began_ms, call_ms; /* monotonic: of the run, of what is in flight */
-    uint64_t byte_ms;           /* last sign of life of what is in flight */
-    uint64_t timer_ms;          /* SLEEP: when it is over */
-    uint64_t stop_ms;           /* when the farewell began */
-    int64_t call_timeout_ms;    /* FETCH, or a stream that is one long wait */
-    uint64_t began_us, first_byte_us, semantic_us, bytes_up, bytes_down;
-
-    unsigned refs, depth; /* depth: steps of this run on the stack */
-    bool head_seen, long_wait, lands, stop_owed, paused, timer_due, emitted;
-    bool lends_chat;         /* the body of what is in flight is the chat's own */
-    bool answered, end_told; /* the client has all, the flow goes on without it; the owner knows */
-    bool spare, spared;      /* the credential may serve others; it does */
-    const char *refused;     /* `strict` is set, and this member has no effect */
-    bool flow_done, stopping, closed, gone; /* gone: the credential was released */
-    struct run_memory memory;
-};
 
 static void run_settle(struct cm_run *run, enum cm_step step, const struct cm_err *err);
 static void run_part(struct cm_run *run);
@@ -91,18 +34,18 @@ static void run_unref(struct cm_run *run)
     free(run);
 }
 
-static const char *state_of(const struct cm_run *run)
+const char *run_state_name(const struct cm_run *run)
 {
     return run->setup.flow->state_name ? run->setup.flow->state_name(run->state) : "-";
 }
 
 #define TRACE_TEXT_MAX 2000 /* bytes of a body that are shown */
 
-static void trace(const struct cm_run *run, struct cm_trace t)
+void run_trace(const struct cm_run *run, struct cm_trace t)
 {
     if (!run->setup.on_trace || run->closed)
         return;
-    t.state = state_of(run);
+    t.state = run_state_name(run);
     t.ms = (int64_t)(cm_mono_us() - run->began_us) / 1000;
     t.text = cm_str_head(t.text, TRACE_TEXT_MAX);
     t.piece = cm_str_head(t.piece, TRACE_TEXT_MAX);
@@ -111,7 +54,7 @@ static void trace(const struct cm_run *run, struct cm_trace t)
 
 /* --- clocks --------------------------------------------------------------------------------------- */
 
-static const struct cm_upstream_conf *conf_of(const struct cm_run *run)
+const struct cm_upstream_conf *run_conf(const struct cm_run *run)
 {
     return &run->setup.instance->conf->upstream;
 }
@@ -135,7 +78,7 @@ static void due_sooner(struct due *d, uint64_t from_ms, int64_t limit_ms, const 
 /* The clock that runs out first (design, section 2 "Clocks"). */
 static struct due run_due(const struct cm_run *run)
 {
-    const struct cm_upstream_conf *c = conf_of(run);
+    const struct cm_upstream_conf *c = run_conf(run);
     struct due d = {UINT64_MAX, NULL, 0};
 
     if (run->flight == FLIGHT_SLEEP && !run->timer_due)
@@ -176,7 +119,7 @@ static struct due run_due(const struct cm_run *run)
     return d;
 }
 
-static void clock_arm(struct cm_run *run)
+void run_clock_arm(struct cm_run *run)
 {
     struct due d = run_due(run);
 
@@ -196,10 +139,10 @@ static void trace_event(const struct cm_run *run, const struct cm_ev *ev)
 #undef X
     };
 
-    trace(run, (struct cm_trace){.what = names[ev->kind],
-                                 .status = ev->status,
-                                 .bytes = ev->data.n,
-                                 .text = ev->err ? cm_str_of(ev->err->msg) : ev->data});
+    run_trace(run, (struct cm_trace){.what = names[ev->kind],
+                                     .status = ev->status,
+                                     .bytes = ev->data.n,
+                                     .text = ev->err ? cm_str_of(ev->err->msg) : ev->data});
 }
 
 static void run_step(struct cm_run *run, const struct cm_ev *ev)
@@ -233,7 +176,7 @@ static void drop_transfer(struct cm_run *run)
 }
 
 /* Ends whatever is in flight. */
-static void drop_flight(struct cm_run *run)
+void run_drop_flight(struct cm_run *run)
 {
     const struct cm_transport *t = &run->host->transport;
 
@@ -276,7 +219,8 @@ static void run_finish(struct cm_run *run, const struct cm_err *err)
     run->flow_done = true;
     if (err && run->answered)
         cm_warn("run", CM_PRI " " CM_PRI " after its answer, in state %s: %s",
-                CM_ARG(run->setup.id), CM_ARG(run->setup.cred.label), state_of(run), err->msg);
+                CM_ARG(run->setup.id), CM_ARG(run->setup.cred.label), run_state_name(run),
+                err->msg);
     cm_deadline_clear(run->host->loop, &run->clock);
     if (!err && run->flight == FLIGHT_STREAM && run->xfer && !run->stopping &&
         !(run->closed && run->lends_chat)) {
@@ -286,7 +230,7 @@ static void run_finish(struct cm_run *run, const struct cm_err *err)
         if (run->paused)
             run->host->transport.resume(run->host->transport.arg, run->xfer);
     } else {
-        drop_flight(run);
+        run_drop_flight(run);
     }
     if (run->closed)
         release_if_over(run);
@@ -318,7 +262,7 @@ static void run_settle(struct cm_run *run, enum cm_step step, const struct cm_er
 }
 
 /* Once the owner has gone: the flow keeps copies of what was lent to it. */
-static void spare_credential(struct cm_run *run)
+void run_spare_credential(struct cm_run *run)
 {
     struct cm_cred *cred = &run->setup.cred;
 
@@ -342,10 +286,10 @@ static void run_go_on(struct cm_run *run)
     run->stopping = true;
     run->stop_ms = cm_loop_now_ms(run->host->loop);
     run->paused = false;
-    spare_credential(run);
+    run_spare_credential(run);
     if (was_paused && run->flight == FLIGHT_STREAM && run->xfer)
         run->host->transport.resume(run->host->transport.arg, run->xfer);
-    clock_arm(run);
+    run_clock_arm(run);
 }
 
 /* Nobody listens any more: the adapter hears of it, once. */
@@ -370,19 +314,19 @@ static void run_part(struct cm_run *run)
     }
     run->stopping = true;
     cm_task_cancel(&run->start);
-    drop_flight(run);
+    run_drop_flight(run);
     run->stop_ms = cm_loop_now_ms(run->host->loop);
     run->paused = false;
     run_step(run, &stop);
     if (!run->flow_done)
-        clock_arm(run);
+        run_clock_arm(run);
 }
 
 static void run_fail(struct cm_run *run, const struct cm_err *err)
 {
     struct cm_ev ev = {.kind = CM_EV_FAILED, .err = err};
 
-    drop_flight(run);
+    run_drop_flight(run);
     if (run->stop_owed)
         ev = (struct cm_ev){.kind = CM_EV_STOP};
     run->stop_owed = false;
@@ -401,19 +345,19 @@ static void on_clock(void *arg)
         drop_transfer(run); /* lingered long enough */
         release_if_over(run);
     } else if (now_ms < d.at_ms) {
-        clock_arm(run); /* something happened since */
+        run_clock_arm(run); /* something happened since */
     } else if (run->stopping && d.what == tail) {
         cm_fail(&err, CM_ERR_TIMEOUT, CM_PRI ": %s", CM_ARG(run->setup.instance->name), d.what);
         run_fail(run, &err);
     } else if (run->stopping && d.what) {
         cm_log(run->answered ? CM_LOG_WARN : CM_LOG_DEBUG, "run",
                CM_PRI " " CM_PRI ": gave up tidying up in state %s", CM_ARG(run->setup.id),
-               CM_ARG(run->setup.cred.label), state_of(run));
+               CM_ARG(run->setup.cred.label), run_state_name(run));
         run_finish(run, NULL);
     } else if (!d.what) {
         if (run->paused) {
             run->timer_due = true;
-            clock_arm(run);
+            run_clock_arm(run);
         } else {
             run->flight = FLIGHT_NONE;
             run_step(run, &(struct cm_ev){.kind = CM_EV_TIMER});
@@ -422,7 +366,7 @@ static void on_clock(void *arg)
         cm_fail(&err, CM_ERR_TIMEOUT, CM_PRI ": %s (%lld ms)", CM_ARG(run->setup.instance->name),
                 d.what, (long long)d.limit_ms);
         cm_info("run", CM_PRI " " CM_PRI " in state %s: %s", CM_ARG(run->setup.id),
-                CM_ARG(run->setup.cred.label), state_of(run), d.what);
+                CM_ARG(run->setup.cred.label), run_state_name(run), d.what);
         run_fail(run, &err);
     }
     run_unref(run);
@@ -469,7 +413,7 @@ static void on_head(void *arg, int status, const struct cm_header *headers, size
         return;
     }
     if (run->long_wait)
-        clock_arm(run);
+        run_clock_arm(run);
     run_step(run, &ev);
 }
 
@@ -528,7 +472,7 @@ static void on_xfer_end(void *arg, const struct cm_err *err)
     run_unref(run);
 }
 
-static const struct cm_xfer_cb xfer_cb = {
+const struct cm_xfer_cb run_xfer_cb = {
     .on_head = on_head, .on_data = on_data, .on_end = on_xfer_end};
 
 static void on_ws_open(void *arg)
@@ -556,23 +500,23 @@ static void on_ws_end(void *arg, int code, const struct cm_err *err)
     struct cm_ev ev = {.kind = err ? CM_EV_FAILED : CM_EV_END, .status = code, .err = &why};
 
     run->refs++;
-    drop_flight(run);
+    run_drop_flight(run);
     if (!run->flow_done)
         run_step(run, &ev);
     run_unref(run);
 }
 
-static const struct cm_ws_cb ws_cb = {
+const struct cm_ws_cb run_ws_cb = {
     .on_open = on_ws_open, .on_message = on_ws_message, .on_end = on_ws_end};
 
-static void job_work(struct cm_job *job)
+void run_job_work(struct cm_job *job)
 {
     struct run_job *j = (struct run_job *)job;
 
     j->fn(j->arg, &job->cancelled);
 }
 
-static void job_done(struct cm_job *job)
+void run_job_done(struct cm_job *job)
 {
     struct run_job *j = (struct run_job *)job;
     struct cm_run *run = j->run;
@@ -629,7 +573,7 @@ static void set_paused(struct cm_run *run, bool paused)
         run->timer_due = false;
         run->timer_ms = run->byte_ms; /* fires on a later turn */
     }
-    clock_arm(run);
+    run_clock_arm(run);
 }
 
 void cm_run_pause(struct cm_run *run)
@@ -659,396 +603,10 @@ void cm_run_close(struct cm_run *run, void (*released)(void *arg), void *arg)
 
 void cm_run_info(const struct cm_run *run, struct cm_run_info *out)
 {
-    *out = (struct cm_run_info){.state = state_of(run),
+    *out = (struct cm_run_info){.state = run_state_name(run),
                                 .began_us = run->began_us,
                                 .first_byte_us = run->first_byte_us,
                                 .semantic_us = run->semantic_us,
                                 .bytes_up = run->bytes_up,
                                 .bytes_down = run->bytes_down};
-}
-
-/* --- for adapters: asking ------------------------------------------------------------------------- */
-
-static struct cm_str call_url(struct cm_run *run, struct cm_str url)
-{
-    const struct cm_instance *in = run->setup.instance;
-
-    if (cm_str_has(cm_str_head(url, 8), CM_S("://")))
-        return cm_arena_str(&run->arena, url);
-    return cm_arena_printf(&run->arena, CM_PRI "%s" CM_PRI, CM_ARG(in->base_url),
-                           cm_str_starts(url, CM_S("/")) ? "" : "/", CM_ARG(url));
-}
-
-static bool names_header(const struct cm_header *headers, size_t n, struct cm_str name)
-{
-    for (size_t i = 0; i < n; i++)
-        if (cm_str_eq_nocase(headers[i].name, name))
-            return true;
-    return false;
-}
-
-/* The operator's header.… win over the adapter's of the same name; a configured user_agent wins over both. */
-static void call_headers(struct cm_run *run, const struct cm_call *call, struct cm_xfer_req *req)
-{
-    const struct cm_provider_conf *conf = run->setup.instance->conf;
-    size_t n_conf = call->foreign ? 0 : conf->n_headers, n = 0;
-    struct cm_header *out =
-        CM_ARENA_ARRAY(&run->arena, struct cm_header, call->n_headers + n_conf + 1);
-    bool agent = conf->upstream.user_agent.n > 0;
-
-    for (size_t i = 0; i < n_conf; i++)
-        if (!agent || !cm_str_eq_nocase(conf->headers[i].key, CM_S("User-Agent")))
-            out[n++] = (struct cm_header){conf->headers[i].key, conf->headers[i].value};
-    for (size_t i = 0, own = n; i < call->n_headers; i++) {
-        struct cm_header h = call->headers[i];
-
-        if (names_header(out, own, h.name) ||
-            (agent && cm_str_eq_nocase(h.name, CM_S("User-Agent"))))
-            continue;
-        out[n++] = (struct cm_header){cm_arena_str(&run->arena, h.name),
-                                      cm_arena_str(&run->arena, h.value)};
-    }
-    if (agent)
-        out[n++] = (struct cm_header){CM_S("User-Agent"), conf->upstream.user_agent};
-    req->headers = out;
-    req->n_headers = n;
-}
-
-static bool within(struct cm_str part, struct cm_str whole)
-{
-    return part.n > 0 && (uintptr_t)part.p - (uintptr_t)whole.p < whole.n;
-}
-
-static void call_prepare(struct cm_run *run, const struct cm_call *call, enum flight flight,
-                         struct cm_xfer_req *req)
-{
-    const struct cm_upstream_conf *c = conf_of(run);
-    const struct cm_cred *cred = &run->setup.cred;
-
-    CM_ASSERT(run->flight == FLIGHT_NONE && !run->xfer && !run->ws && !run->job);
-    *req = (struct cm_xfer_req){.method = cm_str_of(call->method),
-                                .url = call_url(run, call->url),
-                                .body = call->body,
-                                .isolation = cred->isolation,
-                                .proxy = cred->proxy.n ? cred->proxy : c->proxy,
-                                .ca_file = c->ca_file,
-                                .http_version = c->http_version,
-                                .connect_timeout_ms = c->connect_timeout_ms};
-    if (call->foreign) {
-        req->isolation = CM_S("\1foreign");
-        req->ca_file = CM_STR_NONE;
-        req->public_only = !c->allow_private_fetch;
-        if (req->public_only)
-            req->proxy = CM_STR_NONE;
-    }
-    call_headers(run, call, req);
-    if (run->setup.on_trace)
-        trace(run, (struct cm_trace){.what = "ask",
-                                     .bytes = call->body.n,
-                                     .text = cm_arena_printf(&run->arena, "%s " CM_PRI,
-                                                             call->method, CM_ARG(req->url)),
-                                     .piece = call->body});
-    run->flight = flight;
-    run->head_seen = false;
-    run->lends_chat = run->setup.chat && !run->closed && within(call->body, run->setup.chat->raw);
-    run->long_wait = call->long_wait;
-    run->lands = call->lands;
-    run->call_ms = run->byte_ms = cm_loop_now_ms(run->host->loop);
-    run->call_timeout_ms = call->timeout_ms ? call->timeout_ms : c->response_timeout_ms;
-    run->bytes_up += call->body.n;
-    run->refs++; /* the transfer's, given back when it is dropped */
-}
-
-static enum cm_step open_xfer(struct cm_run *run, const struct cm_call *call, enum flight flight)
-{
-    const struct cm_transport *t = &run->host->transport;
-    struct cm_xfer_req req;
-
-    call_prepare(run, call, flight, &req);
-    run->xfer = t->open(t->arg, &req, &xfer_cb, run);
-    if (run->paused && flight == FLIGHT_STREAM)
-        t->pause(t->arg, run->xfer);
-    clock_arm(run);
-    return CM_STEP_WAIT;
-}
-
-enum cm_step cm_run_fetch(struct cm_run *run, const struct cm_call *call)
-{
-    cm_buf_clear(&run->reply);
-    cm_buf_init(&run->reply, call->max_reply ? call->max_reply : CM_FETCH_MAX);
-    return open_xfer(run, call, FLIGHT_FETCH);
-}
-
-enum cm_step cm_run_stream(struct cm_run *run, const struct cm_call *call)
-{
-    return open_xfer(run, call, FLIGHT_STREAM);
-}
-
-enum cm_step cm_run_ws(struct cm_run *run, const struct cm_call *call)
-{
-    const struct cm_transport *t = &run->host->transport;
-    struct cm_xfer_req req;
-
-    call_prepare(run, call, FLIGHT_WS, &req);
-    run->ws = t->ws_open(t->arg, &req, CM_WS_MESSAGE_MAX, &ws_cb, run);
-    if (run->paused)
-        t->ws_pause(t->arg, run->ws);
-    clock_arm(run);
-    return CM_STEP_WAIT;
-}
-
-void cm_run_ws_send(struct cm_run *run, struct cm_str message, bool binary)
-{
-    CM_ASSERT(run->ws);
-    run->bytes_up += message.n;
-    run->host->transport.ws_send(run->host->transport.arg, run->ws, message, binary);
-}
-
-enum cm_step cm_run_sleep(struct cm_run *run, int64_t ms)
-{
-    CM_ASSERT(run->flight == FLIGHT_NONE);
-    run->flight = FLIGHT_SLEEP;
-    run->timer_due = false;
-    run->timer_ms = cm_loop_now_ms(run->host->loop) + (uint64_t)(ms > 0 ? ms : 0);
-    clock_arm(run);
-    return CM_STEP_WAIT;
-}
-
-enum cm_step cm_run_compute(struct cm_run *run, void (*fn)(void *arg, const atomic_bool *cancelled),
-                            void *arg, void (*drop)(void *arg))
-{
-    struct run_job *j = CM_NEW(struct run_job);
-
-    CM_ASSERT(run->flight == FLIGHT_NONE);
-    *j = (struct run_job){.job = {.work = job_work, .done = job_done},
-                          .run = run,
-                          .fn = fn,
-                          .arg = arg,
-                          .drop = drop};
-    run->flight = FLIGHT_COMPUTE;
-    run->job = j;
-    cm_job_start(run->host->jobs, &j->job, CM_LANE_CPU);
-    clock_arm(run);
-    return CM_STEP_WAIT;
-}
-
-void cm_run_hang_up(struct cm_run *run)
-{
-    drop_flight(run);
-}
-
-void cm_run_answered(struct cm_run *run)
-{
-    run->answered = true;
-}
-
-void cm_run_spare(struct cm_run *run)
-{
-    CM_ASSERT(run->answered);
-    run->spare = true;
-    spare_credential(run);
-}
-
-/* --- for adapters: reading and telling ------------------------------------------------------------ */
-
-void *cm_run_state(struct cm_run *run)
-{
-    return run->state;
-}
-
-struct cm_arena *cm_run_arena(struct cm_run *run)
-{
-    return &run->arena;
-}
-
-const struct cm_chat *cm_run_chat(const struct cm_run *run)
-{
-    CM_ASSERT(!run->closed);
-    return run->setup.chat;
-}
-
-const struct cm_target *cm_run_target(const struct cm_run *run)
-{
-    CM_ASSERT(!run->closed);
-    return run->setup.target;
-}
-
-const struct cm_instance *cm_run_instance(const struct cm_run *run)
-{
-    return run->setup.instance;
-}
-
-const struct cm_cred *cm_run_cred(const struct cm_run *run)
-{
-    return &run->setup.cred;
-}
-
-struct cm_str cm_run_scope(const struct cm_run *run)
-{
-    return run->setup.scope;
-}
-
-struct run_memory *run_memory(struct cm_run *run)
-{
-    return &run->memory;
-}
-
-struct cm_memo *run_memo(const struct cm_run *run)
-{
-    return run->host->memo;
-}
-
-bool run_is_closed(const struct cm_run *run)
-{
-    return run->closed;
-}
-
-int64_t cm_run_unix_ms(const struct cm_run *run)
-{
-    (void)run;
-    return cm_unix_ms();
-}
-
-void cm_run_emit(struct cm_run *run, const struct cm_event *ev)
-{
-    if (run->closed || run->answered)
-        return;
-    if (run->semantic_us == 0 && cm_event_semantic(ev))
-        run->semantic_us = cm_mono_us();
-    if (run->memory.follows)
-        run_memory_heard(&run->memory, ev);
-    if (run->setup.on_trace)
-        trace(run, (struct cm_trace){
-                       .what = cm_event_name(ev->kind), .bytes = ev->text.n, .text = ev->text});
-    run->emitted = true;
-    run->cb->on_event(run->arg, ev);
-}
-
-void cm_run_text(struct cm_run *run, struct cm_str text)
-{
-    if (text.n > 0)
-        cm_run_emit(run, &(struct cm_event){.kind = CM_EVENT_TEXT, .text = text});
-}
-
-void cm_run_reasoning(struct cm_run *run, struct cm_str text)
-{
-    if (text.n > 0)
-        cm_run_emit(run, &(struct cm_event){.kind = CM_EVENT_REASONING, .text = text});
-}
-
-void cm_run_usage(struct cm_run *run, const struct cm_usage *usage)
-{
-    cm_run_emit(run, &(struct cm_event){.kind = CM_EVENT_USAGE, .usage = usage});
-}
-
-void cm_run_finish(struct cm_run *run, enum cm_finish finish)
-{
-    cm_run_emit(run, &(struct cm_event){.kind = CM_EVENT_FINISH, .finish = finish});
-}
-
-void cm_run_model(struct cm_run *run, const struct cm_model_row *row)
-{
-    if (!run->closed && run->setup.on_model)
-        run->setup.on_model(run->arg, row);
-}
-
-void cm_run_token(struct cm_run *run, struct cm_str token, int64_t expires_unix_ms)
-{
-    if (!run->gone && run->setup.on_token)
-        run->setup.on_token(run->arg, token, expires_unix_ms);
-}
-
-void cm_run_quota(struct cm_run *run, struct cm_str json)
-{
-    if (!run->gone && run->setup.on_quota)
-        run->setup.on_quota(run->arg, json);
-}
-
-void cm_run_dropped(struct cm_run *run, const char *field)
-{
-    if (run->closed)
-        return;
-    if (conf_of(run)->strict && !run->refused)
-        run->refused = field;
-    if (run->setup.on_dropped)
-        run->setup.on_dropped(run->arg, cm_str_of(field));
-}
-
-void cm_run_odd(struct cm_run *run, const char *what, struct cm_str piece)
-{
-    /* The piece may echo what the account owns: only its length goes to the log. */
-    cm_warn("run", CM_PRI " " CM_PRI " in state %s: %s (%zu bytes not understood)",
-            CM_ARG(run->setup.id), CM_ARG(run->setup.cred.label), state_of(run), what, piece.n);
-    trace(run, (struct cm_trace){
-                   .what = "odd", .bytes = piece.n, .text = cm_str_of(what), .piece = piece});
-}
-
-/* --- real transfers ------------------------------------------------------------------------------- */
-
-static struct cm_xfer *httpc_open(void *arg, const struct cm_xfer_req *req,
-                                  const struct cm_xfer_cb *cb, void *cb_arg)
-{
-    return cm_xfer_open(arg, req, cb, cb_arg);
-}
-
-static void httpc_pause(void *arg, struct cm_xfer *x)
-{
-    (void)arg;
-    cm_xfer_pause(x);
-}
-
-static void httpc_resume(void *arg, struct cm_xfer *x)
-{
-    (void)arg;
-    cm_xfer_resume(x);
-}
-
-static void httpc_close(void *arg, struct cm_xfer *x)
-{
-    (void)arg;
-    cm_xfer_close(x);
-}
-
-static struct cm_ws *wsc_open(void *arg, const struct cm_xfer_req *req, size_t max_message,
-                              const struct cm_ws_cb *cb, void *cb_arg)
-{
-    return cm_ws_open(arg, req, max_message, cb, cb_arg);
-}
-
-static void wsc_send(void *arg, struct cm_ws *ws, struct cm_str message, bool binary)
-{
-    (void)arg;
-    cm_ws_send(ws, message, binary);
-}
-
-static void wsc_pause(void *arg, struct cm_ws *ws)
-{
-    (void)arg;
-    cm_ws_pause(ws);
-}
-
-static void wsc_resume(void *arg, struct cm_ws *ws)
-{
-    (void)arg;
-    cm_ws_resume(ws);
-}
-
-static void wsc_close(void *arg, struct cm_ws *ws)
-{
-    (void)arg;
-    cm_ws_close(ws);
-}
-
-struct cm_transport cm_transport_httpc(struct cm_httpc *hc)
-{
-    return (struct cm_transport){.open = httpc_open,
-                                 .pause = httpc_pause,
-                                 .resume = httpc_resume,
-                                 .close = httpc_close,
-                                 .ws_open = wsc_open,
-                                 .ws_send = wsc_send,
-                                 .ws_pause = wsc_pause,
-                                 .ws_resume = wsc_resume,
-                                 .ws_close = wsc_close,
-                                 .arg = hc};
 }

@@ -13,6 +13,78 @@ struct run_memory {
     bool follows;
 };
 
+#define FLIGHTS(X) X(NONE) X(FETCH) X(STREAM) X(WS) X(SLEEP) X(COMPUTE)
+enum flight {
+#define X(name) FLIGHT_##name,
+    FLIGHTS(X)
+#undef X
+};
+
+/* A computation outlives its run when the thread has not let go yet. */
+struct run_job {
+    struct cm_job job;  /* first: what the lanes hand around */
+    struct cm_run *run; /* NULL: the run has ended */
+    void (*fn)(void *arg, const atomic_bool *cancelled);
+    void *arg;
+    void (*drop)(void *arg);
+};
+
+struct cm_run {
+    const struct cm_host *host; /* not owned */
+    struct cm_run_setup setup;  /* copy; never changed */
+    const struct cm_run_cb *cb; /* NULL once closed */
+    void *arg;
+    void (*released)(void *arg);
+    void *released_arg;
+    struct cm_arena arena;
+    void *state; /* the flow's, in the arena */
+    struct cm_task start;
+    struct cm_deadline
+        clock; /* the nearest of all clocks; moved when it fires, not with every byte */
+
+    enum flight flight;
+    struct cm_xfer *xfer; /* FETCH, STREAM, or lingering after the end */
+    struct cm_ws *ws;
+    struct run_job *job;
+    int reply_status; /* FETCH: head and body collected so far */
+    struct cm_header *reply_headers;
+    size_t n_reply_headers;
+    struct cm_buf reply;
+
+    uint64_t began_ms, call_ms; /* monotonic: of the run, of what is in flight */
+    uint64_t byte_ms;           /* last sign of life of what is in flight */
+    uint64_t timer_ms;          /* SLEEP: when it is over */
+    uint64_t stop_ms;           /* when the farewell began */
+    int64_t call_timeout_ms;    /* FETCH, or a stream that is one long wait */
+    uint64_t began_us, first_byte_us, semantic_us, bytes_up, bytes_down;
+
+    unsigned refs, depth; /* depth: steps of this run on the stack */
+    bool head_seen, long_wait, lands, stop_owed, paused, timer_due, emitted;
+    bool lends_chat;         /* the body of what is in flight is the chat's own */
+    bool answered, end_told; /* the client has all, the flow goes on without it; the owner knows */
+    bool spare, spared;      /* the credential may serve others; it does */
+    const char *refused;     /* `strict` is set, and this member has no effect */
+    bool flow_done, stopping, closed, gone; /* gone: the credential was released */
+    struct run_memory memory;
+};
+
+/* ---- run.c ---- */
+
+const char *run_state_name(const struct cm_run *run); /* of the flow, for people */
+const struct cm_upstream_conf *run_conf(const struct cm_run *run);
+void run_trace(const struct cm_run *run, struct cm_trace t);
+/* The nearest clock is set; after anything that moves one. */
+void run_clock_arm(struct cm_run *run);
+/* Ends whatever is in flight. */
+void run_drop_flight(struct cm_run *run);
+void run_spare_credential(struct cm_run *run); /* see cm_run_spare() */
+extern const struct cm_xfer_cb run_xfer_cb;
+extern const struct cm_ws_cb run_ws_cb;
+void run_job_work(struct cm_job *job);
+void run_job_done(struct cm_job *job);
+
+/* ---- run_ask.c, remember.c ---- */
+
 struct run_memory *run_memory(struct cm_run *run);
 struct cm_memo *run_memo(const struct cm_run *run); /* NULL: nothing is remembered */
 bool run_is_closed(const struct cm_run *run);
