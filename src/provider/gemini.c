@@ -192,7 +192,7 @@ static enum cm_step head(struct cm_run *run, struct gemini *g, const struct cm_e
                 CM_ARG(cm_run_instance(run)->name));
         return CM_STEP_FAIL;
     }
-    cm_buf_reset(&g->body);
+    cm_buf_clear(&g->body);
     /* JSON where events were asked for is an error object */
     if (ev->status != 200 ||
         (g->state == GEMINI_TALK && !g->array && has_type(ev, CM_S("application/json"))))

@@ -77,9 +77,20 @@ static struct cm_str schema_word(struct cm_str name)
     return name;
 }
 
+/* Bounds are 64-bit integers, which may be strings. */
+static bool is_bound(struct cm_str name, yyjson_val *v)
+{
+    uint64_t n;
+
+    return (cm_str_starts(name, CM_S("max")) || cm_str_starts(name, CM_S("min"))) &&
+           cm_str_to_u64(cm_json_str(v), INT64_MAX, &n);
+}
+
 static void put_member(struct cm_arena *arena, struct cm_str name, yyjson_val *v, bool nullable,
                        struct cm_buf *out)
 {
+    uint64_t bound = 0;
+
     put_key(out, name);
     if (cm_str_eq(name, CM_S("type")) && yyjson_is_str(v)) {
         if (nullable)
@@ -93,9 +104,9 @@ static void put_member(struct cm_arena *arena, struct cm_str name, yyjson_val *v
         put_schema(arena, v, out);
     } else if (cm_str_eq(name, CM_S("anyOf")) && yyjson_is_arr(v)) {
         put_list(arena, v, out);
-    } else if (yyjson_is_str(v) &&
-               (cm_str_starts(name, CM_S("max")) || cm_str_starts(name, CM_S("min")))) {
-        cm_buf_append(out, cm_json_str(v)); /* 64-bit integers may be strings */
+    } else if (is_bound(name, v)) {
+        cm_str_to_u64(cm_json_str(v), INT64_MAX, &bound);
+        cm_buf_put_u64(out, bound);
     } else {
         cm_json_put_val(out, v);
     }

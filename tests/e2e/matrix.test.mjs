@@ -68,7 +68,7 @@ const WHOLE = {
 const ask = 'Name a colour.';
 const sse = (text) =>
     text
-        .split('\n\n')
+        .split(/\r?\n\r?\n/)
         .filter((block) => /^data: /m.test(block))
         .map((block) => ({ event: block.match(/^event: (.*)$/m)?.[1], data: block.match(/^data: (.*)$/m)[1] }));
 const json = (events) => events.filter((e) => e.data !== '[DONE]').map((e) => JSON.parse(e.data));
@@ -89,6 +89,14 @@ const SURFACES = {
         streamedText: (events) => json(events).map((e) => e.delta?.text ?? '').join(''),
         isDone: (events) => events.at(-1)?.event === 'message_stop',
         isError: (events) => events.at(-1)?.event === 'error' && json(events).at(-1).error.message.length > 0,
+    },
+    generateContent: {
+        path: (stream) => `/v1beta/models/m1:${stream ? 'streamGenerateContent?alt=sse' : 'generateContent'}`,
+        body: () => ({ contents: [{ parts: [{ text: ask }] }] }),
+        text: (whole) => whole.candidates[0].content.parts.map((p) => p.text).join(''),
+        streamedText: (events) => json(events).map((e) => e.candidates?.[0].content.parts.map((p) => p.text).join('') ?? '').join(''),
+        isDone: (events) => json(events).at(-1)?.candidates?.[0].finishReason === 'STOP',
+        isError: (events) => json(events).at(-1)?.error?.message.length > 0,
     },
 };
 
