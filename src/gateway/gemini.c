@@ -31,8 +31,11 @@ static const struct cm_surface *surface_of(struct cm_str operation, struct cm_st
     };
 
     if (cm_str_eq(operation, CM_S("streamGenerateContent")))
-        return cm_str_eq(query_value(query, CM_S("alt")), CM_S("sse")) ? &cm_surface_gemini
-                                                                       : &cm_surface_gemini_array;
+        return cm_str_eq(query_value(query, CM_S("alt")), CM_S("sse")) ||
+                       cm_str_eq(query_value(query, CM_S("$alt")), CM_S("sse")) ||
+                       cm_str_eq(query_value(query, CM_S("%24alt")), CM_S("sse"))
+                   ? &cm_surface_gemini
+                   : &cm_surface_gemini_array;
     for (size_t i = 0; i < CM_COUNT(operations); i++) {
         if (cm_str_eq(operations[i].name, operation))
             return operations[i].surface;

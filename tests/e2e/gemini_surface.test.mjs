@@ -151,7 +151,7 @@ scenario('the SDK, relayed: tools with signatures, thoughts, a schema, a picture
 });
 
 scenario('the SDK, relayed: embeddings, token counts, models', async (t) => {
-    const { ai } = await relayed(t, { provider: { models: null } });
+    const { gw, ai } = await relayed(t, { provider: { models: null } });
     await until(async () => (await (await ai.models.list()).page).length > 3, 'the list of models');
     const embedded = await ai.models.embedContent({ model: 'gemini-embedding-001', contents: ['a', 'bb'] });
     assert.deepEqual(embedded.embeddings.map((e) => e.values), [[0.125, 0.25, 0.375], [0.25, 0.375, 0.5]]);
@@ -160,6 +160,10 @@ scenario('the SDK, relayed: embeddings, token counts, models', async (t) => {
     for await (const model of await ai.models.list({ config: { pageSize: 2 } })) names.push(model.name);
     assert.ok(names.includes(`models/${FLASH}`) && names.includes('models/gemini-embedding-001'), names.join());
     assert.equal(new Set(names).size, names.length);
+    const v1 = new GoogleGenAI({ apiKey: CLIENT_KEY, apiVersion: 'v1', httpOptions: { baseUrl: gw.url } });
+    assert.ok((await v1.models.list()).page.some((m) => m.name === `models/${FLASH}`), 'the same below /v1 for the SDK');
+    assert.equal((await v1.models.generateContent({ model: FLASH, contents: 'x' })).text, 'Hello from Gemini.');
+    assert.equal((await request(gw, { path: '/v1/models', headers: { 'x-goog-api-key': CLIENT_KEY }, key: null })).json.object, 'list', 'others get OpenAI’s list there');
     const one = await ai.models.get({ model: FLASH });
     assert.equal(one.name, `models/${FLASH}`);
     assert.equal(one.outputTokenLimit, 65_536);
