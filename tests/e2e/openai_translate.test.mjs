@@ -1,8 +1,10 @@
 // Clients that speak another dialect, over an OpenAI-compatible server that refuses every wrong member.
 import assert from 'node:assert/strict';
 import Anthropic from '@anthropic-ai/sdk';
+import { GoogleGenAI } from '@google/genai';
 import OpenAI from 'openai';
 import { CLIENT_KEY, request, scenario, startGateway } from '../lib/gateway.mjs';
+import { startFakeApi, vectorOf } from '../lib/fake_openai_api.mjs';
 import { ChunkWriter, play, providerFor, startFakeOpenai } from '../lib/fake_openai.mjs';
 
 async function start(t, { fakeOptions, provider, ...more } = {}) {
@@ -117,4 +119,13 @@ scenario('completions over a server that only chats, and over a provider of anot
     const vectors = await request(gw, { path: '/v1/embeddings', body: { model: 'demo', input: 'x' } });
     assert.equal(vectors.status, 404);
     assert.match(vectors.error.message, /demo.*no embeddings/);
+});
+
+scenario('Google’s SDK: vectors of an OpenAI-compatible server, with the dimensions asked for', async (t) => {
+    const api = await startFakeApi(t);
+    const gw = await startGateway(t, { config: { 'provider up': { type: 'openai', base_url: api.base, credentials: 'sk-up-1', models: 'vec=theirs' } } });
+    const ai = new GoogleGenAI({ apiKey: CLIENT_KEY, httpOptions: { baseUrl: gw.url } });
+    const { embeddings } = await ai.models.embedContent({ model: 'vec', contents: ['a', 'Grüße'], config: { outputDimensionality: 3 } });
+    assert.deepEqual(embeddings.map((e) => e.values.map(Math.fround)), ['a', 'Grüße'].map(vectorOf));
+    assert.deepEqual(api.last.json, { model: 'theirs', input: ['a', 'Grüße'], dimensions: 3 });
 });

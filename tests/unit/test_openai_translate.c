@@ -1,4 +1,4 @@
-/* openai, translate lane: requests of other dialects as chat completions, as the golden file says; answers as canonical events, at every split. */
+/* openai, translate lane: requests of other dialects as chat completions, as the golden files say; answers as canonical events, at every split. */
 #include "fake_host.h"
 #include "fixture.h"
 #include "unit.h"
@@ -57,7 +57,7 @@ static size_t read_options(yyjson_val *list, struct cm_conf_pair *out)
     return n;
 }
 
-static void check_case(yyjson_val *c)
+static void check_case(const struct cm_surface *surface, yyjson_val *c)
 {
     const struct cm_str name = cm_json_str(cm_json_get(c, "name")),
                         refused = cm_json_str(cm_json_get(c, "refused"));
@@ -71,7 +71,8 @@ static void check_case(yyjson_val *c)
     if (f.target.model.n == 0)
         f.target.model = CM_S("m");
     cm_json_put_val(&body, cm_json_get(c, "request"));
-    fake_request(&f, &cm_surface_anthropic, NULL, cm_buf_str(&body));
+    f.path = "m:generateContent";
+    fake_request(&f, surface, NULL, cm_buf_str(&body));
     cm_buf_clear(&body);
     fake_open(&f);
     fake_turn(&f);
@@ -90,15 +91,23 @@ static void check_case(yyjson_val *c)
     fake_clear(&f);
 }
 
-START_TEST(anthropics_requests_are_as_the_golden_file_says)
+static const struct {
+    const char *file;
+    const struct cm_surface *surface;
+} golden[] = {
+    {"openai/from_anthropic.json", &cm_surface_anthropic},
+    {"openai/from_gemini.json", &cm_surface_gemini},
+};
+
+START_TEST(requests_are_as_the_golden_files_say)
 {
-    char *text = fixture("openai/from_anthropic.json");
+    char *text = fixture(golden[_i].file);
     yyjson_doc *doc = cm_json_parse(cm_str_of(text), &cm_json_limits_request, NULL);
     size_t i, n;
     yyjson_val *c;
 
-    ck_assert(yyjson_arr_size(yyjson_doc_get_root(doc)) > 15);
-    yyjson_arr_foreach(yyjson_doc_get_root(doc), i, n, c) check_case(c);
+    ck_assert(yyjson_arr_size(yyjson_doc_get_root(doc)) > 5);
+    yyjson_arr_foreach(yyjson_doc_get_root(doc), i, n, c) check_case(golden[_i].surface, c);
     yyjson_doc_free(doc);
     free(text);
 }
@@ -656,7 +665,7 @@ Suite *suite_openai_translate(void)
     Suite *s = suite_create("openai_translate");
     TCase *t = tcase_create("requests");
 
-    tcase_add_test(t, anthropics_requests_are_as_the_golden_file_says);
+    tcase_add_loop_test(t, requests_are_as_the_golden_files_say, 0, (int)CM_COUNT(golden));
     tcase_add_test(t, every_number_and_text);
     tcase_add_test(t, openai_itself_takes_what_is_newest);
     tcase_add_test(t, json_must_have_been_said);
