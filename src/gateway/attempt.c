@@ -351,6 +351,12 @@ struct cm_str attempt_label(const struct attempt *a)
     return cm_lease_label(a->lease);
 }
 
+void attempt_mask(const struct attempt *a, struct cm_err *err)
+{
+    creds_mask(a->gw, err, exchange_instance(a->ex)->name, cm_lease_secret(a->lease),
+               cm_lease_token(a->lease));
+}
+
 void attempt_pause(struct attempt *a, bool paused)
 {
     if (paused)

@@ -71,6 +71,7 @@ static void unindex(struct cm_gateway *gw, struct kept *k)
 {
     struct cm_str digest = bytes_of(k->digest, sizeof(k->digest));
 
+    mask_remove(&gw->mask, &k->parts);
     cm_map_del(&gw->kept_by_id, bytes_of(&k->row.id, sizeof(k->row.id)));
     if (cm_map_get(&gw->kept_by_secret, digest) == k)
         cm_map_del(&gw->kept_by_secret, digest);
@@ -90,6 +91,7 @@ struct kept *kept_put(struct cm_gateway *gw, const struct cm_cred_row *row)
         kept_row_clear(&k->row);
     }
     k->row = copy;
+    mask_add(&gw->mask, &k->parts, k->row.secret, k->row.token, k->row.proxy);
     digest_of(k->row.provider, k->row.secret, k->digest);
     cm_map_put(&gw->kept_by_id, bytes_of(&k->row.id, sizeof(k->row.id)), k);
     cm_map_put(&gw->kept_by_secret, bytes_of(k->digest, sizeof(k->digest)), k);
@@ -106,6 +108,7 @@ void kept_drop(struct cm_gateway *gw, struct kept *k)
 
 void creds_free(struct cm_gateway *gw)
 {
+    mask_clear(&gw->mask);
     CM_LIST_EACH(&gw->kept, link)
     kept_drop(gw, CM_LIST_ITEM(link, struct kept, link));
     cm_map_clear(&gw->kept_by_id);
@@ -347,6 +350,22 @@ int creds_load(struct cm_gateway *gw, struct cm_err *err)
     }
     cm_arena_clear(&arena);
     return 0;
+}
+
+void creds_mask(const struct cm_gateway *gw, struct cm_err *err, struct cm_str provider,
+                struct cm_str secret, struct cm_str token)
+{
+    const struct cm_str said = cm_str_of(err->msg);
+    struct mask own = {0}; /* the token may be one that was replaced meanwhile */
+    struct mask_parts parts = {0};
+
+    mask_add(&own, &parts, secret, token, CM_STR_NONE);
+    if (mask_finds(&own, said) || mask_finds(&gw->mask, said))
+        cm_fail(err, err->cls,
+                CM_PRI " answered with a text that quotes a credential: it is not shown",
+                CM_ARG(provider));
+    mask_remove(&own, &parts);
+    mask_clear(&own);
 }
 
 /* ---- what the pool tells ---- */

@@ -1,5 +1,5 @@
 /* The stored credentials as the gateway keeps them: creds.c (rows, the configuration, the pool), creds_edit.c (an operator's changes),
- * creds_token.c (refreshed tokens), creds_mask.c (what may be said of them). */
+ * creds_token.c (refreshed tokens). */
 #ifndef CHATMUX_GATEWAY_CREDS_INT_H
 #define CHATMUX_GATEWAY_CREDS_INT_H
 
@@ -9,10 +9,11 @@
 #define UNSTORED_ID (UINT64_C(1) << 62)
 
 struct kept {
-    struct cm_list link;    /* in gw->kept */
-    struct cm_cred_row row; /* texts are owned, secrets wiped */
-    bool seen;              /* stands in the configuration that is being applied */
-    bool unsaved;           /* the disk has refused its token: tried again until it is there */
+    struct cm_list link;     /* in gw->kept */
+    struct cm_cred_row row;  /* texts are owned, secrets wiped */
+    bool seen;               /* stands in the configuration that is being applied */
+    struct mask_parts parts; /* of its texts, in gw->mask */
+    bool unsaved;            /* the disk has refused its token: tried again until it is there */
     unsigned char
         digest[CM_SHA256_SIZE]; /* of provider and secret: its key in gw->kept_by_secret */
 };

@@ -213,7 +213,7 @@ static void on_end(void *arg, const struct cm_err *err)
     }
     if (err) {
         e->verdict = *err;
-        creds_mask(e->gw, &e->verdict);
+        creds_mask(e->gw, &e->verdict, e->in->name, cm_buf_str(&e->secret), cm_buf_str(&e->token));
         cm_info("errand", "%s of %s failed: %s", kind_name(e->kind),
                 e->label.n ? cm_buf_z(&e->label) : "-", e->verdict.msg);
     }

@@ -653,7 +653,7 @@ static void note_failure(struct exchange *ex, const struct cm_err *err)
         ex->tried = CM_ARENA_NEW(&ex->arena, struct cm_tried);
     }
     *ex->last = *err;
-    creds_mask(ex->gw, ex->last);
+    attempt_mask(ex->attempt, ex->last);
     err = ex->last;
     if (err->cls == CM_ERR_RATE_LIMITED || err->cls == CM_ERR_QUOTA_EXHAUSTED) {
         ex->limited = ex->limited ? ex->limited : CM_ARENA_NEW(&ex->arena, struct cm_err);

@@ -10,6 +10,7 @@
 #include "chatmux/surface/compat.h"
 #include "chatmux/usage/price.h"
 #include "health.h"
+#include "mask.h"
 
 /* ---- snapshot.c: an immutable, counted view of the configuration, ready to serve ---- */
 
@@ -56,6 +57,7 @@ struct cm_gateway {
     struct cm_list exchanges; /* struct exchange */
     struct cm_list kept;      /* creds.c: stored credentials */
     struct cm_map kept_by_id, kept_by_secret;
+    struct mask mask;                      /* what may not be said of them */
     uint64_t unstored_ids;                 /* creds.c: given so far */
     struct cm_list errands;                /* errand.c: runs outside of answers */
     struct cm_list probes;                 /* probe.c: runs an operator watches */
@@ -97,7 +99,9 @@ void gateway_pool_moved(struct cm_gateway *gw);
 int creds_load(struct cm_gateway *gw, struct cm_err *err); /* at the start */
 void creds_sync(struct cm_gateway *gw); /* after every load of the configuration */
 void creds_free(struct cm_gateway *gw);
-void creds_mask(struct cm_gateway *gw, struct cm_err *err); /* in the words of an upstream */
+/* An upstream may quote what it was sent (secret and token), or what it knows of others: a text with anything of ours in it is not passed on. */
+void creds_mask(const struct cm_gateway *gw, struct cm_err *err, struct cm_str provider,
+                struct cm_str secret, struct cm_str token);
 void creds_on_state(void *arg, const struct cm_cred_info *cred);
 void creds_count(struct cm_gateway *gw, struct cm_cred_count *count); /* dates it */
 /* What the platform told of a credential's quota: for the operator, and for choosing (cm_run_quota()). `lease`: of the answer that told it; NULL = none. */
@@ -348,7 +352,8 @@ void attempt_begin(struct exchange *ex, struct cm_lease *lease);
  * credential is judged by it. cancelled: the client left. */
 void attempt_end(struct attempt *a, const struct cm_err *verdict, bool blame, bool cancelled);
 struct cm_str attempt_label(const struct attempt *a);
-uint64_t attempt_credential(const struct attempt *a); /* its id */
+void attempt_mask(const struct attempt *a, struct cm_err *err); /* creds_mask() */
+uint64_t attempt_credential(const struct attempt *a);           /* its id */
 void attempt_pause(struct attempt *a, bool paused);
 /* As attempt_begin(), but the exchange does not know it yet. */
 struct attempt *attempt_open(struct exchange *ex, struct cm_lease *lease, size_t target);

@@ -256,6 +256,26 @@ scenario('a token service that is down: the old token goes on', async (t) => {
     assert.equal((await credentials(gw))[0].state, 'ok');
 });
 
+scenario('a platform that quotes what it was sent is not passed on', async (t) => {
+    const { fake, gw } = await pair(t, { fake: { accounts: ['one'], rotate: true } });
+    await allAre(gw, 'ok');
+    const [account] = fake.accounts;
+    for (const quote of [() => [...account.access.keys()].at(-1), () => account.refresh, () => account.first, () => [...account.access.keys()][0]]) {
+        const secret = quote();
+        fake.always(say.status(422, { detail: [{ loc: ['header', 'auth'], msg: `what is ${secret}?` }] }));
+        const answer = await request(gw, { body: chat('o1') });
+        assert.equal(answer.status, 400);
+        assert.match(answer.error.message, /quotes a credential: it is not shown/);
+        assert.ok(!gw.output.includes(secret) && !answer.text.includes(secret));
+        fake.always(say.answer());
+        assert.equal((await request(gw, { body: chat('o1') })).status, 200);
+        fake.expire(); // so that there is another token in the next round
+        assert.equal((await request(gw, { body: chat('o1') })).status, 200);
+    }
+    const log = (await request(gw, { path: '/admin/api/requests', key: ADMIN })).text;
+    assert.ok(![...account.access.keys(), account.refresh, account.first].some((s) => log.includes(s)));
+});
+
 /* ---- the Firebase key ---- */
 
 scenario('without the Firebase key it serves, and says what is missing', async (t) => {
