@@ -110,6 +110,24 @@ static void edit_commit(struct edit *e)
         cm_task_post(e->gw->host->loop, &e->told);
 }
 
+/* One that stands in for credentials where a provider needs none: it is in the pool, and nothing of it is kept. */
+static bool is_stand_in(struct cm_gateway *gw, uint64_t id)
+{
+    struct cm_cred_info info;
+
+    return id >= UNSTORED_ID && !kept_find(gw, id) && cm_pool_get(gw->pool, id, &info);
+}
+
+static int fail_stand_in(struct cm_err *err)
+{
+    cm_fail(err, CM_ERR_BAD_REQUEST,
+            "this one only stands in, because the provider needs no credential and has none: it "
+            "has nothing to change or delete, and goes when a credential is added");
+    cm_str_copy(err->code, sizeof(err->code), CM_S("stand_in"));
+    err->http_status = 409;
+    return -1;
+}
+
 static int edit_check(struct cm_gateway *gw, const struct cm_cred_edit *edit, const struct kept *k,
                       struct cm_arena *arena, struct cm_str *secret, struct cm_err *err)
 {
@@ -117,6 +135,8 @@ static int edit_check(struct cm_gateway *gw, const struct cm_cred_edit *edit, co
     const struct cm_instance *in = cm_gateway_instance(gw, provider);
     const struct kept *twin;
 
+    if (is_stand_in(gw, edit->id))
+        return fail_stand_in(err);
     if (edit->id != 0 && (!k || k->row.gone))
         return cm_fail(err, CM_ERR_NOT_FOUND, "there is no credential %llu",
                        (unsigned long long)edit->id);
@@ -204,7 +224,9 @@ void cm_gateway_delete_cred(struct cm_gateway *gw, uint64_t id, cm_gateway_done_
     struct kept *k = kept_find(gw, id);
     struct edit *e = edit_new(gw, CM_CHANGE_DEL_CRED, id, done, arg);
 
-    if (!k || k->row.gone)
+    if (is_stand_in(gw, id))
+        fail_stand_in(&e->err);
+    else if (!k || k->row.gone)
         cm_fail(&e->err, CM_ERR_NOT_FOUND, "there is no credential %llu", (unsigned long long)id);
     else if (k->row.from_config)
         cm_fail(

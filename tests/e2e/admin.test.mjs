@@ -117,6 +117,23 @@ scenario('a proxy’s password is kept when its shown form is sent back', async 
     assert.equal(proxy.seen.length, seen);
 });
 
+scenario('the one that stands in where no credential is needed', async (t) => {
+    const gw = await startGateway(t, { config: { ...AUTH, 'provider demo': { type: 'demo' } } });
+    const [one] = (await ok(gw, 'GET', '/credentials')).data;
+    assert.deepEqual([one.provider, one.hint, one.source], ['demo', '', 'config']);
+    for (const [method, body] of [['PATCH', { enabled: false }], ['PATCH', { weight: 3 }], ['DELETE', undefined]]) {
+        const answer = await admin(gw, method, `/credentials/${one.id}`, body);
+        assert.equal(answer.status, 409, answer.text);
+        assert.equal(answer.error.code, 'stand_in');
+    }
+    assert.equal((await ok(gw, 'GET', `/credentials/${one.id}`)).state, 'ok');
+    assert.equal((await ok(gw, 'POST', `/credentials/${one.id}/reset`)).state, 'ok');
+    assert.equal((await admin(gw, 'DELETE', `/credentials/${BigInt(one.id) + 1n}`)).status, 404);
+    const made = await ok(gw, 'POST', '/credentials', { provider: 'demo', secret: 'any-word-will-do' }, 201);
+    assert.deepEqual((await ok(gw, 'GET', '/credentials')).data.map((c) => c.id), [made.id]);
+    assert.equal((await admin(gw, 'PATCH', `/credentials/${one.id}`, { weight: 3 })).status, 404);
+});
+
 scenario('what stands in the file is marked so and changed there', async (t) => {
     const fake = await startFakeOpenai(t);
     const gw = await startGateway(t, { config: { ...AUTH, 'provider up': providerFor(fake), 'provider demo': { type: 'demo' } } });
