@@ -22,6 +22,7 @@ struct figures {
     struct cm_metric_family *requests, *request_seconds, *ttft_seconds, *overhead_seconds,
         *attempts, *credentials, *tokens, *disconnects, *streams_open, *loop_lag, *rss, *build,
         *cost, *drift, *dropped, *queue, *breaker, *hedges, *waste;
+    struct cm_metric_family *refused;
     long streams;
 };
 
@@ -61,6 +62,7 @@ struct figures *figures_new(struct cm_gateway *gw)
 {
     static const char *const none[] = {NULL};
     static const char *const by_request[] = {"surface", "provider", "model", "outcome", NULL};
+    static const char *const by_refusal[] = {"surface", "class", NULL};
     static const char *const by_model[] = {"provider", "model", NULL};
     static const char *const by_class[] = {"provider", "class", NULL};
     static const char *const by_state[] = {"provider", "state", NULL};
@@ -76,6 +78,10 @@ struct figures *figures_new(struct cm_gateway *gw)
     f->gw = gw;
     f->requests = cm_metrics_family(m, CM_COUNTER, "chatmux_requests_total",
                                     "Client requests that have ended.", by_request, NULL, 0);
+    f->refused = cm_metrics_family(
+        m, CM_COUNTER, "chatmux_refused_total",
+        "Requests that ended before their first attempt, by error class; client_gone: they left.",
+        by_refusal, NULL, 0);
     f->request_seconds =
         cm_metrics_family(m, CM_HISTOGRAM, "chatmux_request_seconds",
                           "From the first byte of a request to the end of its answer.", by_model,
@@ -292,7 +298,39 @@ static void put_others(const struct exchange *ex, struct cm_str provider, enum o
     cm_buf_put(out, ']');
 }
 
-/* The request log and the ledger: every exchange that reached an upstream. */
+/* What ended before its first attempt counts without provider and model: names that clients make up are no labels. */
+static void count_refusal(const struct exchange *ex, enum outcome outcome, const struct cm_err *err)
+{
+    const struct figures *f = ex->gw->figures;
+    const bool admin = !ex->client_key && cm_str_eq(ex->key, CM_S("admin"));
+    const struct cm_str surface = admin ? CM_S("admin") : cm_str_of(surface_name(ex));
+    const struct cm_str request[] = {surface, CM_STR_NONE, CM_STR_NONE,
+                                     cm_str_of(outcome_name(outcome))};
+    const struct cm_str refusal[] = {surface, err ? cm_str_of(cm_err_info(err->cls)->name)
+                                                  : cm_str_of(outcome_name(outcome))};
+
+    if (outcome == OUTCOME_OK)
+        return; /* lists and pages */
+    cm_metric_add(cm_metric_with(f->refused, refusal), 1);
+    if (!admin)
+        cm_metric_add(cm_metric_with(f->requests, request), 1);
+}
+
+/* Strangers cannot fill the log: without an attempt only those stand in it who showed a key, or sit at this machine. What is refused because there is too
+ * much is counted alone. */
+static bool is_logged(const struct exchange *ex, const struct cm_err *err)
+{
+    const bool trusted = ex->client_key || (ex->key.n > 0 && ex->snap->config->auth.open_here);
+
+    if (!ex->gw->store)
+        return false;
+    if (ex->attempts > 0)
+        return true;
+    return err && err->cls != CM_ERR_OVERLOADED && trusted && ex->snap->config->store.request_log &&
+           ex->route && ex->route->access == ACCESS_KEY && cm_str_eq(ex->method, CM_S("POST"));
+}
+
+/* The request log and the ledger: every exchange that reached an upstream; in the log alone, those that should have. */
 static void log_row(const struct exchange *ex, struct cm_str provider, struct cm_str model,
                     enum outcome outcome, const struct cm_err *err, uint64_t total_us)
 {
@@ -327,16 +365,29 @@ static void log_row(const struct exchange *ex, struct cm_str provider, struct cm
         .usage_source = cm_str_of(usage_source(u->source)),
         .cost_micro_usd = ex->cost_micro_usd,
         .ledger_only = !ex->snap->config->store.request_log,
+        .log_only = ex->attempts == 0,
     };
 
     cm_buf_append(&detail, CM_S("{\"attempts\":["));
     cm_buf_append(&detail, cm_buf_str(&ex->tries));
     cm_buf_put(&detail, ']');
-    put_others(ex, provider, outcome, &detail);
+    if (provider.n > 0)
+        put_others(ex, provider, outcome, &detail);
     cm_buf_put(&detail, '}');
     row.detail = cm_buf_str(&detail);
     cm_store_log(ex->gw->store, &row);
     cm_buf_clear(&detail);
+}
+
+static struct cm_str provider_of_target(const struct exchange *ex)
+{
+    return ex->snap->offers[ex->targets[ex->target].provider].provider;
+}
+
+/* As the client wrote it; while another thread parses, nobody knows. */
+static struct cm_str asked_model(const struct exchange *ex)
+{
+    return ex->chat && !ex->parsing ? ex->chat->model : CM_STR_NONE;
 }
 
 void report_exchange(struct exchange *ex, enum outcome outcome, const struct cm_err *err)
@@ -345,8 +396,7 @@ void report_exchange(struct exchange *ex, enum outcome outcome, const struct cm_
     uint64_t now_us = cm_mono_us(), total_us = now_us - ex->began_us;
     uint64_t overhead_us = ex->asked_us ? ex->asked_us - ex->body_us : 0;
     bool tried = ex->attempts > 0;
-    struct cm_str provider =
-        tried ? ex->snap->offers[ex->targets[ex->target].provider].provider : CM_STR_NONE;
+    struct cm_str provider = tried ? provider_of_target(ex) : CM_STR_NONE;
     struct cm_str model = tried ? ex->targets[ex->target].model : CM_STR_NONE;
 
     if (tried) {
@@ -363,7 +413,10 @@ void report_exchange(struct exchange *ex, enum outcome outcome, const struct cm_
             cm_metric_add(cm_metric_with(f->cost, &labels[1]), (double)ex->cost_micro_usd / 1e6);
         count_tokens(f, provider, model, &ex->usage);
     }
-    if (tried && ex->gw->store)
-        log_row(ex, provider, model, outcome, err, total_us);
+    if (!tried)
+        count_refusal(ex, outcome, err);
+    if (is_logged(ex, err))
+        log_row(ex, tried || ex->n_targets == 0 ? provider : provider_of_target(ex),
+                tried ? model : asked_model(ex), outcome, err, total_us);
     access_line(ex, provider, model, outcome, err, total_us, overhead_us);
 }

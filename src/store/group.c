@@ -268,10 +268,12 @@ size_t cm_group_log(struct cm_store_group *g, const struct cm_request_row *given
         day->n_entries++;
         day->bytes += bytes;
     }
-    add_sum(day, hour, CM_DIM_KEY, row->key_id, row->key, &add);
-    add_sum(day, hour, CM_DIM_MODEL, 0, row->model, &add);
-    add_sum(day, hour, CM_DIM_PROVIDER, 0, row->provider, &add);
-    add_sum(day, hour, CM_DIM_CREDENTIAL, row->cred_id, row->credential, &add);
+    if (!row->log_only) {
+        add_sum(day, hour, CM_DIM_KEY, row->key_id, row->key, &add);
+        add_sum(day, hour, CM_DIM_MODEL, 0, row->model, &add);
+        add_sum(day, hour, CM_DIM_PROVIDER, 0, row->provider, &add);
+        add_sum(day, hour, CM_DIM_CREDENTIAL, row->cred_id, row->credential, &add);
+    }
     if (row->ledger_only)
         free(e);
     return bytes;

@@ -121,6 +121,43 @@ scenario('metrics add up', async (t) => {
     for (const line of text.split('\n').filter(Boolean)) assert.match(line, /^(# (HELP|TYPE) [a-z_]+ .+|[a-z_]+(\{[^}]*\})? (-?[0-9.e+-]+|[+-]Inf|NaN))$/, line);
 });
 
+scenario('requests that are refused are counted; the log holds those of clients that are known', async (t) => {
+    const gw = await startGateway(t, { config: { auth: { admin_secret: 'admin-secret-0815', keys: [CLIENT_KEY] }, 'provider demo': { type: 'demo' } } });
+    const admin = (path) => request(gw, { path: `/admin/api${path}`, key: 'admin-secret-0815' });
+    const asked = [
+        [401, { body: chat('demo'), key: 'sk-wrong' }],
+        [401, { body: chat('demo'), key: null }],
+        [404, { path: '/v1/nowhere', body: chat('demo') }],
+        [405, { path: '/v1/chat/completions', method: 'GET' }],
+        [404, { body: chat('no-such-model') }],
+        [400, { body: '{"model":' }],
+        [400, { body: { model: 'demo' } }],
+    ];
+    for (const [i, [status, options]] of asked.entries()) {
+        const answer = await request(gw, { ...options, headers: { 'x-request-id': `asked-${i}` } });
+        assert.equal(answer.status, status, answer.text);
+    }
+    assert.equal((await request(gw, { path: '/v1/models' })).status, 200);
+    assert.equal((await request(gw, { path: '/admin/api/stats', key: 'wrong' })).status, 401);
+    assert.equal((await request(gw, { body: chat('demo') })).status, 200);
+
+    const m = await gw.metrics();
+    for (const [name, n] of Object.entries({ unauthorized: 2, not_found: 2, method_not_allowed: 1, bad_request: 2 }))
+        assert.equal(m.get(`chatmux_refused_total{surface="openai",class="${name}"}`), n, name);
+    assert.equal(m.get('chatmux_refused_total{surface="admin",class="unauthorized"}'), 1);
+    assert.equal(m.get('chatmux_requests_total{surface="openai",provider="",model="",outcome="error"}'), asked.length);
+    assert.ok(![...m.keys()].some((key) => key.includes('no-such-model')));
+
+    const rows = (await admin('/requests')).json.data;
+    assert.deepEqual(rows.slice(1).reverse().map((r) => [r.id, r.model, r.status, r.outcome, r.attempt_count, r.credential]), [
+        ['asked-4', 'no-such-model', 404, 'error', 0, ''],
+        ['asked-5', '', 400, 'error', 0, ''],
+        ['asked-6', 'demo', 400, 'error', 0, ''],
+    ]);
+    const usage = (await admin('/usage?by=key')).json.data;
+    assert.deepEqual(usage.map((u) => u.requests), [1], 'what was not asked of a platform is no usage');
+});
+
 scenario('streams_open counts what is open', async (t) => {
     const { fake, gw } = await pair(t);
     const behave = play.lockstep(['a', 'b']);

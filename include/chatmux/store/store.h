@@ -69,6 +69,8 @@ struct cm_request_row {
     /* JSON: every attempt with its credential, class and times; above 64 KiB left out */
     struct cm_str detail;
     bool ledger_only; /* counts in the ledger, and is no row of the request log */
+    bool
+        log_only; /* the other way round: nothing was asked of a platform; with both it is nothing at all */
 };
 
 /* ---- life ---- */
