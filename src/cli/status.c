@@ -73,9 +73,12 @@ static void print_details(struct client *c)
     if (client_ask(c, "GET", "/", CM_STR_NONE, CLIENT_TIMEOUT_MS, &answer, &err) == 0) {
         struct cm_str version = version_of(cm_buf_str(&answer.body));
 
-        printf(LABEL, "version");
-        client_print(version.n > 0 ? version : CM_S("unknown"));
-        putchar('\n');
+        if (version.n > 0 ||
+            answer.body.n > 0) { /* an empty page: in the place of a gateway that has one */
+            printf(LABEL, "version");
+            client_print(version.n > 0 ? version : CM_S("unknown"));
+            putchar('\n');
+        }
     }
     if (c->secret.n > 0 && client_ask(c, "GET", "/admin/api/stats", CM_STR_NONE, CLIENT_TIMEOUT_MS,
                                       &answer, &err) == 0) {

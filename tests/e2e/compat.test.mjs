@@ -221,6 +221,9 @@ scenario('hixai2api: REQUEST_RATE_LIMIT, IP_BLACK_LIST, BACKEND_API_ENABLE', asy
     const limited = await curl(`${gw.url}/v1/models`);
     assert.deepEqual([limited.status, limited.json], [429, TOO_OFTEN]);
     assert.equal((await curl(`${gw.url}/healthz`)).status, 200); // health checks never count
+    const verify = (secret) => curl('-X', 'POST', `${gw.url}/api/auth/verify`, '-H', `Authorization: ${secret}`);
+    for (let i = 0; i < 4; i++) assert.equal((await verify(SECRET)).status, 200); // nor does the operator
+    assert.equal((await verify('wrong')).status, 429);
 
     const blocking = await startGateway(t, {
         seed: { BACKEND_SECRET: SECRET, IP_BLACK_LIST: '127.0.0.1,10.9.8.7' },
