@@ -58,8 +58,11 @@ static void on_spent(void *arg, const struct cm_spent *rows, size_t n, const str
 {
     struct spent_question *q = arg;
 
-    if (!err && !q->gw->closing)
+    if (!err && !q->gw->closing) {
+        /* the answer is true of this moment: what was settled while it was awaited is in it */
+        cm_keys_true_up_begin(q->gw->keys);
         cm_keys_true_up_since(q->gw->keys, q->since_ms, rows, n);
+    }
     gateway_attempt_over(q->gw);
     free(q);
 }
@@ -70,7 +73,6 @@ static void on_true_up(void *arg)
     struct since since = {0};
 
     cm_keys_each(gw->keys, note_period, &since);
-    cm_keys_true_up_begin(gw->keys);
     for (size_t i = 0; i < since.n; i++) {
         struct spent_question *q = CM_NEW(struct spent_question);
 

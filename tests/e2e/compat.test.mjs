@@ -3,6 +3,7 @@ import assert from 'node:assert/strict';
 import { execFile } from 'node:child_process';
 import { writeFileSync } from 'node:fs';
 import { join } from 'node:path';
+import { setTimeout as sleep } from 'node:timers/promises';
 import OpenAI from 'openai';
 import { CLIENT_KEY, chat, makeDir, request, runCommand, scenario, startGateway, until } from '../lib/gateway.mjs';
 import { startHttpProxy } from '../lib/fake_proxy.mjs';
@@ -410,14 +411,27 @@ scenario('billing tells the budget of the key and what the ledger has', async (t
     assert.equal((await ask('/v1/dashboard/billing/subscription')).json.hard_limit_usd, 20);
     assert.equal((await ask('/v1/dashboard/billing/usage')).json.total_usage, 0);
     const answer = (await request(gw, { body: chat('demo', 'hello there'), key })).json;
+    await request(gw, { body: chat('demo', 'hello from somebody else, who says a lot more') });
     const cents = (answer.usage.prompt_tokens * 1000 + answer.usage.completion_tokens * 2000) / 1e6 * 100;
     const used = await ask('/v1/dashboard/billing/usage');
     assert.ok(Math.abs(used.json.total_usage - cents) < 1e-3 && cents > 0, `${used.text} is not ${cents}`);
     const row = (await request(gw, { path: '/admin/api/keys', key: 'admin-4711' })).json.data.find((k) => k.name === 'team');
     assert.ok(Math.abs(row.spent_usd * 100 - used.json.total_usage) < 1e-3, JSON.stringify(row));
-    // another key of this gateway has spent nothing; a period that is over neither
-    assert.equal((await ask('/v1/dashboard/billing/usage', CLIENT_KEY)).json.total_usage, 0);
+    assert.ok((await ask('/v1/dashboard/billing/usage', CLIENT_KEY)).json.total_usage > used.json.total_usage, 'each its own');
     assert.equal((await ask('/v1/dashboard/billing/usage?start_date=2020-01-01&end_date=2020-01-31')).json.total_usage, 0);
+});
+
+scenario('what a key spends while the ledger is asked for it counts once', async (t) => {
+    const gw = await startGateway(t, { config: { auth: { admin_secret: 'admin-4711' }, 'provider demo': { type: 'demo' }, 'price demo': { input: '1000', output: '2000' } } });
+    const admin = (path, body) => request(gw, { path: `/admin/api/${path}`, key: 'admin-4711', body });
+    for (let i = 0; i < 40; i++) {
+        const { id, key } = (await admin('keys', { name: `key ${i}`, budget_usd: 20, budget_period: 'month' })).json; // the ledger is asked now
+        const { usage } = (await request(gw, { body: chat('demo', 'hello there'), key })).json;
+        const usd = (usage.prompt_tokens * 1000 + usage.completion_tokens * 2000) / 1e6;
+        await sleep(20);
+        const { spent_usd } = (await request(gw, { path: `/admin/api/keys/${id}`, key: 'admin-4711' })).json;
+        assert.ok(Math.abs(spent_usd - usd) < 1e-9, `round ${i}: ${spent_usd} is not ${usd}`);
+    }
 });
 
 // ---- what hixai2api kept ------------------------------------------------------------------------------------------
