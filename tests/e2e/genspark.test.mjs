@@ -353,11 +353,22 @@ scenario('chats are deleted afterwards, whatever happened', async (t) => {
         const raw = await connect(t, gw);
         raw.send(rawChat(chat('gpt-5.2', 'x', { stream: true })));
         await until(() => fake.asks.length === 5, 'the fifth question');
-        raw.destroy?.() ?? raw.socket.destroy();
+        raw.close();
         await until(() => fake.projects.size === 5 && fake.undeleted().length === 0, `every chat to be deleted (${fake.undeleted().length} of ${fake.projects.size} left)`);
         await until(() => [...fake.projects.values()].some((p) => p.aborted), 'the answer to be stopped');
         assert.equal(fake.of('/api/project/create').length, create === 'yes' ? 5 : 0);
     }
+});
+
+scenario('a client that leaves while its chat is being made leaves none behind', async (t) => {
+    const { fake, gw } = await pair(t, { provider: { 'x.delete_chat': 'yes' } });
+    fake.slowCreate = 300;
+    const raw = await connect(t, gw);
+    raw.send(rawChat(chat('gpt-5.2', 'x', { stream: true })));
+    await until(() => fake.of('/api/project/create').length === 1, 'the chat to be asked for');
+    raw.close();
+    await until(() => fake.projects.size === 1 && fake.undeleted().length === 0, 'the chat to be made and deleted');
+    assert.equal(fake.asks.length, 0);
 });
 
 scenario('a stop waits for what is being deleted, and then ends', async (t) => {
@@ -378,7 +389,7 @@ scenario('a client that leaves: the answer is stopped, the chat stays', async (t
         raw.send(rawChat(chat('gpt-5.2', 'x', { stream: true })));
         await until(() => fake.projects.size === 1, 'the question');
         await new Promise((done) => setTimeout(done, 100));
-        raw.destroy?.() ?? raw.socket.destroy();
+        raw.close();
         await until(() => fake.asks[0].isGone, 'the stream to be closed');
         if (abort === 'yes') await until(() => [...fake.projects.values()][0].aborted, 'the answer to be stopped');
         assert.equal(fake.of('/api/agent/ask_abort').length, abort === 'yes' ? 1 : 0);
