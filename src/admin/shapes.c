@@ -270,8 +270,8 @@ static const struct field request_row[] = {
     STR("usage_source", "upstream, estimated, partial or none"),
     USD("cost_usd", ""),
     INT("attempt_count", ""),
-    FIELD("attempts", MANY, "each try with its credential, class and times", .required = true,
-          .words = "Attempt"),
+    FIELD("attempts", MANY, "each try with its credential, why it was this one, class and times",
+          .required = true, .words = "Attempt"),
     FIELD("others", MANY,
           "credentials that could not be chosen, with state and reason; of exchanges with several "
           "attempts or a failure",

@@ -241,6 +241,45 @@ void attempt_begin(struct exchange *ex, struct cm_lease *lease)
     ex->relay = ex->attempt->relay;
 }
 
+/* Why this target: the word of the request log. */
+static const char *target_by(const struct exchange *ex, const struct attempt *a)
+{
+    const size_t at = (size_t)(a->target - ex->targets);
+    const struct cm_model_conf *route = a->target->route;
+
+    if (a->rival)
+        return "hedge";
+    if (at > 0)
+        return "next"; /* those before it have failed */
+    if (ex->n_targets == 1)
+        return "only_one";
+    if (route && route->strategy == CM_ROUTE_LEAST_BUSY)
+        return "least_busy";
+    if (route && route->strategy == CM_ROUTE_FASTEST)
+        return "fastest";
+    return a->target->priority == ex->targets[1].priority ? "weight" : "priority";
+}
+
+/* Why this credential of it, and what became of the one that the conversation is bound to. */
+static void note_choice(const struct exchange *ex, const struct attempt *a, struct cm_buf *out)
+{
+    const struct cm_choice *choice = cm_lease_choice(a->lease);
+    struct cm_cred_info bound;
+
+    cm_buf_append(out, CM_S(",\"target_by\":"));
+    cm_json_put_z(out, target_by(ex, a));
+    cm_buf_append(out, CM_S(",\"chosen\":"));
+    cm_json_put_z(out, cm_choice_name(choice->by));
+    if (choice->half_open)
+        cm_buf_append(out, CM_S(",\"half_open\":true"));
+    if (choice->bound && cm_pool_get(a->gw->pool, choice->bound, &bound)) {
+        cm_buf_append(out, CM_S(",\"instead_of\":"));
+        cm_json_put_str(out, bound.label);
+        cm_buf_append(out, CM_S(",\"which_was\":"));
+        cm_json_put_z(out, cm_cred_state_name(choice->bound_state));
+    }
+}
+
 /* One attempt as the request log tells it. */
 static void note_try(struct exchange *ex, const struct attempt *a, const struct cm_err *verdict,
                      bool cancelled)
@@ -261,6 +300,7 @@ static void note_try(struct exchange *ex, const struct attempt *a, const struct 
     cm_json_put_str(out, a->target->model);
     cm_buf_append(out, CM_S(",\"result\":"));
     cm_json_put_str(out, class);
+    note_choice(ex, a, out);
     if (a->rival)
         cm_buf_append(out, CM_S(",\"hedge\":true"));
     cm_buf_append(out, CM_S(",\"ms\":"));

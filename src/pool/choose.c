@@ -11,7 +11,8 @@
 
 /* ---- leases ---- */
 
-struct cm_lease *lease_new(struct cred *c, const struct cm_pool_ask *ask, uint64_t hash)
+struct cm_lease *lease_new(struct cred *c, const struct cm_pool_ask *ask, uint64_t hash,
+                           struct cm_choice choice)
 {
     struct provider *p = c->provider;
     struct cm_pool *pool = p->pool;
@@ -29,6 +30,8 @@ struct cm_lease *lease_new(struct cred *c, const struct cm_pool_ask *ask, uint64
     l->isolated = p->isolated;
     l->trial = c->state == CM_CRED_STATE_HALF_OPEN;
     l->uncounted = ask->uncounted;
+    l->choice = choice;
+    l->choice.half_open = l->trial;
     l->model_hash = hash;
     l->cost = ask->cost;
     l->purse = ask->purse;
@@ -149,6 +152,22 @@ struct cm_str cm_lease_isolation(const struct cm_lease *lease)
     return lease->isolated ? cm_str_of(lease->ident->isolation) : CM_S("");
 }
 
+const struct cm_choice *cm_lease_choice(const struct cm_lease *lease)
+{
+    return &lease->choice;
+}
+
+const char *cm_choice_name(enum cm_choice_by by)
+{
+    static const char *const names[] = {
+#define X(name, text) text,
+        CM_CHOICES(X)
+#undef X
+    };
+
+    return names[by];
+}
+
 /* ---- choosing ---- */
 
 struct want ask_want(const struct provider *p, const struct cm_pool_ask *ask, uint64_t hash)
@@ -182,11 +201,13 @@ static uint64_t turn_of(const struct provider *p, struct group *g)
     return g->pass - p->vtime;
 }
 
-static struct group *next_group(struct provider *p, const struct want *w)
+/* *n: how many may have somebody. */
+static struct group *next_group(struct provider *p, const struct want *w, size_t *n)
 {
     struct group *best = NULL;
     uint64_t best_turn = 0;
 
+    *n = 0;
     CM_LIST_EACH(&p->groups, link)
     {
         struct group *g = CM_LIST_ITEM(link, struct group, link);
@@ -195,6 +216,7 @@ static struct group *next_group(struct provider *p, const struct want *w)
         ++p->pool->ops;
         if (!tree_hopeful(&g->fit, w) || g->passed_over == p->choices)
             continue;
+        ++*n;
         turn = turn_of(p, g);
         if (!best || turn < best_turn || (turn == best_turn && g->weight > best->weight)) {
             best = g;
@@ -204,15 +226,26 @@ static struct group *next_group(struct provider *p, const struct want *w)
     return best;
 }
 
-static struct cred *choose(struct provider *p, const struct want *w)
+static enum cm_choice_by by_rank(const struct group *g, const struct cred *c, const struct want *w)
+{
+    const struct cred *second = tree_second(&g->fit, c, w);
+
+    if (!second)
+        return CM_CHOICE_ALONE;
+    return second->inflight > c->inflight ? CM_CHOICE_INFLIGHT : CM_CHOICE_RECENTLY;
+}
+
+static struct cred *choose(struct provider *p, const struct want *w, enum cm_choice_by *by)
 {
     struct group *g;
+    size_t n;
 
     p->choices++;
-    while ((g = next_group(p, w))) {
+    while ((g = next_group(p, w, &n))) {
         struct cred *c = tree_first(&g->fit, w);
 
         if (c) {
+            *by = n > 1 ? CM_CHOICE_WEIGHT : by_rank(g, c, w);
             p->vtime = g->pass;
             g->pass += STRIDE_ONE / (g->weight * g->fit.n);
             return c;
@@ -227,19 +260,24 @@ static uint64_t binding_key(const struct provider *p, const struct cm_pool_ask *
     return ask->affinity ^ (p->salt * 0x9e3779b97f4a7c15);
 }
 
-static struct cred *pick(struct provider *p, const struct cm_pool_ask *ask, const struct want *w)
+static struct cred *pick(struct provider *p, const struct cm_pool_ask *ask, const struct want *w,
+                         enum cm_choice_by *by)
 {
     struct cred *c = NULL;
 
+    *by = CM_CHOICE_ASKED;
     if (ask->only)
         return fit_one(p, w, ask->only);
     if (ask->affinity && !ask->begins) {
         const struct binding *b = affinity_find(p->pool, binding_key(p, ask));
 
-        if (b && !(c = fit_one(p, w, b->home)))
+        *by = CM_CHOICE_CONVERSATION;
+        if (b && !(c = fit_one(p, w, b->home))) {
+            *by = CM_CHOICE_BORROWED;
             c = fit_one(p, w, b->guest);
+        }
     }
-    return c ? c : choose(p, w);
+    return c ? c : choose(p, w, by);
 }
 
 /* True when it will not serve again by itself: its conversations find another home. */
@@ -250,13 +288,21 @@ static bool is_out(const struct cred *c)
 }
 
 void ask_bind(struct cm_pool *pool, const struct provider *p, const struct cm_pool_ask *ask,
-              const struct cred *c)
+              const struct cred *c, struct cm_choice *choice)
 {
+    const struct cred *home;
     struct binding *b;
 
     if (!ask->affinity || ask->only)
         return;
     b = affinity_use(pool, binding_key(p, ask));
+    home = ask->begins ? NULL : cred_find(pool, b->home);
+    if (home == c) {
+        choice->by = CM_CHOICE_CONVERSATION;
+    } else if (home) {
+        choice->bound = home->id;
+        choice->bound_state = home->state;
+    }
     if (ask->begins || (b->home != c->id && is_out(cred_find(pool, b->home))))
         b->home = c->id;
     b->guest = b->home == c->id ? 0 : c->id;
@@ -265,12 +311,13 @@ void ask_bind(struct cm_pool *pool, const struct provider *p, const struct cm_po
 struct cm_lease *ask_lease(struct provider *p, const struct cm_pool_ask *ask, uint64_t hash)
 {
     const struct want w = ask_want(p, ask, hash);
-    struct cred *c = pick(p, ask, &w);
+    struct cm_choice choice = {0};
+    struct cred *c = pick(p, ask, &w, &choice.by);
 
     if (!c)
         return NULL;
-    ask_bind(p->pool, p, ask, c);
-    return lease_new(c, ask, hash);
+    ask_bind(p->pool, p, ask, c, &choice);
+    return lease_new(c, ask, hash, choice);
 }
 
 struct cm_lease *cm_pool_lease(struct cm_pool *pool, const struct cm_pool_ask *ask,

@@ -3,6 +3,8 @@
 
 #include <stdlib.h>
 
+#define SECOND_LOOKS 8
+
 /* ---- heap ---- */
 
 static void heap_set(struct heap *h, size_t pos, struct due *d)
@@ -214,4 +216,27 @@ struct cred *tree_first(const struct tree *t, const struct want *w)
 bool tree_hopeful(const struct tree *t, const struct want *w)
 {
     return hopeful(t->root, w);
+}
+
+/* Behind it in the order of ranks. */
+static const struct cred *after(const struct tree *t, const struct cred *c)
+{
+    ++*t->ops;
+    if (c->right) {
+        for (c = c->right; c->left; c = c->left)
+            ++*t->ops;
+        return c;
+    }
+    for (; c->up && c->up->right == c; c = c->up)
+        ++*t->ops;
+    return c->up;
+}
+
+const struct cred *tree_second(const struct tree *t, const struct cred *first, const struct want *w)
+{
+    const struct cred *c = after(t, first);
+
+    for (int looks = 1; c && looks < SECOND_LOOKS && !want_suits(w, c); looks++)
+        c = after(t, c);
+    return c;
 }

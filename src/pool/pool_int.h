@@ -65,6 +65,9 @@ void tree_del(struct tree *t, struct cred *c);
 void tree_remask(struct tree *t, struct cred *c); /* after c->mask or its credit has changed */
 /* The first that suits. Subtrees in which all are cooled for the model are not entered, nor those in which nobody can pay. */
 struct cred *tree_first(const struct tree *t, const struct want *w);
+/* Who would have been next of those that suit; a few are looked at, then the last of them. NULL: nobody. */
+const struct cred *tree_second(const struct tree *t, const struct cred *first,
+                               const struct want *w);
 /* Somebody in it may suit: the same two things, looked at for the whole tree. */
 bool tree_hopeful(const struct tree *t, const struct want *w);
 
@@ -234,7 +237,8 @@ struct cm_lease {
     bool trial;     /* given while half open: it decides */
     bool isolated;  /* connections are not shared */
     bool uncounted; /* no request of the month */
-    bool held;      /* its cost is set aside */
+    struct cm_choice choice;
+    bool held; /* its cost is set aside */
     unsigned purse;
     int64_t cost;
     uint64_t model_hash; /* 0 = no model */
@@ -319,7 +323,8 @@ void pool_run_errands(struct cm_pool *pool);
 
 /* ---- choosing, waiting, conversations ---- */
 
-struct cm_lease *lease_new(struct cred *c, const struct cm_pool_ask *ask, uint64_t hash);
+struct cm_lease *lease_new(struct cred *c, const struct cm_pool_ask *ask, uint64_t hash,
+                           struct cm_choice choice);
 void lease_end(struct cm_lease *lease,
                bool spent); /* without a verdict; spent: the platform has charged for it */
 bool want_suits(const struct want *w, const struct cred *c);
@@ -327,8 +332,9 @@ struct want ask_want(const struct provider *p, const struct cm_pool_ask *ask, ui
 struct cm_lease *ask_lease(struct provider *p, const struct cm_pool_ask *ask, uint64_t hash);
 /* Somebody may be able to serve it before then. */
 bool ask_hopeful(struct provider *p, const struct cm_pool_ask *ask, uint64_t hash, uint64_t by_ms);
+/* Notes in *choice what the conversation is bound to. */
 void ask_bind(struct cm_pool *pool, const struct provider *p, const struct cm_pool_ask *ask,
-              const struct cred *c);
+              const struct cred *c, struct cm_choice *choice);
 void ask_fail(struct cm_pool *pool, struct provider *p, const struct cm_pool_ask *ask,
               struct cm_err *err);
 

@@ -119,6 +119,7 @@ static void offer(struct cred *c)
     CM_LIST_EACH(&p->waiting, link)
     {
         struct cm_pool_wait *w = CM_LIST_ITEM(link, struct cm_pool_wait, link);
+        struct cm_choice choice;
         struct want want;
 
         if (c->place != PLACE_FIT)
@@ -127,8 +128,9 @@ static void offer(struct cred *c)
         want = ask_want(p, &w->ask, c->mask ? w->hash : 0);
         if (!want_suits(&want, c))
             continue;
-        ask_bind(p->pool, p, &w->ask, c);
-        answer(w, lease_new(c, &w->ask, w->hash));
+        choice = (struct cm_choice){.by = CM_CHOICE_FREED};
+        ask_bind(p->pool, p, &w->ask, c, &choice);
+        answer(w, lease_new(c, &w->ask, w->hash, choice));
     }
 }
 

@@ -121,6 +121,41 @@ scenario('metrics add up', async (t) => {
     for (const line of text.split('\n').filter(Boolean)) assert.match(line, /^(# (HELP|TYPE) [a-z_]+ .+|[a-z_]+(\{[^}]*\})? (-?[0-9.e+-]+|[+-]Inf|NaN))$/, line);
 });
 
+scenario('the log tells why each credential was chosen', async (t) => {
+    const { fake, gw } = await pair(t, { auth: { admin_secret: 'admin-secret-0815', keys: [CLIENT_KEY] }, 'model best': { targets: ['up/m1', 'demo/demo'] } });
+    const ask = (model, text, turns = 1) =>
+        request(gw, { body: { model, messages: [{ role: 'user', content: text }, ...Array.from({ length: turns - 1 }, (_, i) => [{ role: 'assistant', content: `a${i}` }, { role: 'user', content: `b${i}` }]).flat()] } });
+    const told = async (answer) => {
+        const { attempts } = (await request(gw, { path: `/admin/api/requests/${answer.headers['x-request-id']}`, key: 'admin-secret-0815' })).json;
+        return attempts.map(({ credential, result, target_by, chosen, half_open, instead_of, which_was }) => ({ credential, result, target_by, chosen, ...(half_open && { half_open }), ...(instead_of && { instead_of, which_was }) }));
+    };
+    const [first] = await told(await ask('m1', 'hello'));
+    assert.deepEqual([first.target_by, first.chosen, first.result], ['only_one', 'least_recently_used', 'ok']);
+    assert.deepEqual(await told(await ask('m1', 'hello', 2)), [{ ...first, chosen: 'conversation' }]);
+    fake.next(play.rateLimited(1));
+    const [limited, other] = await told(await ask('m1', 'hello', 3));
+    assert.deepEqual([limited.credential, limited.chosen, limited.result], [first.credential, 'conversation', 'rate_limited']);
+    assert.deepEqual([other.chosen, other.instead_of, other.which_was], ['least_recently_used', first.credential, 'cooling']);
+    assert.notEqual(other.credential, first.credential);
+    assert.deepEqual((await told(await ask('m1', 'hello', 4)))[0], { ...other, chosen: 'borrowed' });
+    await until(async () => (await gw.metrics()).get('chatmux_credentials{provider="up",state="half_open"}') === 1, 'the limit to be over');
+    assert.deepEqual(await told(await ask('m1', 'hello', 5)), [{ ...first, chosen: 'conversation', half_open: true }]);
+
+    const behave = play.lockstep(['a']);
+    fake.next(behave);
+    const busy = ask('m1', 'something else');
+    await until(async () => (await request(gw, { path: '/admin/api/providers', key: 'admin-secret-0815' })).json.data.some((p) => p.inflight === 1), 'one in flight');
+    assert.match((await told(await ask('m1', 'and another')))[0].chosen, /least_recently_used|least_in_flight/);
+    behave.confirm();
+    await busy;
+
+    fake.next(play.error(400, 'no', { type: 'invalid_request_error' }));
+    fake.always(play.rateLimited(60));
+    await ask('m1', 'x');
+    const tries = await told(await ask('best', 'y'));
+    assert.deepEqual([tries[0].target_by, tries.at(-1).target_by, tries.at(-1).chosen], ['priority', 'next', 'only_one']);
+});
+
 scenario('requests that are refused are counted; the log holds those of clients that are known', async (t) => {
     const gw = await startGateway(t, { config: { auth: { admin_secret: 'admin-secret-0815', keys: [CLIENT_KEY] }, 'provider demo': { type: 'demo' } } });
     const admin = (path) => request(gw, { path: `/admin/api${path}`, key: 'admin-secret-0815' });

@@ -59,6 +59,7 @@ void set_up(void)
     wall = START_UNIX;
     memset(&told, 0, sizeof(told));
     pool = cm_pool_new(&test_clock, &host, 7);
+    set_provider((struct cm_pool_provider){0});
 }
 
 void clean_up(void)

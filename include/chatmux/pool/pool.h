@@ -179,6 +179,30 @@ struct cm_pool_wait *cm_pool_wait(struct cm_pool *pool, const struct cm_pool_ask
                                   struct cm_err *err);
 void cm_pool_wait_cancel(struct cm_pool_wait *wait); /* not after fn has been called */
 
+/* Why it was this one. */
+#define CM_CHOICES(X)                                                                              \
+    X(ASKED, "asked_for")              /* only this one was wanted */                              \
+    X(CONVERSATION, "conversation")    /* the conversation is bound to it */                       \
+    X(BORROWED, "borrowed")            /* it has stood in for the bound one before */              \
+    X(FREED, "first_in_line")          /* the request waited, and this one became free */          \
+    X(ALONE, "only_one")               /* nobody else could */                                     \
+    X(WEIGHT, "weight")                /* the turn of those with its weight */                     \
+    X(INFLIGHT, "least_in_flight")     /* fewer requests on it than on the next */                 \
+    X(RECENTLY, "least_recently_used") /* as many, and its last use is longer ago */
+enum cm_choice_by {
+#define X(name, text) CM_CHOICE_##name,
+    CM_CHOICES(X)
+#undef X
+};
+const char *cm_choice_name(enum cm_choice_by by);
+struct cm_choice {
+    enum cm_choice_by by;
+    bool half_open; /* the request that decides after a limit */
+    uint64_t bound; /* the conversation's own credential, which could not serve; 0 = none */
+    enum cm_cred_state bound_state; /* in which it was then */
+};
+const struct cm_choice *cm_lease_choice(const struct cm_lease *lease);
+
 uint64_t cm_lease_id(const struct cm_lease *lease);
 struct cm_str cm_lease_secret(
     const struct cm_lease

@@ -1,0 +1,167 @@
+/* Pool: a lease tells why it was this one. */
+#include "pool_fixture.h"
+
+#define expect_choice(l, id, word) choice_at(__LINE__, l, id, CM_CHOICE_##word)
+static const struct cm_choice *choice_at(int line, struct cm_lease *l, uint64_t id,
+                                         enum cm_choice_by by)
+{
+    const struct cm_choice *got = l ? cm_lease_choice(l) : NULL;
+
+    ck_assert_msg(got != NULL, "line %d: nobody", line);
+    ck_assert_msg(cm_lease_id(l) == id && got->by == by, "line %d: %llu by %s, not %llu by %s",
+                  line, (unsigned long long)cm_lease_id(l), cm_choice_name(got->by),
+                  (unsigned long long)id, cm_choice_name(by));
+    return got;
+}
+
+static void expect_own(const struct cm_choice *choice)
+{
+    ck_assert(!choice->half_open);
+    ck_assert_uint_eq(choice->bound, 0);
+}
+
+START_TEST(by_rank)
+{
+    struct cm_lease *a, *b, *c;
+
+    add(1);
+    expect_own(expect_choice(a = lease(), 1, ALONE));
+    add(2);
+    expect_own(expect_choice(b = lease(), 2, INFLIGHT)); /* 1 has one */
+    expect_own(expect_choice(c = lease(), 1, RECENTLY)); /* both have one, 1 has waited longer */
+    back(a, CM_ERR_NONE, 0);
+    back(b, CM_ERR_NONE, 0);
+    back(c, CM_ERR_NONE, 0);
+    use(2, CM_ERR_RATE_LIMITED, 60);
+    expect_choice(a = lease(), 1, ALONE);
+    back(a, CM_ERR_NONE, 0);
+}
+END_TEST
+
+START_TEST(what_was_tried_or_lacks_the_model_is_no_second)
+{
+    struct cm_tried tried = {.ids = {2}, .n = 1};
+    struct cm_lease *l;
+
+    add(1);
+    add(2);
+    expect_choice(l = lease_as((struct cm_pool_ask){.tried = &tried}), 1, ALONE);
+    back(l, CM_ERR_NONE, 0);
+    use(1, CM_ERR_MODEL_UNAVAILABLE, 0);
+    expect_choice(l = lease(), 2, ALONE);
+    back(l, CM_ERR_NONE, 0);
+}
+END_TEST
+
+START_TEST(by_weight)
+{
+    struct cm_cred_info heavy = info_of(2, "sk-2");
+    struct cm_lease *l;
+
+    add(1);
+    heavy.weight = 3;
+    cm_pool_put(pool, &heavy);
+    for (int i = 0; i < 8; i++) {
+        l = lease();
+        ck_assert_int_eq(cm_lease_choice(l)->by, CM_CHOICE_WEIGHT);
+        back(l, CM_ERR_NONE, 0);
+    }
+    use(1, CM_ERR_RATE_LIMITED, 60);
+    expect_choice(l = lease(), 2, ALONE);
+    back(l, CM_ERR_NONE, 0);
+}
+END_TEST
+
+START_TEST(by_conversation)
+{
+    const struct cm_pool_ask first = {.affinity = 77, .begins = true}, next = {.affinity = 77};
+    const struct cm_choice *choice;
+    struct cm_lease *l, *busy;
+
+    add(1);
+    add(2);
+    add(3);
+    expect_own(expect_choice(l = lease_as(first), 1, RECENTLY));
+    back(l, CM_ERR_NONE, 0);
+    expect_own(expect_choice(l = lease_as(next), 1, CONVERSATION));
+    back(l, CM_ERR_RATE_LIMITED, 60);
+    choice = expect_choice(l = lease_as(next), 2, RECENTLY); /* borrowed for the first time */
+    ck_assert_uint_eq(choice->bound, 1);
+    ck_assert_int_eq(choice->bound_state, CM_CRED_STATE_COOLING);
+    back(l, CM_ERR_NONE, 0);
+    choice = expect_choice(l = lease_as(next), 2, BORROWED);
+    ck_assert_uint_eq(choice->bound, 1);
+    back(l, CM_ERR_NONE, 0);
+    pass(60 * S);
+    choice = expect_choice(l = lease_as(next), 1, CONVERSATION);
+    ck_assert(choice->half_open);
+    ck_assert_uint_eq(choice->bound, 0);
+    back(l, CM_ERR_NONE, 0);
+    set_provider((struct cm_pool_provider){.max_inflight = 1});
+    busy = lease_as((struct cm_pool_ask){.only = 1});
+    choice = expect_choice(l = lease_as(next), 3, RECENTLY);
+    ck_assert_uint_eq(choice->bound, 1);
+    ck_assert_int_eq(choice->bound_state, CM_CRED_STATE_OK); /* and busy */
+    back(l, CM_ERR_NONE, 0);
+    back(busy, CM_ERR_NONE, 0);
+    use(1, CM_ERR_INVALID_CREDENTIAL, 0);
+    choice = expect_choice(l = lease_as(next), 3, BORROWED);
+    ck_assert_int_eq(choice->bound_state, CM_CRED_STATE_DISABLED);
+    back(l, CM_ERR_NONE, 0);
+    expect_own(expect_choice(l = lease_as(next), 3, CONVERSATION)); /* its home from now on */
+    back(l, CM_ERR_NONE, 0);
+}
+END_TEST
+
+static void on_lease(void *arg, struct cm_lease *l, const struct cm_err *err)
+{
+    ck_assert_ptr_null(err);
+    *(struct cm_lease **)arg = l;
+}
+
+START_TEST(by_name_and_by_waiting)
+{
+    struct cm_pool_ask ask = {.provider = UP, .model = MODEL, .affinity = 5};
+    struct cm_lease *l, *waited = NULL;
+
+    set_provider((struct cm_pool_provider){.max_inflight = 1});
+    add(1);
+    expect_choice(l = lease_as((struct cm_pool_ask){.only = 1}), 1, ASKED);
+    ck_assert_ptr_nonnull(cm_pool_wait(pool, &ask, 10 * S, on_lease, &waited, NULL));
+    back(l, CM_ERR_NONE, 0);
+    expect_choice(waited, 1, FREED);
+    ck_assert_ptr_nonnull(cm_pool_wait(pool, &ask, 10 * S, on_lease, &l, NULL));
+    back(waited, CM_ERR_NONE, 0);
+    expect_choice(l, 1, CONVERSATION); /* the one it waited for */
+    back(l, CM_ERR_NONE, 0);
+}
+END_TEST
+
+START_TEST(every_word_once)
+{
+    static const char *const words[] = {
+#define X(name, text) text,
+        CM_CHOICES(X)
+#undef X
+    };
+
+    for (size_t i = 0; i < sizeof(words) / sizeof(*words); i++)
+        ck_assert_str_eq(cm_choice_name((enum cm_choice_by)i), words[i]);
+}
+END_TEST
+
+Suite *suite_pool_choice(void)
+{
+    Suite *s = suite_create("pool_choice");
+    TCase *c = tcase_create("choice");
+
+    tcase_add_checked_fixture(c, set_up, clean_up);
+    tcase_add_test(c, by_rank);
+    tcase_add_test(c, what_was_tried_or_lacks_the_model_is_no_second);
+    tcase_add_test(c, by_weight);
+    tcase_add_test(c, by_conversation);
+    tcase_add_test(c, by_name_and_by_waiting);
+    tcase_add_test(c, every_word_once);
+    suite_add_tcase(s, c);
+    return s;
+}
