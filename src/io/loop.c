@@ -272,6 +272,7 @@ struct cm_loop *cm_loop_new(void)
     }
     /* libuv writes with write(2): a peer that left is an error code, not the end of the process */
     signal(SIGPIPE, SIG_IGN);
+    signal(SIGXFSZ, SIG_IGN); /* a file that may not grow is an error like a full disk */
     cm_list_init(&loop->tasks);
     uv_prepare_init(&loop->uv, &loop->prepare);
     uv_check_init(&loop->uv, &loop->check);
