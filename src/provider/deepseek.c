@@ -283,7 +283,7 @@ static enum cm_step complete(struct cm_run *run, struct deepseek *d, enum cm_fin
                            THREAD_MS);
     if (d->conversations == DEEPSEEK_DELETE)
         deepseek_left_put(run, d->session, cm_run_unix_ms(run) + DEEPSEEK_ALONE_MS);
-    else if (!deepseek_wants_ahead(run))
+    if (!deepseek_wants_more(run, d))
         return CM_STEP_DONE;
     cm_run_answered(run);
     d->state = DEEPSEEK_DO_TAIL;

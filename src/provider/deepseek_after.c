@@ -1,7 +1,7 @@
 /* What nobody waits for: deleting conversations, a proof of work for the account's next question, stopping an answer that nobody reads. */
 #include "deepseek_int.h"
 
-#define DELETED_AT_ONCE 4 /* conversations after one answer: its own, and what earlier ones left */
+#define LEFT_AT_ONCE 3 /* conversations of earlier ones that are deleted after an answer */
 
 static enum cm_step delete_session(struct cm_run *run, struct deepseek *d,
                                    enum deepseek_state state, struct cm_str session)
@@ -31,8 +31,12 @@ static bool can_call(enum cm_err_class cls)
 
 enum cm_step deepseek_fail(struct cm_run *run, struct deepseek *d, struct cm_err *err)
 {
-    if (!is_waste(d) || !can_call(err->cls))
+    if (!is_waste(d))
         return CM_STEP_FAIL;
+    if (!can_call(err->cls)) {
+        deepseek_left_put(run, d->session, 0); /* until the account may call again */
+        return CM_STEP_FAIL;
+    }
     d->failure = *err;
     return delete_session(run, d, DEEPSEEK_DO_UNDO, d->session);
 }
@@ -63,7 +67,7 @@ enum cm_step deepseek_undone(struct cm_run *run, struct deepseek *d, const struc
     return CM_STEP_FAIL;
 }
 
-bool deepseek_wants_ahead(struct cm_run *run)
+static bool wants_proof(struct cm_run *run)
 {
     struct cm_str proof;
 
@@ -73,10 +77,24 @@ bool deepseek_wants_ahead(struct cm_run *run)
 
 /* ---- After the answer ---- */
 
+bool deepseek_wants_more(struct cm_run *run, const struct deepseek *d)
+{
+    return d->conversations == DEEPSEEK_DELETE || deepseek_left_next(run).n > 0 || wants_proof(run);
+}
+
 static enum cm_step ahead(struct cm_run *run, struct deepseek *d)
 {
-    return deepseek_wants_ahead(run) ? deepseek_flow_challenge(run, d, DEEPSEEK_DO_AHEAD)
-                                     : CM_STEP_DONE;
+    return wants_proof(run) ? deepseek_flow_challenge(run, d, DEEPSEEK_DO_AHEAD) : CM_STEP_DONE;
+}
+
+/* What earlier ones left. */
+static enum cm_step delete_left(struct cm_run *run, struct deepseek *d)
+{
+    const struct cm_str next = deepseek_left_next(run);
+
+    if (next.n > 0 && ++d->deleted <= LEFT_AT_ONCE)
+        return delete_session(run, d, DEEPSEEK_DO_DELETE, next);
+    return ahead(run, d);
 }
 
 /* The stream has ended: what is left is nothing that the platform counts as a question. */
@@ -85,20 +103,16 @@ enum cm_step deepseek_after(struct cm_run *run, struct deepseek *d)
     cm_run_spare(run);
     if (d->conversations == DEEPSEEK_DELETE)
         return delete_session(run, d, DEEPSEEK_DO_DELETE, d->session);
-    return ahead(run, d);
+    return delete_left(run, d);
 }
 
 static enum cm_step deleted(struct cm_run *run, struct deepseek *d, const struct cm_ev *ev)
 {
     const bool gone = was_deleted(run, d, ev);
-    struct cm_str next;
 
     if (d->leaving)
         return CM_STEP_DONE;
-    next = deepseek_left_next(run);
-    if (gone && next.n > 0 && ++d->deleted < DELETED_AT_ONCE)
-        return delete_session(run, d, DEEPSEEK_DO_DELETE, next);
-    return ahead(run, d);
+    return gone ? delete_left(run, d) : ahead(run, d);
 }
 
 static enum cm_step challenged_ahead(struct cm_run *run, struct deepseek *d, const struct cm_ev *ev)

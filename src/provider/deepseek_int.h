@@ -332,7 +332,8 @@ enum cm_step deepseek_flow_prove(struct cm_run *run, struct deepseek *d, enum de
 enum cm_step deepseek_fail(struct cm_run *run, struct deepseek *d, struct cm_err *err);
 enum cm_step deepseek_undone(struct cm_run *run, struct deepseek *d, const struct cm_ev *ev,
                              struct cm_err *err);
-bool deepseek_wants_ahead(struct cm_run *run);
+/* Whether anything is to be done after the answer. */
+bool deepseek_wants_more(struct cm_run *run, const struct deepseek *d);
 /* The stream has ended, after cm_run_answered(). */
 enum cm_step deepseek_after(struct cm_run *run, struct deepseek *d);
 /* States DELETE, AHEAD, AHEAD_PROVE, STOPPING. */

@@ -526,15 +526,16 @@ static void on_choices(struct deepseek_stream *s, yyjson_val *choices)
         s->status = DEEPSEEK_FINISHED;
 }
 
-/* "hint" and "toast": words for the person in front of the page; of type "error" instead of an answer. */
-static int on_hint(const struct feed *f, yyjson_val *root)
+/* "hint" and "toast": words for the person in front of the page; of type "error", or named so, instead of an answer. */
+static int on_hint(const struct feed *f, struct cm_str name, yyjson_val *root)
 {
     const struct cm_str reason = cm_json_str(cm_json_get(root, "finish_reason"));
     const struct cm_str text = cm_json_str(cm_json_get(root, "content"));
     enum cm_err_class cls;
     int rest_s = 0;
 
-    if (!cm_str_eq(cm_json_str(cm_json_get(root, "type")), CM_S("error")))
+    if (!cm_str_eq(name, CM_S("error")) &&
+        !cm_str_eq(cm_json_str(cm_json_get(root, "type")), CM_S("error")))
         return 0;
     cls = deepseek_words_class(reason, text, &rest_s);
     if (cls == CM_ERR_NONE) /* protocol notes: UNKNOWN what else there is */
@@ -565,8 +566,9 @@ static int on_data(const struct feed *f, const struct cm_sse_event *ev, yyjson_v
     struct deepseek_stream *s = f->s;
     yyjson_val *v = cm_json_get(root, "v"), *message;
 
-    if (cm_str_eq(ev->event, CM_S("hint")) || cm_str_eq(ev->event, CM_S("toast")))
-        return on_hint(f, root);
+    if (cm_str_eq(ev->event, CM_S("hint")) || cm_str_eq(ev->event, CM_S("toast")) ||
+        cm_str_eq(ev->event, CM_S("error")))
+        return on_hint(f, ev->event, root);
     if (cm_str_eq(ev->event, CM_S("title")) || cm_str_eq(ev->event, CM_S("update_session")))
         return 0;
     if (cm_str_eq(ev->event, CM_S("finish")))

@@ -412,6 +412,35 @@ START_TEST(a_conversation_is_deleted_after_its_answer)
 }
 END_TEST
 
+/* An account that is refused cannot delete what it has just made: that waits until it can. */
+START_TEST(what_a_refused_account_left_is_deleted_later)
+{
+    static const struct fake_reply refused_[] = {OK(CREATED), OK(CODE("40003", ""))};
+    static const struct fake_reply later[] = {OK(BIZ("{\"id\":\"session-2\"}")), OK(CHALLENGE),
+                                              SSE(ANSWER), OK(DONE)};
+    struct cm_memo *memo = cm_memo_new(&cm_clock_system, 65536);
+    struct fake_setup setup = {.type = "deepseek",
+                               .body = BODY("deepseek-chat", "x"),
+                               .options = plain,
+                               .memo = memo,
+                               .replies = refused_,
+                               .n_replies = 2};
+
+    fake_run(&setup, &r);
+    ck_assert_int_eq(r.err.cls, CM_ERR_EXPIRED);
+    ck_assert_uint_eq(r.n_requests, 2);
+    fake_result_clear(&r);
+    setup.replies = later;
+    setup.n_replies = 4;
+    fake_run(&setup, &r);
+    ck_assert_msg(r.done, "%s", r.err.msg);
+    ck_assert_uint_eq(r.n_requests, 4);
+    ck_str(r.requests[3].body, "{\"chat_session_id\":\"session-1\"}");
+    fake_result_clear(&r);
+    cm_memo_free(memo);
+}
+END_TEST
+
 START_TEST(history_is_one_text)
 {
     static const struct {
@@ -790,6 +819,7 @@ Suite *suite_deepseek(void)
     tcase_add_test(t, challenges_without_a_solution);
     tcase_add_test(t, a_conversation_goes_on);
     tcase_add_test(t, a_conversation_is_deleted_after_its_answer);
+    tcase_add_test(t, what_a_refused_account_left_is_deleted_later);
     tcase_add_test(t, history_is_one_text);
     tcase_add_test(t, a_cut_answer_is_continued);
     tcase_add_test(t, refusals_of_each_call);

@@ -256,6 +256,8 @@ START_TEST(ends_that_are_failures)
         {READY HINT("anything", "anything"), "", CM_ERR_UPSTREAM_DOWN, 0},
         {READY EVENT("toast", "{\"type\":\"error\",\"content\":\"server busy\"}"), "",
          CM_ERR_OVERLOADED, 0},
+        {READY EVENT("error", "{\"content\":\"消息发送过于频繁，请稍后重试\"}"), "",
+         CM_ERR_RATE_LIMITED, 0},
         {READY STATUS("CONTENT_FILTER") EVENT("finish", "{}"), "", CM_ERR_CONTENT_FILTER, 0},
         {READY STATUS("CONTENT_FILTER"), "", CM_ERR_CONTENT_FILTER, 0},
         {READY DATA("{\"code\":\"content_filter\"}"), "", CM_ERR_CONTENT_FILTER, 0},
