@@ -110,7 +110,7 @@ run_node() {
     mode=$1 log=$logs/$2-$1
     shift 2
     for node in tests/node_modules/node-linux-*/bin/node; do :; done
-    CHATMUX_BIN=$(absolute "$build/$mode/chatmux") CHATMUX_MODE=$mode "$node" --test --test-concurrency=2 \
+    CHATMUX_BIN=$(absolute "$build/$mode/chatmux") CHATMUX_MODE=$mode "$node" --test --test-concurrency=3 \
         --test-timeout=120000 --test-reporter=spec --test-reporter-destination=stdout \
         --test-reporter=tap --test-reporter-destination="$log" "$@"
     status=$?

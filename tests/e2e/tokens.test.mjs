@@ -20,9 +20,11 @@ async function pair(t, fakeOptions = {}, more = {}) {
     return { fake, gw: await startGateway(t, { config: config(fake, more) }) };
 }
 
+/** The request's id, which its access line has. */
 const serves = async (gw) => {
     const answer = await request(gw, { body: chat('o1') });
     assert.equal(answer.status, 200, answer.text);
+    return answer.headers['x-request-id'];
 };
 const credentials = async (gw) => (await request(gw, { path: '/admin/api/credentials', key: ADMIN })).json.data;
 const startAgain = async (gw) => {
@@ -38,7 +40,7 @@ const lock = (gw) => {
 
 scenario('kill -9 between the answer of a refresh and its use: the new token is used, the old one never again', async (t) => {
     const { fake, gw } = await pair(t);
-    await serves(gw);
+    let served = await serves(gw);
     for (let round = 0; round < 12; round++) {
         fake.expire();
         const before = fake.tokens.length;
@@ -50,6 +52,7 @@ scenario('kill -9 between the answer of a refresh and its use: the new token is 
             await assert.rejects(request(gw, { body: chat('o1') }));
         } else {
             // As soon as the gateway knows it, whether somebody uses it or not.
+            await until(() => gw.output.includes(served), 'the log to be read up to the last answer'); // or an older refresh is taken for this one
             const known = gw.output.length;
             request(gw, { body: chat('o1') }).catch(() => {});
             await until(() => gw.output.indexOf('-> ok: refreshed', known) > 0, 'the refresh to be over');
@@ -57,7 +60,7 @@ scenario('kill -9 between the answer of a refresh and its use: the new token is 
         }
         assert.equal(fake.tokens.length, before + 1);
         await startAgain(gw);
-        await serves(gw); // it may have been on the disk that a refresh is under way: then there is another, with the new refresh token
+        served = await serves(gw); // it may have been on the disk that a refresh is under way: then there is another, with the new refresh token
         assert.deepEqual(fake.refusals, [], 'an old refresh token was shown');
     }
     fake.expire();
