@@ -4,7 +4,6 @@
 #include "chatmux/base/list.h"
 #include "chatmux/base/map.h"
 #include <math.h>
-#include <stdio.h>
 #include <stdlib.h>
 
 #define TARGETS_MAX 4096
@@ -89,10 +88,13 @@ void health_free(struct health *h)
 
 static struct cm_str key_of(char out[KEY_MAX], struct cm_str provider, struct cm_str model)
 {
-    int n = snprintf(out, KEY_MAX, CM_PRI "%c" CM_PRI, CM_ARG(cm_str_head(provider, 200)), '\0',
-                     CM_ARG(cm_str_head(model, 300)));
-
-    return cm_str(out, (size_t)n);
+    provider = cm_str_head(provider, 200);
+    model = cm_str_head(model, 300);
+    memcpy(out, provider.p, provider.n);
+    out[provider.n] = '\0';
+    if (model.n > 0) /* what is only passed on names none */
+        memcpy(out + provider.n + 1, model.p, model.n);
+    return cm_str(out, provider.n + 1 + model.n);
 }
 
 static struct target *target_find(const struct health *h, struct cm_str provider,

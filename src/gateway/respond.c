@@ -106,16 +106,36 @@ static bool tells_limits(struct cm_str name)
            cm_str_starts_nocase(name, CM_S("anthropic-ratelimit-"));
 }
 
+/* "read;dur=0.1, queue;dur=0, …": milliseconds with one decimal. By hand: this is written for every answer. */
+static const char *timing_text(struct exchange *ex, const uint64_t us[3])
+{
+    static const char *const names[] = {"read;dur=", ", queue;dur=", ", upstream;dur="};
+    char *text = cm_arena_alloc(&ex->arena, 128), *at = text;
+
+    for (size_t i = 0; i < CM_COUNT(names); i++) {
+        uint64_t tenths = us[i] / 100, whole = tenths / 10, scale = 1;
+
+        at = stpcpy(at, names[i]);
+        while (whole / scale >= 10)
+            scale *= 10;
+        for (; scale > 0; scale /= 10)
+            *at++ = (char)('0' + whole / scale % 10);
+        *at++ = '.';
+        *at++ = (char)('0' + tenths % 10);
+    }
+    *at = '\0';
+    return text;
+}
+
 /* Where the time until this head went, for browsers' tools and curious people: the body on its way in; other attempts and queues; the attempt that serves. */
 static void add_timing(struct respond *r, struct exchange *ex)
 {
     uint64_t now_us = cm_mono_us(), asked_us = ex->attempt_us ? ex->attempt_us : now_us;
 
-    respond_add(r, CM_S("server-timing"),
-                cm_arena_printf(&ex->arena, "read;dur=%.1f, queue;dur=%.1f, upstream;dur=%.1f",
-                                (double)(ex->body_us - ex->began_us) / 1000,
-                                (double)(asked_us - ex->body_us) / 1000,
-                                (double)(now_us - asked_us) / 1000));
+    respond_add(
+        r, CM_S("server-timing"),
+        cm_str_of(timing_text(ex, (const uint64_t[]){ex->body_us - ex->began_us,
+                                                     asked_us - ex->body_us, now_us - asked_us})));
 }
 
 /* For an operator who showed the admin secret: every attempt so far, the one that serves last. */
