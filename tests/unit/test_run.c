@@ -1483,10 +1483,12 @@ static enum cm_step answer_and_wait_for_the_end(struct cm_run *run, const struct
         return CM_STEP_WAIT;
     }
     if (ev->kind == CM_EV_END || ev->kind == CM_EV_FAILED) {
+        struct cm_call call = adapter.call;
+
         cm_run_spare(run);
-        adapter.call.headers = &(struct cm_header){CM_S("Cookie"), cm_run_cred(run)->secret};
-        adapter.call.n_headers = 1;
-        return cm_run_fetch(run, &adapter.call);
+        call.headers = &(struct cm_header){CM_S("Cookie"), cm_run_cred(run)->secret};
+        call.n_headers = 1;
+        return cm_run_fetch(run, &call);
     }
     return answer_and_delete(run, ev, err);
 }
