@@ -56,6 +56,7 @@ scenario('a folder of root is taken over, and what others keep in it is not', op
     await ready(run, port);
     assert.deepEqual(userOf(run.pid), [USER, USER]);
     assert.deepEqual([statSync(state).uid, statSync(join(state, 'chatmux.db')).uid], [USER, USER]);
+    assert.equal(statSync(state).mode & 0o777, 0o700);
     assert.deepEqual([statSync(join(dir, 'data')).uid, statSync(join(dir, 'data', 'hix-ai-2-api.db')).uid], [0, 0]);
     await run.stop();
 
