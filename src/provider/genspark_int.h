@@ -254,8 +254,8 @@ enum cm_step genspark_probe_step(struct cm_run *run, const struct cm_ev *ev, str
 #define GENSPARK_STATES(X)                                                                         \
     X(BEGIN)                                                                                       \
     X(FETCH)                                                                                       \
-    X(UPLOAD_URL) X(UPLOAD) X(CREATE) X(VERIFY) X(ASK) X(STATUS) X(POLL) X(PAUSE) X(DOWNLOAD)      \
-        X(ABORT) X(DELETE)
+    X(UPLOAD_URL)                                                                                  \
+    X(UPLOAD) X(CREATE) X(VERIFY) X(ASK) X(STATUS) X(POLL) X(PAUSE) X(DOWNLOAD) X(ABORT) X(DELETE)
 enum genspark_state {
 #define X(name) GENSPARK_##name,
     GENSPARK_STATES(X)
