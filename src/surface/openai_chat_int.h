@@ -5,7 +5,7 @@
 #include "chatmux/codec/json.h"
 #include "chatmux/surface/surface.h"
 
-/* openai_chat_parse.c */
+/* openai_chat_parse.c, with openai_chat_messages.c and openai_chat_tools.c */
 int cm_openai_chat_parse(struct cm_chat *chat, struct cm_str body, struct cm_err *err);
 
 /* openai_chat_write.c: the whole answer, and what it has in common with the stream */

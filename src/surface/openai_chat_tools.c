@@ -1,0 +1,166 @@
+/* What a chat completion may call: tools, the functions before them, and the choice among them. */
+#include "openai_chat_read_int.h"
+
+#include "chatmux/base/mem.h"
+#include "chatmux/base/utf8.h"
+
+static bool tool_name_ok(struct cm_str name)
+{
+    for (size_t i = 0; i < name.n; i++) {
+        const char c = name.p[i];
+
+        if (!((c >= 'a' && c <= 'z') || (c >= 'A' && c <= 'Z') || (c >= '0' && c <= '9') ||
+              c == '_' || c == '-'))
+            return false;
+    }
+    return name.n > 0 && name.n <= 64;
+}
+
+/* {name, description, parameters, strict}, of a tool or of the older functions. */
+static int read_function(struct cm_openai_reader *r, yyjson_val *v, const struct cm_spot *at)
+{
+    struct cm_tool tool = {0};
+    yyjson_val *parameters = cm_json_opt(v, "parameters"), *strict = cm_json_opt(v, "strict");
+    const struct cm_spot *name_spot = CM_SPOT(at, "name");
+    bool is_strict = false;
+    struct cm_err why;
+
+    if (cm_field_need_str(cm_json_get(v, "name"), name_spot, &tool.name, r->err) ||
+        cm_field_str(cm_json_get(v, "description"), CM_SPOT(at, "description"), &tool.description,
+                     r->err) ||
+        cm_field_is_object(parameters, CM_SPOT(at, "parameters"), r->err) ||
+        cm_field_bool(strict, CM_SPOT(at, "strict"), &is_strict, r->err))
+        return -1;
+    if (!tool_name_ok(tool.name)) {
+        cm_field_fail(&why, name_spot, "invalid_value",
+                      "A function's name has 1 to 64 letters, digits, underscores and hyphens.");
+        cm_openai_untranslatable(r, &why);
+    }
+    tool.parameters = cm_field_json(r->chat->arena, parameters);
+    tool.strict = strict ? is_strict : -1;
+    cm_buf_append(&r->tools, cm_str((const char *)&tool, sizeof(tool)));
+    return 0;
+}
+
+static int read_tool(struct cm_openai_reader *r, yyjson_val *v, const struct cm_spot *at)
+{
+    const struct cm_spot *spot = CM_SPOT(at, "function"), *type_spot = CM_SPOT(at, "type");
+    yyjson_val *function;
+    struct cm_str type;
+    struct cm_err why;
+
+    if (!yyjson_is_obj(v))
+        return cm_field_wrong_type(r->err, at, "an object", v);
+    if (cm_field_need_str(cm_json_get(v, "type"), type_spot, &type, r->err))
+        return -1;
+    if (!cm_str_eq(type, CM_S("function"))) {
+        cm_field_wrong_value(&why, type_spot, type, "'function'");
+        cm_openai_untranslatable(r, &why);
+        return 0;
+    }
+    function = cm_openai_part_object(r, v, spot);
+    return function ? read_function(r, function, spot) : -1;
+}
+
+int cm_openai_read_tools(struct cm_openai_reader *r, yyjson_val *tools, yyjson_val *functions)
+{
+    yyjson_val *v;
+    const struct cm_spot *at = CM_SPOT(NULL, "tools"), *old = CM_SPOT(NULL, "functions");
+    size_t i, max;
+
+    r->has_tools = tools || functions;
+    if (!r->has_tools)
+        return 0;
+    if (cm_field_is_array(tools, at, r->err) || cm_field_is_array(functions, old, r->err))
+        return -1;
+    yyjson_arr_foreach(tools, i, max, v)
+    {
+        if (read_tool(r, v, CM_SPOT_AT(at, i)))
+            return -1;
+    }
+    yyjson_arr_foreach(functions, i, max, v)
+    {
+        const struct cm_spot *spot = CM_SPOT_AT(old, i);
+
+        if (!yyjson_is_obj(v))
+            return cm_field_wrong_type(r->err, spot, "an object", v);
+        if (read_function(r, v, spot))
+            return -1;
+    }
+    r->chat->tools = cm_openai_settle(r, &r->tools, sizeof(*r->chat->tools), &r->chat->n_tools);
+    return 0;
+}
+
+static int choose_named(struct cm_openai_reader *r, yyjson_val *function, const struct cm_spot *at)
+{
+    struct cm_chat *chat = r->chat;
+
+    if (cm_field_need_str(cm_json_get(function, "name"), CM_SPOT(at, "name"), &chat->tool_name,
+                          r->err))
+        return -1;
+    chat->tool_choice = CM_TOOLS_NAMED;
+    for (size_t i = 0; i < chat->n_tools; i++) {
+        if (cm_str_eq(chat->tools[i].name, chat->tool_name))
+            return 0;
+    }
+    return cm_field_fail(r->err, at->up ? at->up : at, "invalid_value",
+                         "The function '" CM_PRI "' that is asked for is not among the tools.",
+                         CM_ARG(cm_utf8_head(chat->tool_name, 64)));
+}
+
+/* "auto", "none", "required" */
+static int choose_mode(struct cm_openai_reader *r, struct cm_str mode, const struct cm_spot *at)
+{
+    static const struct {
+        struct cm_str name;
+        enum cm_tool_choice choice;
+    } modes[] = {
+        {CM_S_INIT("auto"), CM_TOOLS_AUTO},
+        {CM_S_INIT("none"), CM_TOOLS_NONE},
+        {CM_S_INIT("required"), CM_TOOLS_REQUIRED},
+    };
+
+    for (size_t i = 0; i < CM_COUNT(modes); i++) {
+        if (!cm_str_eq(modes[i].name, mode))
+            continue;
+        r->chat->tool_choice = modes[i].choice;
+        if (modes[i].choice == CM_TOOLS_REQUIRED && !r->has_tools)
+            return cm_field_fail(r->err, at, NULL,
+                                 "'tool_choice' is only allowed when 'tools' are specified.");
+        return 0;
+    }
+    return cm_field_wrong_value(r->err, at, mode, "'none', 'auto' and 'required'");
+}
+
+int cm_openai_read_tool_choice(struct cm_openai_reader *r, yyjson_val *choice,
+                               yyjson_val *function_call)
+{
+    yyjson_val *function;
+    const struct cm_spot *at = CM_SPOT(NULL, "tool_choice"), *old = CM_SPOT(NULL, "function_call");
+    const struct cm_spot *type_spot = CM_SPOT(at, "type"), *spot = CM_SPOT(at, "function");
+    struct cm_str type;
+    struct cm_err why;
+
+    if (!choice && function_call) {
+        if (yyjson_is_str(function_call))
+            return choose_mode(r, cm_json_str(function_call), old);
+        if (!yyjson_is_obj(function_call))
+            return cm_field_wrong_type(r->err, old, "a string or an object", function_call);
+        return choose_named(r, function_call, old);
+    }
+    if (!choice)
+        return 0;
+    if (yyjson_is_str(choice))
+        return choose_mode(r, cm_json_str(choice), at);
+    if (!yyjson_is_obj(choice))
+        return cm_field_wrong_type(r->err, at, "a string or an object", choice);
+    if (cm_field_need_str(cm_json_get(choice, "type"), type_spot, &type, r->err))
+        return -1;
+    if (!cm_str_eq(type, CM_S("function"))) {
+        cm_field_wrong_value(&why, type_spot, type, "'function'");
+        cm_openai_untranslatable(r, &why);
+        return 0;
+    }
+    function = cm_openai_part_object(r, choice, spot);
+    return function ? choose_named(r, function, spot) : -1;
+}
