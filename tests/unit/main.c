@@ -1,9 +1,10 @@
-/* Runs the unit tests: every suite of suites.h, or the one that SUITE names. */
+/* Runs the unit tests: every suite of suites.h, or the one that SUITE names; --list prints the names. */
 #include "unit.h"
 
 #include <signal.h>
 #include <stdio.h>
 #include <stdlib.h>
+#include <string.h>
 
 static const struct {
     const char *name;
@@ -14,7 +15,14 @@ static const struct {
 #undef X
 };
 
-int main(void)
+static int list(void)
+{
+    for (size_t i = 0; i < sizeof(suites) / sizeof(suites[0]); i++)
+        puts(suites[i].name);
+    return 0;
+}
+
+int main(int argc, char **argv)
 {
     /* Seconds a test may take, sanitizers and a busy machine included. */
     int limit = setenv("CK_DEFAULT_TIMEOUT", "30", 0);
@@ -25,6 +33,10 @@ int main(void)
 
     if (limit != 0)
         return 2;
+    if (argc > 1 && strcmp(argv[1], "--list") == 0) {
+        srunner_free(runner);
+        return list();
+    }
     signal(SIGPIPE, SIG_IGN); /* as the daemon does */
     for (size_t i = 0; i < sizeof(suites) / sizeof(suites[0]); i++) {
         if (only && strcmp(only, suites[i].name) != 0)
