@@ -1,4 +1,4 @@
-/* What it costs to choose a credential: 10,000 of them, 95 % cooling until random moments, models cooled on some, conversations bound, 64 requests in
+/* What it costs to choose a credential: 10,000 of them, 95 % cooling until random moments, models cooled or failing on some, conversations bound, 64 requests in
  * flight. Prints nanoseconds per choice; exit 1 when the promise (2 µs, no allocation) is not met.
  *
  * Time in the pool is ours: a millisecond per request, so that deadlines pass as they would at 1,000 requests/s. */
@@ -16,6 +16,7 @@
 #define ROUNDS 1000000
 #define LIMITED_PER_MILLE 19 /* of the requests; each for 500 s on average: 9,500 at any time */
 #define NO_MODEL_PER_MILLE 20
+#define FAILED_PER_MILLE 10
 #define COUNTED (ROUNDS / 1000 * 999) /* in the longest ones another process had the core */
 #define TARGET_NS 2000
 
@@ -88,7 +89,8 @@ static bool one_in(uint64_t per_mille)
 
 static void fill(struct cm_pool *pool)
 {
-    struct cm_pool_provider provider = {.name = CM_S("up"), .max_inflight = 8};
+    struct cm_pool_provider provider = {
+        .name = CM_S("up"), .max_inflight = 8, .breaker_rate = 50, .breaker_attempts = 1};
 
     cm_pool_providers(pool, &provider, 1);
     for (uint64_t id = 1; id <= CREDENTIALS; id++) {
@@ -127,6 +129,8 @@ static void give_back(struct cm_lease *lease)
     } else if (one_in(NO_MODEL_PER_MILLE)) {
         why.cls = CM_ERR_MODEL_UNAVAILABLE;
         why.retry_after_s = 600;
+    } else if (one_in(FAILED_PER_MILLE)) {
+        why.cls = CM_ERR_UPSTREAM_DOWN; /* opens the breaker of this account and model */
     }
     cm_lease_give_back(lease, why.cls ? &why : NULL, 10, 20);
 }

@@ -88,7 +88,8 @@ void out_json(struct out *o, const char *name, struct cm_str json); /* "" gives 
 /* A URL without the password in it: "http://user:***@host". In the arena when it differs. */
 struct cm_str url_shown(struct cm_arena *arena, struct cm_str url);
 
-void cred_write(struct cm_buf *out, struct cm_arena *arena, const struct cm_cred_info *cred);
+void cred_write(struct cm_buf *out, struct cm_arena *arena, const struct cm_pool *pool,
+                const struct cm_cred_info *cred);
 /* `limits` may be NULL; `secret` "" leaves the member "key" out. */
 void key_write(struct cm_buf *out, const struct cm_key_row *row, const struct cm_key_limits *limits,
                struct cm_str secret);

@@ -18,11 +18,12 @@ static void answer_cred(struct cm_admin *admin, struct cm_web *web, int status, 
                        cm_arena_printf(cm_web_arena(web), "%llu", (unsigned long long)id));
         return;
     }
-    cred_write(&out, cm_web_arena(web), &cred);
+    cred_write(&out, cm_web_arena(web), cm_gateway_pool(admin->gw), &cred);
     answer_json(web, status, &out);
 }
 
 struct page {
+    const struct cm_pool *pool;
     struct cm_buf out;
     struct cm_arena *arena;
     uint64_t after, last; /* ids */
@@ -42,7 +43,7 @@ static void list_one(void *arg, const struct cm_cred_info *cred)
     }
     if (p->some)
         cm_buf_put(&p->out, ',');
-    cred_write(&p->out, p->arena, cred);
+    cred_write(&p->out, p->arena, p->pool, cred);
     p->some = true;
     p->last = cred->id;
     p->left--;
@@ -52,7 +53,7 @@ void creds_list(void *arg, struct cm_web *web)
 {
     struct cm_admin *admin = arg;
     struct cm_str cursor = cm_web_query(web, CM_S("cursor"));
-    struct page p = {.arena = cm_web_arena(web)};
+    struct page p = {.arena = cm_web_arena(web), .pool = cm_gateway_pool(admin->gw)};
     struct cm_err err = {0};
 
     if (cursor.n > 0 && !id_parse(cursor, &p.after))

@@ -7,6 +7,7 @@
 #define SECRET_MAX 65536
 #define MAX_INT INT64_C(1000000000)
 
+#define MODEL_STATES "closed|open|half_open|unavailable"
 #define CRED_STATES "ok|cooling|half_open|refreshing|exhausted|needs_login|verify|disabled"
 #define PERIODS "day|week|month|total"
 
@@ -45,8 +46,20 @@ static const struct field credential[] = {
     INT("tokens_out", ""),
     INT("month_requests", "of them in this month (UTC): those that were served or broke off"),
     INT("monthly_limit", "it is exhausted until the 1st after so many; 0 = any number"),
+    FIELD("models", MANY, "those it does without, and those that fail on it now and then",
+          .required = true, .words = "CredentialModel"),
     TIME_N("last_used", ""),
     TIME_N("created", ""),
+};
+static const struct field credential_model[] = {
+    STR("model", "the provider's name of it"),
+    FIELD("state", WORD,
+          "closed: it failed within the last minute; open: too often, it gets no requests; "
+          "half_open: one request decides; unavailable: the platform said so",
+          .required = true, .words = MODEL_STATES),
+    TIME_N("until", ""),
+    INT("attempts", "within the last minute, while closed"),
+    INT("failed", "of them"),
 };
 
 #define CREDENTIAL_SETTINGS                                                                        \
@@ -144,6 +157,9 @@ static const struct field explained_credential[] = {
     TIME_N("until", ""),
     INT("weight", ""),
     INT("inflight", ""),
+    FIELD("model_state", WORD, "of this model on it; null = nothing is known against it",
+          .required = true, .nullable = true, .words = MODEL_STATES),
+    TIME_N("model_until", ""),
     BOOL("chosen", "this one would be asked first"),
 };
 
@@ -375,6 +391,7 @@ const struct shape shapes[] = {
     SHAPE("ExplainedKey", explained_key),
     SHAPE("ExplainedTarget", explained_target),
     SHAPE("ExplainedCredential", explained_credential),
+    SHAPE("CredentialModel", credential_model),
     SHAPE("Deleted", deleted),
     SHAPE("Key", key),
     SHAPE("KeyNew", key_new),

@@ -123,7 +123,24 @@ struct cm_str url_shown(struct cm_arena *arena, struct cm_str url)
 
 /* ---- rows ---- */
 
-void cred_write(struct cm_buf *out, struct cm_arena *arena, const struct cm_cred_info *cred)
+static void model_write(void *arg, const struct cm_cred_model *model)
+{
+    struct cm_buf *out = arg;
+    struct out o;
+
+    if (out->p[out->n - 1] != '[')
+        cm_buf_put(out, ',');
+    o = out_begin(out);
+    out_str(&o, "model", model->model);
+    out_str(&o, "state", cm_str_of(cm_model_state_name(model->state)));
+    out_time(&o, "until", model->until_ms);
+    out_int(&o, "attempts", model->attempts);
+    out_int(&o, "failed", model->failed);
+    out_end(&o);
+}
+
+void cred_write(struct cm_buf *out, struct cm_arena *arena, const struct cm_pool *pool,
+                const struct cm_cred_info *cred)
 {
     struct out o = out_begin(out);
 
@@ -147,6 +164,11 @@ void cred_write(struct cm_buf *out, struct cm_arena *arena, const struct cm_cred
     out_int(&o, "tokens_out", cred->tokens_out);
     out_int(&o, "month_requests", cred->month_requests);
     out_int(&o, "monthly_limit", cred->monthly_limit);
+    out_name(&o, "models");
+    cm_buf_put(out, '[');
+    if (pool)
+        cm_pool_each_model(pool, cred->id, model_write, out);
+    cm_buf_put(out, ']');
     out_time(&o, "last_used", cred->last_used_ms);
     out_time(&o, "created", cred->created_ms);
     out_end(&o);

@@ -99,8 +99,8 @@ static void print_request(struct command *cmd, yyjson_val *r)
 
 static void print_target(struct command *cmd, yyjson_val *target, size_t place)
 {
-    static const char *const heads[] = {"",      "CREDENTIAL", "STATE",     "REASON",
-                                        "UNTIL", ">WEIGHT",    ">IN FLIGHT"};
+    static const char *const heads[] = {"",      "CREDENTIAL", "STATE",      "REASON",
+                                        "UNTIL", ">WEIGHT",    ">IN FLIGHT", "THIS MODEL"};
     yyjson_val *c;
     struct table t;
     size_t i, n;
@@ -129,6 +129,7 @@ static void print_target(struct command *cmd, yyjson_val *target, size_t place)
         table_add(&t, time_told(&cmd->arena, text_of(c, "until"), cm_unix_ms()));
         table_add(&t, member_text(&cmd->arena, c, "weight"));
         table_add(&t, member_text(&cmd->arena, c, "inflight"));
+        table_add(&t, text_of(c, "model_state"));
     }
     table_print(&t);
     table_clear(&t);

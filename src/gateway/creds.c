@@ -283,6 +283,8 @@ static void providers_to_pool(struct cm_gateway *gw)
             .can_refresh = cm_provider_makes_tokens(in->adapter),
             .can_probe = in->adapter->probe.step != NULL,
             .needs_token = in->adapter->needs_token,
+            .breaker_rate = up->breaker_rate,
+            .breaker_attempts = up->breaker_account_attempts,
             .lacks = in->lacks,
             .probe_every_ms = in->adapter->probe_every_ms};
     }

@@ -14,9 +14,25 @@ static void put_name(struct cm_buf *out, const char *name)
 
 struct listing {
     struct cm_buf *out;
+    const struct cm_pool *pool;
+    struct cm_str model;
     size_t n;
     uint64_t chosen;
 };
+
+/* What is known against this model on this account. */
+static void put_model(const struct listing *l, uint64_t id)
+{
+    struct cm_cred_model m = {0};
+    char until[CM_RFC3339_CAP];
+    const bool known = cm_pool_model(l->pool, id, l->model, &m);
+
+    put_name(l->out, "model_state");
+    cm_json_put_z(l->out, known ? cm_model_state_name(m.state) : NULL);
+    put_name(l->out, "model_until");
+    cm_rfc3339(m.until_ms, until);
+    cm_json_put_z(l->out, m.until_ms ? until : NULL);
+}
 
 static void put_credential(void *arg, const struct cm_cred_info *c)
 {
@@ -35,8 +51,10 @@ static void put_credential(void *arg, const struct cm_cred_info *c)
     put_name(l->out, "until");
     cm_rfc3339(c->until_ms, until);
     cm_json_put_z(l->out, c->until_ms ? until : NULL);
-    cm_buf_printf(l->out, ",\"weight\":%lld,\"inflight\":%lld,\"chosen\":%s}", (long long)c->weight,
-                  (long long)c->inflight, c->id == l->chosen ? "true" : "false");
+    cm_buf_printf(l->out, ",\"weight\":%lld,\"inflight\":%lld", (long long)c->weight,
+                  (long long)c->inflight);
+    put_model(l, c->id);
+    cm_buf_printf(l->out, ",\"chosen\":%s}", c->id == l->chosen ? "true" : "false");
 }
 
 /* Who would be asked; 0 and why nobody. What was promised is given back at once. */
@@ -73,7 +91,8 @@ static void put_target(struct cm_gateway *gw, const struct cm_target *t, bool st
     const struct cm_instance *in = &gw->now->instances[t->provider];
     uint64_t now_ms = cm_loop_now_ms(gw->host->loop);
     struct cm_err err = {0};
-    struct listing l = {.out = out, .chosen = who(gw, in, t, &err)};
+    struct listing l = {
+        .out = out, .pool = gw->pool, .model = t->model, .chosen = who(gw, in, t, &err)};
     double first_ms = health_first_ms(gw->health, in->name, t->model, streamed, now_ms);
 
     cm_buf_append(out, CM_S("{\"provider\":"));

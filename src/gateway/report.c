@@ -21,7 +21,7 @@ struct figures {
     struct cm_gateway *gw;
     struct cm_metric_family *requests, *request_seconds, *ttft_seconds, *overhead_seconds,
         *attempts, *credentials, *tokens, *disconnects, *streams_open, *loop_lag, *rss, *build,
-        *cost, *drift, *dropped, *queue, *breaker, *hedges, *waste;
+        *cost, *drift, *dropped, *queue, *breaker, *models, *hedges, *waste;
     struct cm_metric_family *refused;
     long streams;
 };
@@ -43,12 +43,20 @@ static void on_render(void *arg)
     set_gauge(f->dropped, f->gw->store ? (double)cm_store_dropped(f->gw->store) : 0);
     for (size_t i = 0; i < s->n_instances; i++) {
         struct cm_pool_counts counts;
+        size_t models[CM_MODEL_STATES_N];
 
         cm_pool_count(f->gw->pool, s->instances[i].name, &counts);
         cm_metric_set(cm_metric_with(f->queue, &s->instances[i].name), (double)counts.waiting);
         cm_metric_set(
             cm_metric_with(f->breaker, &s->instances[i].name),
             health_breaker(f->gw->health, s->instances[i].name, cm_loop_now_ms(f->gw->host->loop)));
+        cm_pool_count_models(f->gw->pool, s->instances[i].name, models);
+        for (int state = 0; state < CM_MODEL_STATES_N; state++) {
+            struct cm_str labels[] = {s->instances[i].name,
+                                      cm_str_of(cm_model_state_name((enum cm_model_state)state))};
+
+            cm_metric_set(cm_metric_with(f->models, labels), (double)models[state]);
+        }
         for (int state = 0; state < CM_CRED_STATES_N; state++) {
             struct cm_str labels[] = {s->instances[i].name,
                                       cm_str_of(cm_cred_state_name((enum cm_cred_state)state))};
@@ -122,6 +130,11 @@ struct figures *figures_new(struct cm_gateway *gw)
                                    "Whether a provider gets requests: 0 closed (it does), 1 open, "
                                    "2 half open.",
                                    by_provider, NULL, 0);
+    f->models = cm_metrics_family(
+        m, CM_GAUGE, "chatmux_credential_models",
+        "Pairs of a credential and a model by their breaker: closed with failures in the last "
+        "minute, open, half open; unavailable: the platform does not have it for this one.",
+        by_state, NULL, 0);
     f->hedges =
         cm_metrics_family(m, CM_COUNTER, "chatmux_hedges_total",
                           "Second attempts beside a silent one, by their end.", by_result, NULL, 0);
@@ -266,29 +279,55 @@ static const char *usage_source(enum cm_usage_source source)
 
 struct others {
     struct cm_buf *out;
+    const struct cm_pool *pool;
+    struct cm_str model; /* "" = none was asked for */
     size_t n;
 };
+
+/* "" when it serves. */
+static const char *why_passed_over(const struct others *o, const struct cm_cred_info *cred)
+{
+    struct cm_cred_model m;
+
+    if (cred->state != CM_CRED_STATE_OK || !cm_pool_model(o->pool, cred->id, o->model, &m))
+        return "";
+    switch (m.state) {
+    case CM_MODEL_BROKEN:
+    case CM_MODEL_HALF_OPEN:
+        return "breaker of this model";
+    case CM_MODEL_ABSENT:
+        return "without this model";
+    case CM_MODEL_WATCHED:
+    case CM_MODEL_STATES_N:
+        break;
+    }
+    return "";
+}
 
 static void note_other(void *arg, const struct cm_cred_info *cred)
 {
     struct others *o = arg;
+    const char *why = why_passed_over(o, cred);
 
-    if (cred->state == CM_CRED_STATE_OK || o->n == OTHERS_MAX)
+    if ((cred->state == CM_CRED_STATE_OK && !*why) || o->n == OTHERS_MAX)
         return;
     cm_buf_append(o->out, o->n++ ? CM_S(",{\"credential\":") : CM_S("{\"credential\":"));
     cm_json_put_str(o->out, cred->label);
     cm_buf_append(o->out, CM_S(",\"state\":"));
     cm_json_put_z(o->out, cm_cred_state_name(cred->state));
     cm_buf_append(o->out, CM_S(",\"reason\":"));
-    cm_json_put_str(o->out, cred->reason);
+    cm_json_put_str(o->out, *why ? cm_str_of(why) : cred->reason);
     cm_buf_put(o->out, '}');
 }
 
 static void put_others(const struct exchange *ex, struct cm_str provider, enum outcome outcome,
                        struct cm_buf *out)
 {
-    struct others o = {.out = out};
+    struct others o = {.out = out, .pool = ex->gw->pool};
     struct cm_pool_counts counts;
+
+    if (ex->n_targets > 0)
+        o.model = ex->targets[ex->target].model;
 
     cm_pool_count(ex->gw->pool, provider, &counts);
     if ((ex->attempts == 1 && outcome == OUTCOME_OK) || counts.total > OTHERS_POOL_MAX)

@@ -33,6 +33,7 @@ struct cm_lease *lease_new(struct cred *c, const struct cm_pool_ask *ask, uint64
     l->choice = choice;
     l->choice.half_open = l->trial;
     l->model_hash = hash;
+    l->pair_trial = 0;
     l->cost = ask->cost;
     l->purse = ask->purse;
     cm_str_copy(l->model, sizeof(l->model), ask->model);
@@ -48,6 +49,8 @@ struct cm_lease *lease_new(struct cred *c, const struct cm_pool_ask *ask, uint64
         c->ready_ms = pool->now_ms + (uint64_t)p->min_interval_ms;
     p->count.inflight++;
     cred_place(c);
+    if (c->pairs)
+        pair_begins(l);
     return l;
 }
 
@@ -101,6 +104,7 @@ int64_t cm_lease_give_back(struct cm_lease *lease, const struct cm_err *why, int
         cred_judge(lease, why);
         month_judge(c);
     }
+    pair_ends(lease, PAIR_UNDECIDED); /* unless it has told more */
     lease_end(lease, costs(why));
     pool_settle(pool);
     return month;
@@ -117,6 +121,7 @@ int64_t cm_lease_cancel(struct cm_lease *lease, const struct cm_err *why)
     c->requests++;
     if (c->provider)
         month_judge(c);
+    pair_ends(lease, PAIR_UNDECIDED);
     lease_end(lease, costs(why));
     pool_settle(pool);
     return month;

@@ -280,7 +280,7 @@ void cred_remove(struct cred *c)
     struct provider *p = c->provider;
 
     cred_take(c);
-    cred_uncool_all(c);
+    cred_forget_models(c);
     heap_del(&p->pool->chores, &c->chore);
     cm_list_remove(&c->errand);
     cm_list_remove(&c->fresh);

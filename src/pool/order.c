@@ -68,6 +68,15 @@ void heap_del(struct heap *h, struct due *d)
     d->pos = 0;
 }
 
+void heap_shrink(struct heap *h)
+{
+    CM_ASSERT(h->n == 0);
+    if (h->cap > 8) {
+        free(h->v), h->v = NULL;
+        h->cap = 0;
+    }
+}
+
 /* ---- tree ---- */
 
 static bool before(const struct cred *a, const struct cred *b)

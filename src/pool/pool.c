@@ -154,6 +154,8 @@ static void provider_free(struct provider *p)
     cm_list_remove(&p->link);
     cm_map_del(&p->pool->by_name, cm_str_of(p->name));
     cm_map_clear(&p->secrets);
+    for (size_t i = 0; i < MODELS_MAX; i++)
+        free(p->model[i].over.v);
     free(p->returns.v);
     free(p->lacks);
     free(p->name);
@@ -181,6 +183,8 @@ static void provider_set(struct provider *p, const struct cm_pool_provider *told
     p->can_probe = told->can_probe;
     p->probe_every_ms = told->probe_every_ms;
     p->needs_token = told->needs_token;
+    p->breaker_rate = told->breaker_rate;
+    p->breaker_attempts = told->breaker_attempts;
     provider_lacks_set(p, told->lacks);
     CM_LIST_EACH(&p->creds, link)
     {
@@ -225,6 +229,7 @@ struct cm_pool *cm_pool_new(const struct cm_clock *clock, const struct cm_pool_h
     cm_list_init(&pool->providers);
     cm_list_init(&pool->fresh);
     cm_list_init(&pool->errands);
+    cm_list_init(&pool->pairs);
     cm_list_init(&pool->answers);
     pool->chores.ops = pool->patience.ops = &pool->ops;
     pool_enter(pool);
@@ -242,6 +247,10 @@ void cm_pool_free(struct cm_pool *pool)
     for (struct cm_lease *l = pool->spare, *next; l; l = next) {
         next = l->next;
         free(l);
+    }
+    for (struct cooled *m = pool->spare_cooled, *next; m; m = next) {
+        next = m->next;
+        free(m);
     }
     affinity_free(pool->affinity);
     cm_map_clear(&pool->by_name);

@@ -1,5 +1,5 @@
-/* What the parts of the pool share: the whole (pool.c), who is in it (cred.c), orders (order.c), states (state.c), credit (credit.c), what a month allows
- * (month.c), errands (errand.c), choosing (choose.c), waiting (wait.c), conversations (affinity.c).
+/* What the parts of the pool share: the whole (pool.c), who is in it (cred.c), orders (order.c), states (state.c), models an account does without (model.c),
+ * credit (credit.c), what a month allows (month.c), errands (errand.c), choosing (choose.c), waiting (wait.c), conversations (affinity.c).
  *
  * A credential is in at most one place: in the tree of those that can serve (per provider and weight), in the tree of those that are busy, or in the
  * heap of those that return at a known time. Whatever changes its place or its rank goes through cred_take() … cred_place().
@@ -46,6 +46,7 @@ struct tree { /* by least in flight, then least recently used; zeroed memory is 
 
 void heap_put(struct heap *h, struct due *d, uint64_t at_ms); /* in it already: moves */
 void heap_del(struct heap *h, struct due *d);                 /* fine when it is in none */
+void heap_shrink(struct heap *h); /* an empty one: keeps room for a few */
 static inline struct due *heap_top(const struct heap *h)
 {
     return h->n > 0 ? h->v[1] : NULL;
@@ -96,15 +97,35 @@ struct group {
 
 struct model_slot {
     uint64_t hash;    /* of its name */
+    char name[64];    /* to be shown; cut */
     struct heap over; /* struct cooled: soonest over first; never empty while in use */
 };
 
-/* A model that one account does not have, or not now. */
+/* A model that one account does without: the later of two reasons counts. */
 struct cooled {
     struct due over;
     struct cred *cred;
     struct cooled *next; /* of the same credential */
     unsigned slot;
+    uint64_t absent_until_ms; /* the platform said that it is not there */
+    uint64_t broken_until_ms; /* it fails too often, or one request is finding out */
+    bool trial;               /* … and nobody knows how long that takes */
+};
+
+/* The breaker of one account with one model: there from its first failure on, until it is closed and has none left in its window. Half open it lets one
+ * real request through, which decides. */
+#define PAIR_BUCKETS 10
+struct pair {
+    struct cm_list used; /* in pool->pairs, the latest at the end */
+    struct cred *cred;
+    struct pair *next; /* of the same credential */
+    uint64_t hash;     /* of the model */
+    uint16_t ended[PAIR_BUCKETS], failed[PAIR_BUCKETS];
+    uint64_t bucket;   /* number of the latest */
+    uint64_t until_ms; /* open until then */
+    uint64_t open_ms;  /* how long it was opened last; 0 = closed */
+    uint64_t trial;    /* the lease that decides; 0 = none is out */
+    char model[64];    /* to be shown; cut */
 };
 
 struct provider {
@@ -114,6 +135,7 @@ struct provider {
     struct cm_list creds;
     struct cm_map secrets; /* secret -> struct cred; others with the same follow in ->twin */
     int64_t max_inflight, min_interval_ms, cooldown_ms, monthly_limit, probe_every_ms;
+    int64_t breaker_rate, breaker_attempts; /* of an account with a model */
     bool isolated, can_refresh, can_probe, needs_token;
     char *lacks;       /* owned; what an operator has to set first, NULL = nothing */
     bool lacks_known;  /* the configuration itself tells it: a reset does not help */
@@ -163,9 +185,12 @@ struct cred {
     enum cm_cred_state limit; /* COOLING or EXHAUSTED */
     uint64_t limit_until_ms;
     const char *limit_reason;
-    uint64_t limit_ms;       /* how long it was; 0 = it has served since */
-    uint64_t failed_ms[2];   /* latest failures that only count, newest first; 0 = none */
-    uint64_t failed_at[2];   /* `answered` at each of them */
+    uint64_t limit_ms;        /* how long it was; 0 = it has served since */
+    uint64_t failed_ms[2];    /* latest failures that only count, newest first; 0 = none */
+    uint64_t failed_at[2];    /* `answered` at each of them */
+    uint64_t failed_model[2]; /* hashes; 0 = none */
+    uint64_t
+        series_model; /* the one model that all failures were of which the limit is for; 0 = several, or another limit */
     uint64_t answered;       /* requests that went well */
     uint64_t series_ms;      /* what the last series of them cost */
     uint64_t series_over_ms; /* until when */
@@ -185,6 +210,10 @@ struct cred {
 
     struct cooled *cooled; /* owned */
     uint64_t mask;         /* their bits */
+    struct pair *pairs;    /* owned */
+    size_t n_pairs;
+    uint64_t served_model[2],
+        served_ms[2]; /* the last two models that were answered well, and when; 0 = none */
 
     int64_t inflight;
     unsigned trials;   /* leases given while half open */
@@ -220,10 +249,13 @@ struct cm_pool {
     struct heap patience;   /* cm_pool_wait->patience */
     struct cm_list fresh;   /* struct cred: can serve more than when the queue was looked at */
     struct cm_list errands; /* struct cred */
+    struct cm_list pairs;   /* struct pair, by last use */
+    size_t n_pairs;
     struct cm_list answers; /* struct cm_pool_wait: served or given up, not told yet */
     bool telling;
     struct affinity *affinity; /* NULL until somebody needs it */
     struct cm_lease *spare;    /* to be used again */
+    struct cooled *spare_cooled;
     size_t n_leases, n_waits;
     uint64_t ops; /* steps in trees, heaps and queues so far */
 };
@@ -242,6 +274,7 @@ struct cm_lease {
     unsigned purse;
     int64_t cost;
     uint64_t model_hash; /* 0 = no model */
+    uint64_t pair_trial; /* decides about account and model; 0 = does not */
     char model[64];      /* for the log; cut */
 };
 
@@ -256,6 +289,11 @@ uint64_t pool_steps(const struct cm_pool *pool); /* for tests: work done so far 
 struct ident *ident_new(const struct cred *c, struct cm_str label, struct cm_str secret,
                         struct cm_str token, struct cm_str proxy);
 void ident_unref(struct ident *i);
+
+static inline uint64_t most(uint64_t a, uint64_t b)
+{
+    return a > b ? a : b;
+}
 
 struct provider *provider_find(const struct cm_pool *pool, struct cm_str name);
 struct cred *cred_find(const struct cm_pool *pool, uint64_t id);
@@ -275,17 +313,31 @@ void cred_resume(struct cred *c, const char *reason);
 void cred_reset(struct cred *c, const char *reason);
 void cred_judge(struct cm_lease *lease, const struct cm_err *why); /* NULL: served well */
 void cred_judge_probe(struct cred *c, const struct cm_err *why);
-void cooled_end(struct cooled *m);
-void cred_uncool_all(struct cred *c);
 extern const char lacks_reason[]; /* of a credential that cannot serve before something is set */
 /* `text` NULL: nothing any more. All who depend on it change their state. */
 void provider_lacks(struct provider *p, const char *text, bool known);
-uint64_t model_hash(struct cm_str model);
-uint64_t model_bit(const struct provider *p, uint64_t hash);
 void provider_wake(struct provider *p); /* whose time has come */
 bool secretless(const struct cred *c);
 
 void cred_stir(struct cred *c); /* it can serve more than before: somebody who waits may want it */
+
+/* ---- models an account does without ---- */
+
+uint64_t model_hash(struct cm_str model);
+uint64_t model_bit(const struct provider *p, uint64_t hash);
+void model_absent(struct cm_lease *lease, uint64_t until_ms);
+void cooled_wake(struct cooled *m);      /* its time has come */
+void cred_forget_models(struct cred *c); /* cooled ones and breakers */
+void pair_begins(struct cm_lease *lease);
+enum pair_result {
+    PAIR_ANSWERED,
+    PAIR_FAILED,
+    PAIR_UNDECIDED /* the client left, a limit of the account, the request itself */
+};
+/* Before the state of the account is judged; the lease's secret is still the account's. */
+void pair_ends(struct cm_lease *lease, enum pair_result result);
+/* What failed is the model's fault alone, as the account serves others. decides: it was the one request of half_open. */
+bool pair_takes_blame(const struct cm_lease *lease, bool decides);
 
 /* ---- what a month allows ---- */
 

@@ -1,4 +1,4 @@
-/* The state of a credential: every change, the verdicts that cause them, and the models one account does without.
+/* The state of a credential: every change, and the verdicts that cause them.
  *
  * Limits (cooling, exhausted) are remembered beside the state, so that a refresh or a login in between does not lift them, and only ever move later. */
 #include "pool_int.h"
@@ -17,11 +17,6 @@ const char lacks_reason[] = "config";
 #define SERIES_MS MINUTE_MS       /* … within it cool for as long */
 #define FRESH_MS (2 * MINUTE_MS)  /* a token that is refused so soon was not made for serving */
 #define SERIES_QUIET_MS (10 * MINUTE_MS) /* after so long without, doubling begins anew */
-
-static uint64_t most(uint64_t a, uint64_t b)
-{
-    return a > b ? a : b;
-}
 
 static uint64_t least(uint64_t a, uint64_t b)
 {
@@ -146,7 +141,7 @@ void provider_wake(struct provider *p)
         struct heap *over = &p->model[__builtin_ctzll(left)].over;
 
         while ((d = heap_top(over)) && d->at_ms <= now)
-            cooled_end(CM_CONTAINER(d, struct cooled, over));
+            cooled_wake(CM_CONTAINER(d, struct cooled, over));
     }
 }
 
@@ -248,6 +243,7 @@ static void forget_limits(struct cred *c)
 {
     c->limit_until_ms = 0;
     c->limit_ms = 0;
+    c->series_model = 0;
     memset(c->failed_ms, 0, sizeof(c->failed_ms));
 }
 
@@ -256,7 +252,7 @@ void cred_reset(struct cred *c, const char *reason)
     forget_limits(c);
     c->series_ms = 0;
     c->backoff_ms = 0;
-    cred_uncool_all(c);
+    cred_forget_models(c);
     cred_forget_credit(c);
     cred_resume(c, reason);
 }
@@ -278,6 +274,7 @@ static void limit(struct cred *c, enum cm_cred_state kind, uint64_t for_ms, bool
         c->limit_until_ms = until;
         c->limit_ms = for_ms;
         c->limit_reason = reason;
+        c->series_model = 0;
     }
     if ((serves(c) || limited(c)) && !month_rest(c))
         cred_set(c, c->limit, c->limit_until_ms, c->limit_reason);
@@ -285,10 +282,12 @@ static void limit(struct cred *c, enum cm_cred_state kind, uint64_t for_ms, bool
 
 /* Three within a minute cool the credential, each further series twice as long; unless more went well in between: with hundreds of requests a minute
  * a platform that fails now and then would lose all its accounts at once. */
-static void count_failure(struct cred *c, uint64_t told_ms, bool decided, const char *reason)
+static void count_failure(struct cred *c, uint64_t model, uint64_t told_ms, bool decided,
+                          const char *reason)
 {
     const uint64_t now = c->provider->pool->now_ms;
     uint64_t oldest = c->failed_ms[1], well = c->answered - c->failed_at[1];
+    bool one_model = c->failed_model[0] == model && c->failed_model[1] == model;
 
     if (decided) {
         limit(c, CM_CRED_STATE_COOLING, most(told_ms, SERIES_MS), true, reason);
@@ -298,6 +297,8 @@ static void count_failure(struct cred *c, uint64_t told_ms, bool decided, const 
     c->failed_ms[0] = now ? now : 1;
     c->failed_at[1] = c->failed_at[0];
     c->failed_at[0] = c->answered;
+    c->failed_model[1] = c->failed_model[0];
+    c->failed_model[0] = model;
     if (!oldest || now - oldest > SERIES_MS || well > SERIES_N)
         return;
     memset(c->failed_ms, 0, sizeof(c->failed_ms));
@@ -307,6 +308,7 @@ static void count_failure(struct cred *c, uint64_t told_ms, bool decided, const 
         c->series_ms = least(2 * c->series_ms, DOUBLED_MAX_MS);
     c->series_over_ms = now + c->series_ms;
     limit(c, CM_CRED_STATE_COOLING, most(told_ms, c->series_ms), false, reason);
+    c->series_model = one_model ? model : 0;
 }
 
 /* States that an operator ends. The graver one stays. */
@@ -330,94 +332,6 @@ static void expired(struct cred *c, const char *reason)
     }
 }
 
-/* ---- models that are cooled ---- */
-
-uint64_t model_hash(struct cm_str model)
-{
-    return model.n ? cm_hash(model) | 1 : 0;
-}
-
-uint64_t model_bit(const struct provider *p, uint64_t hash)
-{
-    for (uint64_t left = hash ? p->models : 0; left; left &= left - 1) {
-        int slot = __builtin_ctzll(left);
-
-        if (p->model[slot].hash == hash)
-            return UINT64_C(1) << slot;
-    }
-    return 0;
-}
-
-static void cred_remask(struct cred *c, uint64_t mask)
-{
-    c->mask = mask;
-    if (c->place == PLACE_FIT)
-        tree_remask(&c->group->fit, c);
-    else if (c->place == PLACE_BUSY)
-        tree_remask(&c->provider->busy, c);
-}
-
-static void cool_model(struct cm_lease *lease, uint64_t until_ms)
-{
-    struct cred *c = lease->cred;
-    struct provider *p = c->provider;
-    uint64_t bit = model_bit(p, lease->model_hash);
-    struct cooled *m = c->cooled;
-
-    if (!lease->model_hash)
-        return;
-    if (!bit) {
-        if (p->models == UINT64_MAX) {
-            cm_warn("pool", "%s: more than %d models are limited, \"%s\" is not remembered",
-                    p->name, MODELS_MAX, lease->model);
-            return;
-        }
-        bit = ~p->models & (p->models + 1);
-        p->models |= bit;
-        p->model[__builtin_ctzll(bit)].hash = lease->model_hash;
-    }
-    while (m && m->slot != (unsigned)__builtin_ctzll(bit))
-        m = m->next;
-    if (!m) {
-        m = CM_NEW(struct cooled);
-        m->cred = c;
-        m->slot = (unsigned)__builtin_ctzll(bit);
-        m->next = c->cooled;
-        c->cooled = m;
-        cred_remask(c, c->mask | bit);
-        cm_info("pool", CM_PRI " does without model \"%s\" for %llu s", CM_ARG(c->ident->label),
-                lease->model, (unsigned long long)(until_ms - p->pool->now_ms + 999) / 1000);
-    }
-    heap_put(&p->model[m->slot].over, &m->over, most(m->over.at_ms, until_ms));
-}
-
-void cooled_end(struct cooled *m)
-{
-    struct cred *c = m->cred;
-    struct provider *p = c->provider;
-    struct model_slot *slot = &p->model[m->slot];
-    struct cooled **at = &c->cooled;
-
-    while (*at != m)
-        at = &(*at)->next;
-    *at = m->next;
-    heap_del(&slot->over, &m->over);
-    cred_remask(c, c->mask & ~(UINT64_C(1) << m->slot));
-    if (slot->over.n == 0) {
-        p->models &= ~(UINT64_C(1) << m->slot);
-        free(slot->over.v), slot->over.v = NULL;
-        slot->over.cap = 0;
-    }
-    free(m);
-    cred_stir(c);
-}
-
-void cred_uncool_all(struct cred *c)
-{
-    while (c->cooled)
-        cooled_end(c->cooled);
-}
-
 /* ---- verdicts ---- */
 
 bool secretless(const struct cred *c)
@@ -435,7 +349,7 @@ static uint64_t cooldown_of(const struct cred *c)
     return c->provider->cooldown_ms > 0 ? (uint64_t)c->provider->cooldown_ms : COOLDOWN_MS;
 }
 
-static void judge(struct cred *c, const struct cm_err *why, bool decided)
+static void judge(struct cred *c, uint64_t model, const struct cm_err *why, bool decided)
 {
     const struct cm_err_info *info = cm_err_info(why->cls);
     uint64_t told = told_ms(why);
@@ -460,7 +374,7 @@ static void judge(struct cred *c, const struct cm_err *why, bool decided)
         limit(c, CM_CRED_STATE_EXHAUSTED, told ? told : EXHAUSTED_MS, decided, info->name);
         break;
     case CM_CRED_COUNT:
-        count_failure(c, told, decided, info->name);
+        count_failure(c, model, told, decided, info->name);
         break;
     }
 }
@@ -477,6 +391,7 @@ void cred_judge(struct cm_lease *lease, const struct cm_err *why)
     if (!why) {
         c->answered++;
         c->token_unproven &= !same_token;
+        pair_ends(lease, PAIR_ANSWERED);
         if (decides) {
             forget_limits(c);
             cred_set(c, CM_CRED_STATE_OK, 0, "served");
@@ -484,13 +399,16 @@ void cred_judge(struct cm_lease *lease, const struct cm_err *why)
         return;
     }
     verdict = cm_err_info(why->cls)->cred;
+    pair_ends(lease, verdict == CM_CRED_COUNT ? PAIR_FAILED : PAIR_UNDECIDED);
+    if (verdict == CM_CRED_COUNT && pair_takes_blame(lease, decides))
+        return;
     if (verdict == CM_CRED_COOL_MODEL)
-        cool_model(lease, c->provider->pool->now_ms +
-                              least(told_ms(why) ? told_ms(why) : MODEL_MS, LIMIT_MAX_MS));
+        model_absent(lease, c->provider->pool->now_ms +
+                                least(told_ms(why) ? told_ms(why) : MODEL_MS, LIMIT_MAX_MS));
     else if (verdict == CM_CRED_EXHAUST && credit_short(lease) && !credit_gone(c))
         return; /* it can pay for others: its credit says so where it is chosen */
     else if (verdict != CM_CRED_REFRESH || same_token) /* else it has been renewed meanwhile */
-        judge(c, why, decides);
+        judge(c, lease->model_hash, why, decides);
 }
 
 /* A probe is our own request: that it did not get through says nothing about the account. */
@@ -499,7 +417,7 @@ void cred_judge_probe(struct cred *c, const struct cm_err *why)
     bool answered = !why || why->cls == CM_ERR_NONE;
 
     if (!answered && cm_err_info(why->cls)->cred != CM_CRED_COUNT)
-        judge(c, why, false);
+        judge(c, 0, why, false);
     else if (answered && c->enabled &&
              (c->state == CM_CRED_STATE_NEEDS_LOGIN || c->state == CM_CRED_STATE_VERIFY ||
               c->state == CM_CRED_STATE_DISABLED))

@@ -105,8 +105,10 @@ void cm_pool_wait_cancel(struct cm_pool_wait *w)
 
     pool_enter(pool);
     leave(w);
-    if (w->lease)
-        lease_end(w->lease, false); /* it never went out */
+    if (w->lease) { /* it never went out */
+        pair_ends(w->lease, PAIR_UNDECIDED);
+        lease_end(w->lease, false);
+    }
     wait_free(w);
     wait_match(pool);
 }

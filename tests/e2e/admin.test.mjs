@@ -28,7 +28,7 @@ async function refused(gw, method, path, body, status, param = null) {
 }
 
 const ask = (gw, model = 'm1', key = CLIENT_KEY) => request(gw, { body: chat(model), key });
-const CREDENTIAL = 'created,enabled,failures,hint,id,inflight,label,last_used,max_inflight,month_requests,monthly_limit,provider,proxy,quota,reason,requests,source,state,tokens_in,tokens_out,until,weight';
+const CREDENTIAL = 'created,enabled,failures,hint,id,inflight,label,last_used,max_inflight,models,month_requests,monthly_limit,provider,proxy,quota,reason,requests,source,state,tokens_in,tokens_out,until,weight';
 const TIME = /^\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d\.\d{3}Z$/;
 
 // ---- credentials ----------------------------------------------------------------------------------------------

@@ -218,7 +218,7 @@ START_TEST(a_credential_is_shown_without_its_secret)
     struct cm_buf out = {0};
     yyjson_val *o;
 
-    cred_write(&out, &arena, &cred);
+    cred_write(&out, &arena, NULL, &cred);
     ck_assert(!cm_str_has(cm_buf_str(&out), CM_S("secret-")) &&
               !cm_str_has(cm_buf_str(&out), CM_S("very")) &&
               !cm_str_has(cm_buf_str(&out), CM_S("hidden")));
@@ -234,7 +234,7 @@ START_TEST(a_credential_is_shown_without_its_secret)
     ck_assert(yyjson_is_null(cm_json_get(o, "last_used")));
 
     cred = (struct cm_cred_info){.id = 1, .provider = CM_S("p"), .secret = CM_S("short")};
-    cred_write(&out, &arena, &cred);
+    cred_write(&out, &arena, NULL, &cred);
     o = parsed(&out);
     ck_shape(o, "Credential");
     ck_str(cm_json_str(cm_json_get(o, "hint")), "");

@@ -18,6 +18,7 @@ struct cm_upstream_conf {
     int on_disconnect;                             /* enum cm_on_disconnect */
     int64_t drain_time_ms, drain_bytes, drain_max; /* bounds of CM_DISCONNECT_DRAIN */
     int64_t breaker_rate, breaker_attempts; /* per cent, 0 = never; attempts before it counts */
+    int64_t breaker_account_attempts;       /* … of one credential with one model */
     struct cm_str user_agent, ca_file;
     int http_version; /* enum cm_http_version */
     bool allow_private_fetch;

@@ -103,6 +103,10 @@ struct cm_pool_provider {
     int64_t
         probe_every_ms; /* also one that serves is probed so often, the first time within ten minutes; 0 = only who waits for an operator */
     bool needs_token;   /* no request without one: who has none is refreshed first */
+    /* An account of whose requests for one model so many per cent (0 = never) have failed within a minute, once so many have ended since the first failure,
+     * gets none for that model for 30 s, doubling up to ten minutes; then one real request at a time decides. While it serves other models, such failures
+     * are not held against the account itself. */
+    int64_t breaker_rate, breaker_attempts;
     /* A setting that is missing, in a sentence for operators and clients; "" = nothing. As long as it is, all who are enabled are needs_login (reason
      * "config"), nobody is refreshed, and cm_pool_lease() fails with it. A refresh that fails with CM_ERR_CONFIG has the same effect, until providers
      * are told again or one of the credentials is reset. */
@@ -134,6 +138,35 @@ struct cm_pool_counts {
     size_t state[CM_CRED_STATES_N], total, inflight, waiting;
 };
 void cm_pool_count(const struct cm_pool *pool, struct cm_str provider, struct cm_pool_counts *out);
+
+/* What one account does without, and what is being watched: at most 32 models whose breaker knows failures, and those that the platform said are not there. */
+#define CM_MODEL_STATES(X)                                                                         \
+    X(WATCHED, "closed")      /* it fails now and then */                                          \
+    X(BROKEN, "open")         /* it failed too often */                                            \
+    X(HALF_OPEN, "half_open") /* one real request decides */                                       \
+    X(ABSENT, "unavailable")  /* the platform said so */
+enum cm_model_state {
+#define X(name, text) CM_MODEL_##name,
+    CM_MODEL_STATES(X)
+#undef X
+        CM_MODEL_STATES_N
+};
+const char *cm_model_state_name(enum cm_model_state state);
+struct cm_cred_model {
+    struct cm_str model; /* cut at 63 bytes; valid until the pool is called again */
+    enum cm_model_state state;
+    int64_t until_ms;          /* Unix; 0 = none */
+    unsigned attempts, failed; /* in the window of WATCHED; a minute */
+};
+/* fn must not change the pool. Unknown ids have none. */
+void cm_pool_each_model(const struct cm_pool *pool, uint64_t id,
+                        void (*fn)(void *arg, const struct cm_cred_model *model), void *arg);
+/* How the account stands to this model; false: nothing is known of it, it serves. */
+bool cm_pool_model(const struct cm_pool *pool, uint64_t id, struct cm_str model,
+                   struct cm_cred_model *out);
+/* How many accounts of this provider are in each of the states with some model. */
+void cm_pool_count_models(const struct cm_pool *pool, struct cm_str provider,
+                          size_t count[CM_MODEL_STATES_N]);
 
 /* ---- leases ---- */
 
@@ -197,7 +230,7 @@ enum cm_choice_by {
 const char *cm_choice_name(enum cm_choice_by by);
 struct cm_choice {
     enum cm_choice_by by;
-    bool half_open; /* the request that decides after a limit */
+    bool half_open; /* the request that decides after a limit, or about the model on this account */
     uint64_t bound; /* the conversation's own credential, which could not serve; 0 = none */
     enum cm_cred_state bound_state; /* in which it was then */
 };
