@@ -192,8 +192,7 @@ static void open_block(struct stream *st, enum open_block kind, struct cm_buf *o
     cm_buf_append(out, kind == THINKING
                            ? CM_S(",\"content_block\":{\"type\":\"thinking\",\"thinking\":\"\","
                                   "\"signature\":\"\"}")
-                           : CM_S(",\"content_block\":{\"type\":\"text\",\"text\":\"\","
-                                  "\"citations\":null}"));
+                           : CM_S(",\"content_block\":{\"type\":\"text\",\"text\":\"\"}"));
     end_event(out);
 }
 

@@ -115,7 +115,7 @@ static void put_text(struct cm_buf *out, struct cm_str text)
 {
     cm_buf_append(out, CM_S("{\"type\":\"text\",\"text\":"));
     cm_json_put_str(out, text);
-    cm_buf_append(out, CM_S(",\"citations\":null}"));
+    cm_buf_put(out, '}');
 }
 
 static void put_content(const struct cm_answer_meta *meta, const struct cm_choice_acc *c,

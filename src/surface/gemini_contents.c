@@ -30,6 +30,48 @@ static struct cm_msg *push_msg(reader *r, enum cm_role role)
     return (struct cm_msg *)(void *)(r->msgs.p + r->msgs.n) - 1;
 }
 
+/* Of n parts of the model's: how many texts from the first one on belong together. A text with a signature stands alone. */
+static size_t texts_in_row(const struct cm_part *parts, size_t n)
+{
+    size_t i = 0;
+
+    while (i < n && parts[i].kind == CM_PART_TEXT && parts[i].signature.n == 0)
+        i++;
+    return i;
+}
+
+static struct cm_str joined(struct cm_arena *arena, const struct cm_part *parts, size_t n)
+{
+    size_t bytes = 0, at = 0;
+    char *text;
+
+    for (size_t i = 0; i < n; i++)
+        bytes += parts[i].text.n;
+    text = cm_arena_alloc(arena, bytes);
+    for (size_t i = 0; i < n; at += parts[i++].text.n)
+        memcpy(text + at, parts[i].text.p, parts[i].text.n);
+    return cm_str(text, bytes);
+}
+
+/* Clients send back the pieces of a stream as they came, each a part: they are one text. */
+static void join_texts(reader *r)
+{
+    struct cm_part *parts = (void *)r->parts.p;
+    const size_t n = r->parts.n / sizeof(*parts);
+    size_t kept = 0;
+
+    for (size_t i = 0; i < n;) {
+        const size_t row = texts_in_row(parts + i, n - i);
+        struct cm_part part = parts[i];
+
+        if (row > 1)
+            part.text = joined(r->chat->arena, parts + i, row);
+        parts[kept++] = part;
+        i += row > 1 ? row : 1;
+    }
+    r->parts.n = kept * sizeof(*parts);
+}
+
 /* ---- blobs and files ---- */
 
 static bool is_url_alphabet(struct cm_str base64)
@@ -179,9 +221,21 @@ static int read_call(reader *r, yyjson_val *v, const struct cm_spot *at, struct 
     return 0;
 }
 
+/* {"name": "look", "content": …}: how the SDK `ai` puts what a tool said. */
+static yyjson_val *named_content(yyjson_val *response, struct cm_str name)
+{
+    yyjson_val *content = cm_json_opt(response, "content");
+
+    return content && yyjson_obj_size(response) == 2 &&
+                   cm_str_eq(cm_json_str(cm_json_opt(response, "name")), name)
+               ? content
+               : NULL;
+}
+
 /* {"output": …}, {"result": …} or {"error": …}; anything else is the output as a whole. */
 static void read_response(reader *r, yyjson_val *response, struct cm_part *part)
 {
+    yyjson_val *named = named_content(response, part->name);
     yyjson_val *error = cm_json_opt(response, "error"), *told = error;
 
     part->failed = error != NULL;
@@ -189,9 +243,11 @@ static void read_response(reader *r, yyjson_val *response, struct cm_part *part)
         told = cm_json_opt(response, "output");
     if (!told)
         told = cm_json_opt(response, "result");
+    if (named)
+        told = named;
     if (yyjson_is_str(told))
         part->text = cm_json_str(told);
-    else if (error || (told && yyjson_obj_size(response) == 1))
+    else if (error || named || (told && yyjson_obj_size(response) == 1))
         part->text = cm_field_json(r->chat->arena, told);
     else
         part->text = cm_field_json(r->chat->arena, response);
@@ -259,6 +315,8 @@ static int read_result(reader *r, yyjson_val *v, const struct cm_spot *at, struc
         read_response_parts(r, cm_gemini_member(v, "parts"), CM_SPOT(at, "parts"), &part))
         return -1;
     read_response(r, response, &part);
+    push_msg(
+        r, CM_ROLE_ASSISTANT); /* what is pending is the model's, with which this content is one */
     call = waiting_call(turn->called, turn->answered, part.id, part.name);
     if (!call)
         cm_gemini_untranslatable(r, CM_SPOT(at, "name"),
@@ -352,7 +410,14 @@ static int read_role(reader *r, yyjson_val *v, const struct cm_spot *at, enum cm
     return 0;
 }
 
-static int read_content(reader *r, yyjson_val *v, const struct cm_spot *at, struct turn *turn)
+static bool is_model(const yyjson_val *content)
+{
+    return cm_str_eq(cm_json_str(cm_gemini_member(content, "role")), CM_S("model"));
+}
+
+/* `goes_on`: the next content is the model's, too, and is one message with this one: so are its calls answered. */
+static int read_content(reader *r, yyjson_val *v, const struct cm_spot *at, struct turn *turn,
+                        bool goes_on)
 {
     const struct cm_spot *parts_spot = CM_SPOT(at, "parts");
     yyjson_val *parts = cm_gemini_member(v, "parts");
@@ -367,6 +432,10 @@ static int read_content(reader *r, yyjson_val *v, const struct cm_spot *at, stru
         return cm_field_fail(r->err, parts_spot, NULL, "contents.parts must not be empty.");
     if (read_parts(r, parts, parts_spot, turn))
         return -1;
+    if (role == CM_ROLE_ASSISTANT && goes_on)
+        return 0;
+    if (role == CM_ROLE_ASSISTANT)
+        join_texts(r);
     msg = push_msg(r, role);
     if (role == CM_ROLE_ASSISTANT && msg) {
         /* the list of messages may move; a message's parts do not */
@@ -381,8 +450,9 @@ int cm_gemini_read_contents(reader *r, yyjson_val *contents)
 {
     const struct cm_spot *at = CM_SPOT(NULL, "contents");
     struct turn turn = {0};
-    yyjson_val *v;
-    size_t i, n;
+    yyjson_arr_iter iter = yyjson_arr_iter_with(contents);
+    yyjson_val *v, *next;
+    size_t i = 0;
 
     if (!contents)
         return cm_field_fail(r->err, at, NULL, "contents is not specified");
@@ -391,9 +461,9 @@ int cm_gemini_read_contents(reader *r, yyjson_val *contents)
         return cm_field_wrong_type(r->err, at, "an array", contents);
     if (yyjson_arr_size(contents) == 0)
         return cm_field_fail(r->err, at, NULL, "contents is not specified");
-    yyjson_arr_foreach(contents, i, n, v)
-    {
-        if (read_content(r, v, CM_SPOT_AT(at, i), &turn))
+    for (v = yyjson_arr_iter_next(&iter); v; v = next, i++) {
+        next = yyjson_arr_iter_next(&iter);
+        if (read_content(r, v, CM_SPOT_AT(at, i), &turn, next && is_model(next)))
             return -1;
     }
     return 0;

@@ -17,7 +17,7 @@ scenario('a plain answer, a stream, and the stream helper', async (t) => {
     const { data: message, response, request_id: id } = await client.messages.create({ ...HI, system: 'Be brief.' }).withResponse();
     assert.equal(message.type, 'message');
     assert.match(message.id, /^msg_/);
-    assert.deepEqual(message.content, [{ type: 'text', text: 'Hi there', citations: null }]);
+    assert.deepEqual(message.content, [{ type: 'text', text: 'Hi there' }]);
     assert.equal(message.stop_reason, 'end_turn');
     assert.equal(message.model, 'demo');
     assert.ok(message.usage.input_tokens > 0 && message.usage.output_tokens > 0);
@@ -154,19 +154,6 @@ scenario('limits of a key are told in the dialect', async (t) => {
     assert.equal(answer.headers['anthropic-ratelimit-requests-remaining'], '4');
     assert.match(answer.headers['anthropic-ratelimit-tokens-reset'], /^\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d(\.\d+)?Z$/);
     assert.equal(answer.headers['x-ratelimit-limit-requests'], undefined);
-});
-
-scenario('1 MB in, 1 MB out, abort, and a client that leaves', async (t) => {
-    const gw = await startGateway(t, demo());
-    const client = sdkFor(gw);
-    const text = 'äöü '.repeat(175_000);
-    const big = { ...HI, max_tokens: 1_000_000, messages: [{ role: 'user', content: text }] };
-    assert.equal((await client.messages.stream(big).finalMessage()).content[0].text, text);
-    const slow = await startGateway(t, { name: 'slow', ...demo({ 'x.chunk_ms': '50' }) });
-    const stream = sdkFor(slow).messages.stream({ ...HI, messages: [{ role: 'user', content: 'word '.repeat(500) }] });
-    await new Promise((seen) => stream.once('text', seen));
-    stream.abort();
-    await assert.rejects(stream.finalMessage(), Anthropic.APIUserAbortError);
 });
 
 scenario('over Gemini: calls and their signature, results with pictures, thinking, counting', async (t) => {

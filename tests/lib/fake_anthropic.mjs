@@ -232,6 +232,7 @@ const tool = (v, p, c) => {
         name: toolName,
         description: string,
         strict: boolean,
+        eager_input_streaming: boolean, // as the SDK ai sends it
         cache_control: nullOr(cache),
         input_schema: (s, at) => {
             if (!isObject(s)) throw bad(at, 'Input should be an object');

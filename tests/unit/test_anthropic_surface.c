@@ -349,7 +349,7 @@ static char *streamed(const struct cm_answer_meta *m, const struct cm_event *eve
 #define START(i, block) EVENT("content_block_start", ",\"index\":" i ",\"content_block\":" block)
 #define DELTA(i, delta) EVENT("content_block_delta", ",\"index\":" i ",\"delta\":" delta)
 #define STOP(i) EVENT("content_block_stop", ",\"index\":" i)
-#define TEXT_START(i) START(i, "{\"type\":\"text\",\"text\":\"\",\"citations\":null}")
+#define TEXT_START(i) START(i, "{\"type\":\"text\",\"text\":\"\"}")
 #define TEXT_DELTA(i, t) DELTA(i, "{\"type\":\"text_delta\",\"text\":\"" t "\"}")
 #define CALL_START(i, id, name)                                                                    \
     START(i, "{\"type\":\"tool_use\",\"id\":\"" id "\",\"name\":\"" name "\",\"input\":{}}")
@@ -553,13 +553,13 @@ START_TEST(whole_answers)
     expect_whole(
         all, CM_COUNT(all),
         "{\"type\":\"thinking\",\"thinking\":\"hm\",\"signature\":\"\"},"
-        "{\"type\":\"text\",\"text\":\"x\",\"citations\":null},"
+        "{\"type\":\"text\",\"text\":\"x\"},"
         "{\"type\":\"tool_use\",\"id\":\"cmx-a_20b\",\"name\":\"f\",\"input\":{\"a\":1.0}},"
         "{\"type\":\"tool_use\",\"id\":\"c1\",\"name\":\"g\",\"input\":{}},"
         "{\"type\":\"tool_use\",\"id\":\"c2\",\"name\":\"h\",\"input\":{\"raw\":\"no json\"}}",
         "\"tool_use\",\"stop_sequence\":null,\"stop_details\":null");
     expect_whole(nothing, 1, "", "\"end_turn\",\"stop_sequence\":null,\"stop_details\":null");
-    expect_whole(no, 2, "{\"type\":\"text\",\"text\":\"no\",\"citations\":null}",
+    expect_whole(no, 2, "{\"type\":\"text\",\"text\":\"no\"}",
                  "\"refusal\",\"stop_sequence\":null,\"stop_details\":{\"type\":\"refusal\","
                  "\"category\":null,\"explanation\":null}");
 }

@@ -186,6 +186,44 @@ START_TEST(plain_documents_are_text_and_thoughts_are_not)
 }
 END_TEST
 
+/* Of two contents and the pieces of a stream that came back: text, the call of each, a text with its proof. */
+START_TEST(what_the_model_said_in_pieces_is_one_message)
+{
+    struct cm_err err;
+    const struct cm_msg *m;
+
+    ck_assert_msg(
+        parse("{\"contents\":[{\"parts\":[{\"text\":\"a\"},{\"text\":\"b\"}]},"
+              "{\"role\":\"model\",\"parts\":[{\"text\":\"Lo\"},{\"text\":\"ok\"},{\"text\":\"\"},"
+              "{\"functionCall\":{\"name\":\"f\"}}]},"
+              "{\"role\":\"model\",\"parts\":[{\"functionCall\":{\"name\":\"g\"}},"
+              "{\"text\":\"x\"},{\"text\":\"y\",\"thoughtSignature\":\"c2ln\"},{\"text\":\"z\"}]},"
+              "{\"parts\":[{\"functionResponse\":{\"name\":\"g\",\"response\":"
+              "{\"name\":\"g\",\"content\":\"G\"}}},"
+              "{\"functionResponse\":{\"name\":\"f\",\"response\":"
+              "{\"name\":\"other\",\"content\":\"F\"}}}]}]}",
+              &err) == 0,
+        "%s", err.msg);
+    ck_assert_int_eq(chat.untranslatable.cls, CM_ERR_NONE);
+    ck_assert_uint_eq(chat.n_msgs, 4);
+    ck_assert_uint_eq(chat.msgs[0].n_parts, 2); /* what a user says stays in its parts */
+    m = &chat.msgs[1];
+    ck_assert_int_eq(m->role, CM_ROLE_ASSISTANT);
+    ck_assert_uint_eq(m->n_parts, 6);
+    ck_str(m->parts[0].text, "Look");
+    ck_str(m->parts[1].name, "f");
+    ck_str(m->parts[2].name, "g");
+    ck_str(m->parts[3].text, "x");
+    ck_str(m->parts[4].text, "y");
+    ck_str(m->parts[4].signature, "c2ln");
+    ck_str(m->parts[5].text, "z");
+    ck_str(chat.msgs[2].parts[0].text, "G");
+    ck_assert(cm_str_eq(chat.msgs[2].parts[0].id, m->parts[2].id));
+    ck_str(chat.msgs[3].parts[0].text, "{\"name\":\"other\",\"content\":\"F\"}");
+    clear();
+}
+END_TEST
+
 START_TEST(counts_and_vectors_are_asked_for)
 {
     struct cm_err err;
@@ -415,6 +453,7 @@ Suite *suite_gemini_surface(void)
     tcase_add_test(in, what_is_wrong_is_named);
     tcase_add_test(in, what_has_no_words_is_left_to_the_relay_lane);
     tcase_add_test(in, plain_documents_are_text_and_thoughts_are_not);
+    tcase_add_test(in, what_the_model_said_in_pieces_is_one_message);
     tcase_add_test(in, counts_and_vectors_are_asked_for);
     suite_add_tcase(s, in);
     tcase_add_test(out, a_stream_in_both_framings);
