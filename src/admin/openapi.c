@@ -8,6 +8,10 @@
 const struct op client_ops[] = {
     {"POST", "/v1/chat/completions", NULL, "Answer a conversation, as a whole or as a stream", NULL,
      "ChatRequest", "Object", 200, OP_CLIENT},
+    {"POST", "/v1/responses", NULL, "The same in the dialect of OpenAI's Responses API", NULL,
+     "Object", "Object", 200, OP_CLIENT},
+    {"POST", "/v1/responses/input_tokens", NULL, "Count, or guess, the tokens of such a request",
+     NULL, "Object", "Object", 200, OP_CLIENT},
     {"POST", "/v1/completions", NULL, "Continue a text, as a whole or as a stream", NULL, "Object",
      "Object", 200, OP_CLIENT},
     {"POST", "/v1/embeddings", NULL, "A vector for each text", NULL, "Object", "Object", 200,

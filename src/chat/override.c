@@ -55,6 +55,11 @@ static struct cm_str member(const struct cm_chat *chat, struct cm_str name)
                 return name;
         break;
     case CM_DIALECT_OPENAI_RESPONSES:
+        if (cm_str_eq(name, CM_S("max_tokens")))
+            return CM_S("max_output_tokens");
+        if (cm_str_eq(name, CM_S("temperature")) || cm_str_eq(name, CM_S("top_p")))
+            return name;
+        break;
     case CM_DIALECT_GEMINI:
         break;
     }

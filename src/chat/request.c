@@ -181,6 +181,7 @@ void cm_chat_begin(struct cm_chat *chat, enum cm_dialect dialect, enum cm_chat_t
         .query = chat->query,
         .headers = chat->headers,
         .n_headers = chat->n_headers,
+        .response = chat->response,
         .dialect = dialect,
         .task = task,
         .raw = raw,

@@ -10,10 +10,13 @@
 #define MESSAGES &cm_surface_anthropic
 #define COUNT &cm_surface_anthropic_count
 #define GEMINI &cm_surface_gemini
+#define RESPONSES &cm_surface_responses
 
 /* methods, path, function, dialect, who may */
 const struct route routes[] = {
     {"POST", "/chat/completions", serve_chat, OPENAI, ACCESS_KEY},
+    {"POST", "/responses", serve_chat, RESPONSES, ACCESS_KEY},
+    {"POST", "/responses/input_tokens", serve_chat, &cm_surface_responses_tokens, ACCESS_KEY},
     {"POST", "/completions", serve_chat, &cm_surface_openai_completions, ACCESS_KEY},
     {"POST", "/embeddings", serve_chat, &cm_surface_openai_embeddings, ACCESS_KEY},
     {"POST", "/moderations", serve_chat, &cm_surface_openai_moderations, ACCESS_KEY},

@@ -9,6 +9,7 @@
 #include "anthropic_int.h"
 
 #include "chatmux/base/mem.h"
+#include "whole_json.h"
 
 #include <stdlib.h>
 
@@ -18,8 +19,7 @@ struct call {
     struct cm_str id, name; /* owned */
     struct cm_buf held;     /* arguments, before its turn */
     bool begun;
-    bool in_string, escaped, any; /* where in the arguments' JSON it is */
-    int depth;
+    struct cm_whole_json args; /* those that were sent */
 };
 
 struct stream {
@@ -81,36 +81,9 @@ static void close_block(struct stream *st, struct cm_buf *out)
 
 /* ---- Calls ---- */
 
-/* Follows the arguments' braces. */
-static void follow(struct call *c, struct cm_str args)
-{
-    for (size_t i = 0; i < args.n; i++) {
-        const char ch = args.p[i];
-
-        if (c->escaped) {
-            c->escaped = false;
-        } else if (c->in_string) {
-            c->escaped = ch == '\\';
-            c->in_string = ch != '"';
-        } else if (ch == '"') {
-            c->in_string = true;
-        } else if (ch == '{' || ch == '[') {
-            c->depth++;
-            c->any = true;
-        } else if (ch == '}' || ch == ']') {
-            c->depth--;
-        }
-    }
-}
-
-static bool is_whole(const struct call *c)
-{
-    return c->any && c->depth <= 0 && !c->in_string;
-}
-
 static void put_args(struct stream *st, struct call *c, struct cm_str args, struct cm_buf *out)
 {
-    follow(c, args);
+    cm_whole_json_feed(&c->args, args);
     put_delta(st, out, CM_S("\"input_json_delta\",\"partial_json\":"), args);
 }
 
@@ -138,7 +111,7 @@ static void begin_calls(struct stream *st, bool all, struct cm_buf *out)
     for (size_t k = 0; k < st->n_calls; k++) {
         if (st->calls[k].begun)
             continue;
-        if (!all && st->open == CALL && !is_whole(&st->calls[st->current]))
+        if (!all && st->open == CALL && !cm_whole_json_is(&st->calls[st->current].args))
             return;
         begin_call(st, k, out);
     }

@@ -82,6 +82,14 @@ const SURFACES = {
         isDone: (events) => events.at(-1)?.data === '[DONE]',
         isError: (events) => json(events).at(-1)?.error?.message.length > 0,
     },
+    responses: {
+        path: () => '/v1/responses',
+        body: (stream) => ({ model: 'm1', stream, input: ask }),
+        text: (whole) => whole.output[0].content[0].text,
+        streamedText: (events) => json(events).map((e) => (e.type === 'response.output_text.delta' ? e.delta : '')).join(''),
+        isDone: (events) => events.at(-1)?.event === 'response.completed',
+        isError: (events) => events.at(-2)?.event === 'error' && json(events).at(-2).message.length > 0 && json(events).at(-1).response.status === 'failed',
+    },
     messages: {
         path: () => '/v1/messages',
         body: (stream) => ({ model: 'm1', stream, max_tokens: 100, messages: [{ role: 'user', content: ask }] }),

@@ -158,6 +158,23 @@ enum cm_thinking {
     CM_THINKING_ADAPTIVE /* the model decides */
 };
 
+/* OPENAI_RESPONSES: what only that dialect says, and what the gateway knows for it. */
+struct cm_response_turn {   /* JSON text */
+    struct cm_str input;    /* as the client wrote it: a text, or an array of items */
+    struct cm_str response; /* the response object that answered it */
+};
+struct cm_response_ask {
+    /* From the gateway before the body is read: the turns up to previous_id, the oldest first.
+     * None with a previous_id: the response is an upstream's own. */
+    const struct cm_response_turn *turns;
+    size_t n_turns;
+    struct cm_str previous_id; /* "" = a conversation begins */
+    struct cm_str echo;        /* members of the response object that repeat what was asked, with a
+                                * comma behind each */
+    bool store;                /* the client wants it kept, and may have it kept */
+    bool background;
+};
+
 /* What an answer may consist of; 0 = not said. */
 #define CM_MODALITY_TEXT 1u
 #define CM_MODALITY_IMAGE 2u
@@ -173,6 +190,7 @@ struct cm_chat {
     struct cm_header *headers;  /* of the client, but for those of the connection and its key: the
                                 * relay lane passes on those of its dialect */
     size_t n_headers;
+    struct cm_response_ask *response; /* OPENAI_RESPONSES: in the arena; NULL otherwise */
 
     enum cm_dialect dialect; /* in which the client spoke */
     enum cm_chat_task task;

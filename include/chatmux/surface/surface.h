@@ -37,6 +37,9 @@ struct cm_surface {
     void (*stream_event)(void *state, const struct cm_event *ev, struct cm_buf *out);
     /* the usage chunk if it was asked for, and the end mark */
     void (*stream_end)(void *state, const struct cm_usage *usage, struct cm_buf *out);
+    /* after stream_end(): the answer as `whole` would have written it, until stream_clear(); NULL:
+     * nobody keeps answers of this dialect */
+    struct cm_str (*stream_object)(const void *state);
     /* never a clean end; state may be NULL (relay lane) */
     void (*stream_error)(void *state, const struct cm_err *err, struct cm_buf *out);
     /* frees what the state holds; also half-way */
@@ -66,6 +69,20 @@ extern const struct cm_surface cm_surface_openai_speech;
 extern const struct cm_surface cm_surface_openai_transcriptions; /* a form */
 extern const struct cm_surface cm_surface_openai_translations;   /* a form */
 extern const struct cm_surface cm_surface_openai_pass;           /* whatever it is */
+
+extern const struct cm_surface cm_surface_responses;        /* /v1/responses */
+extern const struct cm_surface cm_surface_responses_tokens; /* /v1/responses/input_tokens */
+/* Its ids, which tell a response of ours from an upstream's. */
+#define CM_RESPONSE_ID "resp_cm_"
+/* One page of the items that were asked with: `input` and `id` are those of a response. `after`: an
+ * item's id, "" = from the beginning. CM_ERR_BAD_REQUEST: there is none of that id. */
+struct cm_response_page {
+    struct cm_str after;
+    int64_t limit; /* 1 … 100 */
+    bool ascending;
+};
+int cm_responses_items(struct cm_str id, struct cm_str input, const struct cm_response_page *page,
+                       struct cm_buf *out, struct cm_err *err);
 
 extern const struct cm_surface cm_surface_anthropic;       /* /v1/messages */
 extern const struct cm_surface cm_surface_anthropic_count; /* /v1/messages/count_tokens */
