@@ -395,8 +395,10 @@ static int app_open(struct app *app)
                                  .transport = cm_transport_httpc(app->httpc),
                                  .memo = app->memo};
     cm_deadline_init(&app->drain, on_drain_over, app);
-    if (app_load_tls(app->config, &tls, &problems) == 0 && open_store(app) == 0)
+    if (app_load_tls(app->config, &tls, &problems) == 0 && open_store(app) == 0) {
+        app->host.keeper = cm_gateway_keeper(app->store);
         app->gateway = cm_gateway_new(&app->host, app->config, app->store, &problems);
+    }
     if (!app->gateway) {
         cm_tls_unref(tls);
         app_print_problems(&problems);

@@ -8,6 +8,8 @@
 #include "chatmux/codec/json.h"
 #include <stdlib.h>
 
+#define SCOPE_BYTES 8 /* of a configured key's digest */
+
 struct attempt {
     struct exchange *ex; /* NULL once the exchange has let go */
     struct cm_gateway *gw;
@@ -161,6 +163,34 @@ static struct cm_str pool_model(struct exchange *ex)
                            cm_chat_task_name(ex->chat->task));
 }
 
+/* Names may repeat and change their owner, ids do not; a configured key has none, but a digest. */
+static struct cm_str scope_of(struct exchange *ex)
+{
+    const struct cm_key_row *row = ex->client_key ? cm_key_row(ex->client_key) : NULL;
+    struct cm_buf text = {0};
+
+    if (!row)
+        return CM_STR_NONE;
+    if (row->id)
+        cm_buf_printf(&text, "%llu", (unsigned long long)row->id);
+    for (size_t i = 0; !row->id && i < SCOPE_BYTES; i++)
+        cm_buf_printf(&text, "%02x", row->digest[i]);
+    cm_buf_put(&text, ' ');
+    cm_buf_append(&text, ex->key);
+    return cm_buf_settle(&text, &ex->arena);
+}
+
+/* The account that has led this conversation so far: the others would have to hear all of it again. */
+static uint64_t holder_of(struct exchange *ex, const struct cm_target *t,
+                          const struct cm_chat *chat)
+{
+    const struct cm_instance *in = exchange_instance(ex);
+
+    if (!in->adapter->isolated || chat->task != CM_TASK_CHAT)
+        return 0;
+    return cm_thread_holder(ex->gw->host->memo, in, t, chat, scope_of(ex));
+}
+
 int attempt_ask(struct exchange *ex, struct cm_pool_ask *ask, struct cm_err *err)
 {
     const struct cm_chat *chat = chat_for(ex, &ex->targets[ex->target]);
@@ -182,17 +212,9 @@ int attempt_ask(struct exchange *ex, struct cm_pool_ask *ask, struct cm_err *err
                                 .purse = target->row ? target->row->purse : 0,
                                 .tried = ex->tried,
                                 .affinity = ex->affinity,
+                                .holder = holder_of(ex, target, chat),
                                 .begins = ex->begins};
     return 0;
-}
-
-/* Names may repeat, ids do not. */
-static struct cm_str scope_of(struct exchange *ex)
-{
-    if (!ex->client_key)
-        return CM_STR_NONE;
-    return cm_arena_printf(&ex->arena, "%llu " CM_PRI,
-                           (unsigned long long)cm_key_row(ex->client_key)->id, CM_ARG(ex->key));
 }
 
 struct attempt *attempt_open(struct exchange *ex, struct cm_lease *lease, size_t target)

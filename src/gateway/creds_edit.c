@@ -43,6 +43,7 @@ static void edit_apply(struct edit *e)
         kept_to_pool(gw, &kept_put(gw, &e->row)->row);
         break;
     case CM_CHANGE_SET_TOKEN: /* no operator's */
+    case CM_CHANGE_PUT_MEMORY:
         break;
     case CM_CHANGE_DEL_CRED:
         cm_pool_remove(gw->pool, e->id);

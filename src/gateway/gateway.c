@@ -218,7 +218,7 @@ struct cm_gateway *cm_gateway_new(const struct cm_host *host, struct cm_config *
     if (!s)
         return NULL;
     gw = gateway_make(host, s, store);
-    if (creds_load(gw, &err) < 0 || keys_load(gw, &err) < 0) {
+    if (creds_load(gw, &err) < 0 || keys_load(gw, &err) < 0 || memories_load(gw, &err) < 0) {
         cm_problem_add(problems, CM_S("store"), "%s", err.msg);
         cm_gateway_close(gw, ignore_closed, NULL);
         return NULL;

@@ -114,6 +114,10 @@ void creds_token_refused(struct cm_gateway *gw, uint64_t id, struct cm_str secre
                          struct cm_str token, const struct cm_err *why);
 void creds_save_tokens(void *arg); /* struct cm_gateway: those that the disk has refused so far */
 
+/* ---- memories.c: what adapters remember beyond a restart ---- */
+
+int memories_load(struct cm_gateway *gw, struct cm_err *err); /* after creds_load() */
+
 /* ---- errand.c: what an account needs outside of an answer ---- */
 
 void errand_refresh(void *arg, const struct cm_cred_info *cred); /* asked for by the pool */

@@ -273,10 +273,12 @@ static struct cred *pick(struct provider *p, const struct cm_pool_ask *ask, cons
     *by = CM_CHOICE_ASKED;
     if (ask->only)
         return fit_one(p, w, ask->only);
+    *by = CM_CHOICE_CONVERSATION;
+    if (ask->holder && (c = fit_one(p, w, ask->holder)))
+        return c;
     if (ask->affinity && !ask->begins) {
         const struct binding *b = affinity_find(p->pool, binding_key(p, ask));
 
-        *by = CM_CHOICE_CONVERSATION;
         if (b && !(c = fit_one(p, w, b->home))) {
             *by = CM_CHOICE_BORROWED;
             c = fit_one(p, w, b->guest);
@@ -301,6 +303,12 @@ void ask_bind(struct cm_pool *pool, const struct provider *p, const struct cm_po
     if (!ask->affinity || ask->only)
         return;
     b = affinity_use(pool, binding_key(p, ask));
+    if (ask->holder == c->id) { /* wherever it was bound: here it goes on */
+        choice->by = CM_CHOICE_CONVERSATION;
+        b->home = c->id;
+        b->guest = 0;
+        return;
+    }
     home = ask->begins ? NULL : cred_find(pool, b->home);
     if (home == c) {
         choice->by = CM_CHOICE_CONVERSATION;

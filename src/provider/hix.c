@@ -492,6 +492,7 @@ const struct cm_provider cm_provider_hix = {
     .probe_every_ms = PROBE_MS,
     .configure = hix_configure,
     .normalize = hix_normalize,
+    .old_thread = hix_old_thread,
     .chat = {.step = hix_step,
              .state_size = sizeof(struct hix),
              .state_name = hix_state_name,

@@ -97,7 +97,7 @@ static void remember_undeleted(struct cm_run *run, struct cm_str doomed)
 
     while (kept.n < doomed.n && kept.n > 0 && doomed.p[kept.n] != '\n')
         kept.n--;
-    cm_run_remember(run, UNDELETED, kept, UNDELETED_MS);
+    cm_run_remember_durably(run, UNDELETED, kept, UNDELETED_MS);
 }
 
 enum cm_step hix_deleted(struct cm_run *run, struct hix *h, const struct cm_ev *ev,

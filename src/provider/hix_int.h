@@ -1,4 +1,4 @@
-/* What hix.c shares with the files beside it: its tables (hix_models.c), the question (hix_question.c), files (hix_upload.c), what refusals mean
+/* What hix.c shares with the files beside it: its tables (hix_models.c), the question (hix_question.c), what the gateway before it kept (hix_seed.c), files (hix_upload.c), what refusals mean
  * (hix_refuse.c), what an account is asked besides (hix_account.c), and what is done after an answer (hix_after.c). */
 #ifndef CHATMUX_HIX_INT_H
 #define CHATMUX_HIX_INT_H
@@ -54,6 +54,13 @@ struct hix_ask {
 int hix_make_ask(struct cm_run *run, size_t from, struct hix_ask *out, struct cm_err *err);
 /* What the platform has not must not vanish from the request unsaid. */
 int hix_check_request(const struct cm_chat *chat, struct cm_err *err);
+
+/* ---- hix_seed.c ---- */
+
+/* Under which name hixai2api kept a conversation with this last question and answer (their `content`): 64 hex digits. */
+struct cm_str hix_seed_pair(struct cm_arena *arena, yyjson_val *question, yyjson_val *answer);
+bool hix_old_thread(struct cm_arena *arena, const struct cm_chat *chat, struct cm_str *name,
+                    size_t *from);
 
 /* ---- hix_upload.c ---- */
 

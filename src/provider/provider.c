@@ -7,6 +7,8 @@
 
 #include <stdlib.h>
 
+#define THREAD_MS (7 * 24 * 60 * 60 * INT64_C(1000)) /* where the adapter has no setting for it */
+
 static const struct cm_provider *const adapters[] = {
 #define X(id) &cm_provider_##id,
     CM_PROVIDER_LIST(X)
@@ -182,6 +184,20 @@ int64_t cm_option_int(const struct cm_instance *in, const char *name)
     CM_ASSERT(o);
     read_number(o, cm_option_value(in, name), &value, NULL);
     return value;
+}
+
+int64_t cm_instance_thread_ms(const struct cm_instance *in)
+{
+    return find_option(in->adapter, CM_S("continue_ttl")) ? cm_option_int(in, "continue_ttl")
+                                                          : THREAD_MS;
+}
+
+struct cm_str cm_instance_upstream(const struct cm_instance *in, struct cm_str model)
+{
+    for (size_t i = 0; i < in->n_rows; i++)
+        if (cm_str_eq(in->rows[i].name, model) && in->rows[i].upstream.n > 0)
+            return in->rows[i].upstream;
+    return model;
 }
 
 /* ---- Instance ---- */

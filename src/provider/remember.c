@@ -1,11 +1,7 @@
-/* What flows remember between runs: the memo's entries of this credential, and conversations by what was said in them.
- *
- * A conversation is known by the digest of its messages. When a client comes back with the same messages, our answer behind them and something new,
- * the platform's own conversation goes on instead of hearing everything again. */
-#include "chatmux/base/crypto.h"
+/* What flows remember between runs: the memo's entries of this credential, some of them beyond a restart, and what belongs to a client's conversation. */
 #include "run_int.h"
 
-#define SAID_MAX (4u * 1024 * 1024) /* longer answers are not followed */
+#include "chatmux/base/secret.h"
 
 static struct cm_str digest(struct cm_arena *arena, struct cm_str text)
 {
@@ -15,33 +11,86 @@ static struct cm_str digest(struct cm_arena *arena, struct cm_str text)
     return cm_arena_str(arena, cm_str((const char *)d, sizeof(d)));
 }
 
-static struct cm_str owner_of(struct cm_run *run)
+void run_owner_digest(struct cm_str provider, struct cm_str secret,
+                      unsigned char out[CM_SHA256_SIZE])
+{
+    struct cm_buf text = {0};
+
+    cm_buf_reserve(&text, provider.n + 1 + secret.n);
+    cm_buf_append(&text, provider);
+    cm_buf_put(&text, '\n');
+    cm_buf_append(&text, secret);
+    cm_sha256(cm_buf_str(&text), out);
+    cm_wipe(text.p, text.n);
+    cm_buf_clear(&text);
+}
+
+struct cm_str run_owner(struct cm_run *run)
 {
     struct run_memory *m = run_memory(run);
-    struct cm_str provider = cm_run_instance(run)->name;
+    unsigned char d[CM_SHA256_SIZE];
 
-    if (m->owner.n == 0)
-        m->owner = digest(cm_run_arena(run),
-                          cm_arena_printf(cm_run_arena(run), CM_PRI "\n" CM_PRI, CM_ARG(provider),
-                                          CM_ARG(cm_run_cred(run)->secret)));
+    if (m->owner.n == 0) {
+        run_owner_digest(cm_run_instance(run)->name, cm_run_cred(run)->secret, d);
+        m->owner = cm_arena_str(cm_run_arena(run), cm_str((const char *)d, sizeof(d)));
+    }
     return m->owner;
+}
+
+/* By what something durable of this credential is known, in the memo and on the disk. */
+static struct cm_str durable_key(struct cm_run *run, struct cm_str key)
+{
+    return digest(cm_run_arena(run),
+                  cm_arena_printf(cm_run_arena(run), "own\n%llu\n" CM_PRI,
+                                  (unsigned long long)cm_run_cred(run)->id, CM_ARG(key)));
 }
 
 bool cm_run_recall(struct cm_run *run, struct cm_str key, struct cm_str *value)
 {
-    return run_memo(run) && cm_memo_get(run_memo(run), owner_of(run), key, value);
+    return run_memo(run) &&
+           (cm_memo_get(run_memo(run), run_owner(run), key, value) ||
+            cm_memo_get(run_memo(run), run_owner(run), durable_key(run, key), value));
 }
 
 void cm_run_remember(struct cm_run *run, struct cm_str key, struct cm_str value, int64_t ttl_ms)
 {
     if (run_memo(run))
-        cm_memo_put(run_memo(run), owner_of(run), key, value, ttl_ms);
+        cm_memo_put(run_memo(run), run_owner(run), key, value, ttl_ms);
+}
+
+void cm_run_remember_durably(struct cm_run *run, struct cm_str key, struct cm_str value,
+                             int64_t ttl_ms)
+{
+    const struct cm_keeper *keeper = run_keeper(run);
+    struct cm_memory kept = {.kind = CM_MEMORY_OWN,
+                             .cred = cm_run_cred(run)->id,
+                             .value = value,
+                             .until_ms = cm_run_unix_ms(run) + ttl_ms};
+    struct cm_str name;
+
+    if (!run_memo(run))
+        return;
+    name = durable_key(run, key);
+    memcpy(kept.key, name.p, sizeof(kept.key));
+    if (kept.cred && ttl_ms > 0 && keeper->put)
+        keeper->put(keeper->arg, &kept);
+    cm_memo_put(run_memo(run), run_owner(run), name, value, ttl_ms); /* may be where value lies */
 }
 
 void cm_run_forget(struct cm_run *run, struct cm_str key)
 {
-    if (run_memo(run))
-        cm_memo_del(run_memo(run), owner_of(run), key);
+    const struct cm_keeper *keeper = run_keeper(run);
+    struct cm_str name, value;
+
+    if (!run_memo(run))
+        return;
+    cm_memo_del(run_memo(run), run_owner(run), key);
+    name = durable_key(run, key);
+    if (!cm_memo_get(run_memo(run), run_owner(run), name, &value))
+        return;
+    cm_memo_del(run_memo(run), run_owner(run), name);
+    if (cm_run_cred(run)->id && keeper->drop)
+        keeper->drop(keeper->arg, (const unsigned char *)name.p);
 }
 
 /* ---- what belongs to a client's conversation ---- */
@@ -70,129 +119,13 @@ void cm_run_keep(struct cm_run *run, struct cm_str key, struct cm_str value)
         cm_memo_put(run_memo(run), client_of(run), key, value, CM_KEPT_MS);
 }
 
-/* ---- conversations ---- */
-
-static bool is_space(char c)
-{
-    return c == ' ' || (c >= '\t' && c <= '\r');
-}
-
-/* Clients trim and re-indent what they send back. */
-static void put_dense(struct cm_buf *out, struct cm_str text)
-{
-    while (text.n > 0) {
-        size_t n = 0;
-
-        while (n < text.n && !is_space(text.p[n]))
-            n++;
-        cm_buf_append(out, cm_str_head(text, n));
-        while (n < text.n && is_space(text.p[n]))
-            n++;
-        text = cm_str_from(text, n);
-    }
-}
-
 struct cm_str cm_run_text_key(struct cm_run *run, struct cm_str text)
 {
     struct cm_buf dense = {0};
     struct cm_str key;
 
-    put_dense(&dense, text);
+    run_put_dense(&dense, text);
     key = digest(cm_run_arena(run), cm_buf_str(&dense));
     cm_buf_clear(&dense);
     return key;
-}
-
-static void put_message(struct cm_buf *out, const struct cm_msg *msg)
-{
-    cm_buf_printf(out, "\036%d\037", (int)msg->role);
-    for (size_t i = 0; i < msg->n_parts; i++) {
-        const struct cm_part *p = &msg->parts[i];
-
-        switch (p->kind) {
-        case CM_PART_TEXT:
-        case CM_PART_REFUSAL:
-            put_dense(out, p->text);
-            break;
-        case CM_PART_REASONING: /* some clients send it back, some do not */
-            break;
-        case CM_PART_IMAGE:
-        case CM_PART_AUDIO:
-        case CM_PART_FILE:
-        case CM_PART_TOOL_CALL:
-        case CM_PART_TOOL_RESULT:
-            cm_buf_printf(out, "\037%d:", (int)p->kind);
-            cm_buf_append(out, p->id);
-            cm_buf_append(out, p->name);
-            cm_buf_append(out, p->url);
-            cm_buf_append(out, p->data);
-            put_dense(out, p->text);
-            break;
-        }
-    }
-}
-
-/* Under which name the conversation of the first `n` messages, and `said` behind them, is kept. */
-static struct cm_str thread_key(struct cm_run *run, size_t n, struct cm_str said)
-{
-    const struct cm_chat *chat = cm_run_chat(run);
-    struct cm_buf text = {0};
-    struct cm_str key;
-
-    cm_buf_append(&text, cm_run_scope(run));
-    cm_buf_put(&text, '\n');
-    cm_buf_append(&text, cm_run_target(run)->model);
-    for (size_t i = 0; i < n; i++)
-        put_message(&text, &chat->msgs[i]);
-    if (said.n > 0) {
-        cm_buf_printf(&text, "\036%d\037", (int)CM_ROLE_ASSISTANT);
-        cm_buf_append(&text, said);
-    }
-    key = digest(cm_run_arena(run), cm_buf_str(&text));
-    cm_buf_clear(&text);
-    return key;
-}
-
-bool cm_run_thread(struct cm_run *run, struct cm_thread *out)
-{
-    const struct cm_chat *chat = cm_run_chat(run);
-    struct run_memory *m = run_memory(run);
-    size_t from = chat->n_msgs;
-    struct cm_str value;
-
-    if (!run_memo(run))
-        return false;
-    m->follows = true;
-    cm_buf_init(&m->said, SAID_MAX);
-    while (from > 0 && chat->msgs[from - 1].role != CM_ROLE_ASSISTANT)
-        from--;
-    if (from == 0 || from == chat->n_msgs ||
-        !cm_run_recall(run, thread_key(run, from, CM_STR_NONE), &value))
-        return false;
-    *out = (struct cm_thread){cm_arena_str(cm_run_arena(run), value), from};
-    return true;
-}
-
-void run_memory_heard(struct run_memory *m, const struct cm_event *ev)
-{
-    struct cm_buf image = {0};
-
-    if (ev->choice != 0)
-        return;
-    if (ev->kind == CM_EVENT_TEXT) {
-        put_dense(&m->said, ev->text);
-    } else if (ev->kind == CM_EVENT_IMAGE) { /* comes back as the surface wrote it */
-        cm_event_put_markdown(ev, &image);
-        put_dense(&m->said, cm_buf_str(&image));
-        cm_buf_clear(&image);
-    }
-}
-
-void cm_run_thread_keep(struct cm_run *run, struct cm_str value, int64_t ttl_ms)
-{
-    struct run_memory *m = run_memory(run);
-
-    if (m->follows && !run_is_closed(run) && !m->said.failed && m->said.n > 0)
-        cm_run_remember(run, thread_key(run, cm_run_chat(run)->n_msgs, cm_buf_str(&m->said)), value,
-                        ttl_ms);
 }

@@ -239,6 +239,11 @@ struct cm_memo *run_memo(const struct cm_run *run)
     return run->host->memo;
 }
 
+const struct cm_keeper *run_keeper(const struct cm_run *run)
+{
+    return &run->host->keeper;
+}
+
 bool run_is_closed(const struct cm_run *run)
 {
     return run->closed;

@@ -4,13 +4,15 @@
 
 #include "chatmux/provider/run.h"
 
-/* remember.c's part of a run. */
+/* The part of a run that remember.c and threads.c have. */
 struct run_memory {
     struct cm_str owner;  /* digest of provider and secret; in the arena; "" = not made yet */
     struct cm_str client; /* the same of provider and client */
     struct cm_buf
         said; /* the answer's text without white space, once the flow asked for its thread */
-    bool follows;
+    const unsigned char
+        *found; /* the key of the conversation that goes on; in the arena; NULL = none */
+    bool follows, found_old; /* the second: another gateway led it */
 };
 
 #define FLIGHTS(X) X(NONE) X(FETCH) X(STREAM) X(WS) X(SLEEP) X(COMPUTE)
@@ -83,11 +85,18 @@ extern const struct cm_ws_cb run_ws_cb;
 void run_job_work(struct cm_job *job);
 void run_job_done(struct cm_job *job);
 
-/* ---- run_ask.c, remember.c ---- */
+/* ---- run_ask.c, remember.c, threads.c ---- */
 
 struct run_memory *run_memory(struct cm_run *run);
 struct cm_memo *run_memo(const struct cm_run *run); /* NULL: nothing is remembered */
+const struct cm_keeper *run_keeper(const struct cm_run *run);
 bool run_is_closed(const struct cm_run *run);
+/* Who an account is: a digest of provider and secret. */
+struct cm_str run_owner(struct cm_run *run);
+void run_owner_digest(struct cm_str provider, struct cm_str secret,
+                      unsigned char out[CM_SHA256_SIZE]);
+/* Text without its white space: clients trim and re-indent what they send back. */
+void run_put_dense(struct cm_buf *out, struct cm_str text);
 /* An event of the answer, while the flow follows its thread. */
 void run_memory_heard(struct run_memory *m, const struct cm_event *ev);
 

@@ -11,6 +11,7 @@
 #define DETAIL_MAX (64 * 1024) /* above: left out, since half of a JSON text is none */
 #define SUM_NAME_MAX 128
 #define AT_MS_MAX INT64_C(253402300799999) /* the year 9999: what a file's name can say */
+#define MEMORIES_MAX 4096
 #define MODELS_MAX 4096 /* sums of one day in one group: then the rest is "(other)" */
 
 void cm_group_init(struct cm_store_group *g)
@@ -49,6 +50,7 @@ void cm_group_clear_pool(struct cm_store_group *g)
 {
     free_values(&g->counts);
     free_values(&g->states);
+    free_values(&g->memories);
     g->stamp = (struct cm_store_stamp){0};
     g->probe = false;
 }
@@ -62,7 +64,8 @@ void cm_group_clear(struct cm_store_group *g)
 
 bool cm_group_has_pool(const struct cm_store_group *g)
 {
-    return g->counts.n > 0 || g->states.n > 0 || g->stamp.ids_below > 0 || g->probe;
+    return g->counts.n > 0 || g->states.n > 0 || g->memories.n > 0 || g->stamp.ids_below > 0 ||
+           g->probe;
 }
 
 bool cm_group_empty(const struct cm_store_group *g)
@@ -159,6 +162,60 @@ void cm_group_state(struct cm_store_group *g, const struct cm_store_state *given
     at = copy_text(at, &s->reason);
     copy_text(at, &s->quota);
     put_state(g, s);
+}
+
+/* ---- memories */
+
+static struct cm_str memory_key(const unsigned char key[32])
+{
+    return cm_str((const char *)key, 32);
+}
+
+/* Takes `m`. */
+static void put_memory(struct cm_store_group *g, struct cm_store_memory *m)
+{
+    struct cm_store_memory *before = cm_map_get(&g->memories, memory_key(m->row.key));
+
+    cm_map_put(&g->memories, memory_key(m->row.key), m); /* the entry's key lies in the value */
+    free(before);
+}
+
+void cm_group_memory(struct cm_store_group *g, const struct cm_memory_row *row, bool gone)
+{
+    struct cm_store_memory *m;
+
+    if (g->memories.n >= MEMORIES_MAX && !cm_map_get(&g->memories, memory_key(row->key)))
+        return;
+    m = cm_alloc(sizeof(*m) + row->value.n);
+    *m = (struct cm_store_memory){.row = *row, .gone = gone};
+    copy_text(m->value, &m->row.value);
+    put_memory(g, m);
+}
+
+void cm_group_drop_memories(struct cm_store_group *g, uint64_t cred_id)
+{
+    struct cm_map kept = {0};
+    const struct cm_map_slot *slot;
+
+    for (size_t pos = 0; (slot = cm_map_next(&g->memories, &pos));) {
+        struct cm_store_memory *m = slot->value;
+
+        if (m->row.cred_id == cred_id && !m->gone)
+            free(m);
+        else
+            cm_map_put(&kept, memory_key(m->row.key), m);
+    }
+    cm_map_clear(&g->memories);
+    g->memories = kept;
+}
+
+/* What came since counts more. */
+static void return_memory(struct cm_store_group *to, struct cm_store_memory *m)
+{
+    if (to->memories.n >= MEMORIES_MAX || cm_map_get(&to->memories, memory_key(m->row.key)))
+        free(m);
+    else
+        put_memory(to, m);
 }
 
 /* ---- the log and the ledger */
@@ -380,6 +437,9 @@ void cm_group_return(struct cm_store_group *to, struct cm_store_group *from)
     for (size_t pos = 0; (slot = cm_map_next(&from->states, &pos));)
         put_state(to, slot->value);
     cm_map_clear(&from->states); /* its values have moved */
+    for (size_t pos = 0; (slot = cm_map_next(&from->memories, &pos));)
+        return_memory(to, slot->value);
+    cm_map_clear(&from->memories);
     CM_LIST_EACH(&from->days, link)
     return_day(to, CM_LIST_ITEM(link, struct cm_store_day, link));
     cm_group_clear_pool(from);

@@ -17,6 +17,10 @@ void cm_group_count(struct cm_store_group *g, const struct cm_cred_count *add);
 void cm_group_month_anew(struct cm_store_group *g,
                          uint64_t id); /* what it counts in a month is forgotten */
 void cm_group_state(struct cm_store_group *g, const struct cm_store_state *state); /* copied */
+/* Copied; takes the place of what waits under this key. Not when MEMORIES_MAX others wait. */
+void cm_group_memory(struct cm_store_group *g, const struct cm_memory_row *row, bool gone);
+/* What waits to be remembered of a credential is not. */
+void cm_group_drop_memories(struct cm_store_group *g, uint64_t cred_id);
 /* Copied, and added to the sums of its hour; returns the bytes of the copy. */
 size_t cm_group_log(struct cm_store_group *g, const struct cm_request_row *row);
 /* One entry, not what it added to the sums; its bytes, 0 when there is none. */

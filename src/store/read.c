@@ -207,6 +207,17 @@ int cm_store_load_keys(struct cm_store *s, struct cm_arena *arena, struct cm_key
     return rc;
 }
 
+int cm_store_load_memories(struct cm_store *s, struct cm_arena *arena, struct cm_memory_row **rows,
+                           size_t *n, struct cm_err *err)
+{
+    int rc;
+
+    uv_mutex_lock(&s->in_db);
+    rc = s->driver->load_memories(s->db, s->clock->unix_ms(s->clock->arg), arena, rows, n, err);
+    uv_mutex_unlock(&s->in_db);
+    return rc;
+}
+
 int cm_store_load_spent(struct cm_store *s, int64_t since_ms, struct cm_arena *arena,
                         struct cm_spent **rows, size_t *n, struct cm_err *err)
 {

@@ -11,7 +11,7 @@
 
 /* ---- a connection ---- */
 
-#define SQ_STATEMENTS_MAX 24
+#define SQ_STATEMENTS_MAX 40
 struct sq_file {
     sqlite3 *db; /* owned; NULL = closed */
     char *path;  /* owned */
@@ -63,12 +63,56 @@ struct cm_store_db {
     struct sq_file pool;
     char *dir; /* owned; never changes: readers use it too */
     struct cm_aead_key key;
+    int untrimmed;      /* memories written since their number was looked at */
     struct sq_file day; /* the one written last; closed after a failure */
     int64_t day_no;
     struct cm_map names; /* texts of that file: struct sq_name, owned */
 };
 
 extern const struct sq_schema sq_pool_schema, sq_day_schema, sq_month_schema;
+
+/* The pool file's statements: slots of struct sq_file. */
+enum sq_pool_statement {
+    ST_PUT_CRED,
+    ST_DEL_CRED,
+    ST_PUT_KEY,
+    ST_DEL_KEY,
+    ST_COUNT,
+    ST_STATE,
+    ST_RAISE_IDS,
+    ST_SET_META,
+    ST_GET_META,
+    ST_PROBE,
+    ST_SECRETS,
+    ST_RESEAL,
+    ST_LOAD_CREDS,
+    ST_LOAD_CRED,
+    ST_SECRET_OF,
+    ST_SET_TOKEN,
+    ST_LOAD_KEYS,
+    ST_MAX_REV,
+    ST_PUT_MEMORY,
+    ST_DEL_MEMORY,
+    ST_DEL_MEMORIES_OF,
+    ST_TRIM_MEMORIES,
+    ST_LOAD_MEMORIES
+};
+/* Rows of unknown number into an arena: doubled, the old array is left behind. */
+void *sq_grow(struct cm_arena *arena, void *rows, size_t n, size_t *cap, size_t size);
+
+/* sqlite_memory.c: within a transaction of the pool file */
+#define SQ_MEMORIES_SQL                                                                            \
+    "CREATE TABLE memories ("                                                                      \
+    " key BLOB PRIMARY KEY, cred_id INTEGER NOT NULL, kind INTEGER NOT NULL,"                      \
+    " until_ms INTEGER NOT NULL, value BLOB NOT NULL) STRICT, WITHOUT ROWID;"                      \
+    "CREATE INDEX memories_until ON memories (until_ms);"                                          \
+    "CREATE INDEX memories_cred ON memories (cred_id);"
+int sq_put_memory(struct cm_store_db *db, const struct cm_memory_row *row, struct cm_err *err);
+int sq_del_memories_of(struct cm_store_db *db, uint64_t cred_id, struct cm_err *err);
+/* What a group has collected; now and then those that are too many go. */
+int sq_write_memories(struct cm_store_db *db, const struct cm_map *memories, struct cm_err *err);
+int sq_load_memories(struct cm_store_db *db, int64_t now_ms, struct cm_arena *arena,
+                     struct cm_memory_row **rows, size_t *n, struct cm_err *err);
 
 /* sqlite_log.c */
 int sq_log_write(struct cm_store_db *db, const struct cm_store_day *day, struct cm_err *err);

@@ -32,29 +32,9 @@ static const char *const pool_steps[] = {
     "ALTER TABLE creds ADD COLUMN month_ms INTEGER NOT NULL DEFAULT 0;"
     "ALTER TABLE creds ADD COLUMN month_requests INTEGER NOT NULL DEFAULT 0;"
     "ALTER TABLE creds ADD COLUMN token_expires_ms INTEGER NOT NULL DEFAULT 0;",
+    SQ_MEMORIES_SQL,
 };
 const struct sq_schema sq_pool_schema = {pool_steps, CM_COUNT(pool_steps), 0x636d7870};
-
-enum {
-    ST_PUT_CRED,
-    ST_DEL_CRED,
-    ST_PUT_KEY,
-    ST_DEL_KEY,
-    ST_COUNT,
-    ST_STATE,
-    ST_RAISE_IDS,
-    ST_SET_META,
-    ST_GET_META,
-    ST_PROBE,
-    ST_SECRETS,
-    ST_RESEAL,
-    ST_LOAD_CREDS,
-    ST_LOAD_CRED,
-    ST_SECRET_OF,
-    ST_SET_TOKEN,
-    ST_LOAD_KEYS,
-    ST_MAX_REV
-};
 
 /* ---- opening */
 
@@ -300,8 +280,7 @@ static void read_cred(struct cm_store_db *db, struct cm_arena *arena, sqlite3_st
     }
 }
 
-/* Rows of unknown number into an arena: doubled, the old array is left behind. */
-static void *grow(struct cm_arena *arena, void *rows, size_t n, size_t *cap, size_t size)
+void *sq_grow(struct cm_arena *arena, void *rows, size_t n, size_t *cap, size_t size)
 {
     void *more;
 
@@ -328,7 +307,7 @@ static int load_creds(struct cm_store_db *db, struct cm_arena *arena, struct cm_
     int rc = -1;
 
     while (st && (rc = sq_step(&db->pool, st, err)) == 1) {
-        all = grow(arena, all, count, &cap, sizeof(*all));
+        all = sq_grow(arena, all, count, &cap, sizeof(*all));
         read_cred(db, arena, st, &all[count++]);
     }
     if (rc == 0)
@@ -388,7 +367,7 @@ static int load_keys(struct cm_store_db *db, struct cm_arena *arena, struct cm_k
     int rc = -1;
 
     while (st && (rc = sq_step(&db->pool, st, err)) == 1) {
-        all = grow(arena, all, count, &cap, sizeof(*all));
+        all = sq_grow(arena, all, count, &cap, sizeof(*all));
         read_key(arena, st, &all[count++]);
     }
     if (rc == 0)
@@ -473,6 +452,8 @@ static int put_cred(struct cm_store_db *db, const struct cm_cred_row *row, uint6
         sq_int(st, 26, row->month_anew);
         rc = sq_run(&db->pool, st, err);
     }
+    if (rc == 0 && row->month_anew) /* another account: the old one's conversations are not its */
+        rc = sq_del_memories_of(db, row->id, err);
     free_str(secret);
     free_str(token);
     free_str(proxy);
@@ -578,11 +559,15 @@ static int apply(struct cm_store_db *db, const struct cm_change *c, uint64_t rev
     case CM_CHANGE_SET_TOKEN:
         return set_token(db, c->cred, err);
     case CM_CHANGE_DEL_CRED:
+        if (sq_del_memories_of(db, c->id, err) < 0)
+            return -1;
         return delete_row(db, ST_DEL_CRED, "DELETE FROM creds WHERE id=?1", c->id, err);
     case CM_CHANGE_PUT_KEY:
         return put_key(db, c->key, err);
     case CM_CHANGE_DEL_KEY:
         return delete_row(db, ST_DEL_KEY, "DELETE FROM keys WHERE id=?1", c->id, err);
+    case CM_CHANGE_PUT_MEMORY:
+        return sq_put_memory(db, c->memory, err);
     }
     return -1;
 }
@@ -664,6 +649,8 @@ static int write_pool(struct cm_store_db *db, const struct cm_store_group *group
         rc = write_count(db, slot->value, err);
     for (size_t pos = 0; rc == 0 && (slot = cm_map_next(&group->states, &pos));)
         rc = write_state(db, slot->value, err);
+    if (rc == 0)
+        rc = sq_write_memories(db, &group->memories, err);
     if (rc == 0)
         rc = raise_ids(db, group->stamp.ids_below, err);
     if (rc == 0 && group->probe)
@@ -826,6 +813,7 @@ const struct cm_store_driver cm_store_sqlite = {
     .load_creds = load_creds,
     .load_cred = load_cred,
     .load_keys = load_keys,
+    .load_memories = sq_load_memories,
     .load_spent = load_spent,
     .change = change,
     .write_pool = write_pool,

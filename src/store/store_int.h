@@ -70,6 +70,12 @@ struct cm_store_state { /* last state of a credential */
     char text[];
 };
 
+struct cm_store_memory { /* in a group's map under its key */
+    struct cm_memory_row row;
+    bool gone; /* it is to be deleted */
+    char value[];
+};
+
 /* What a transaction of the pool file brings besides. */
 struct cm_store_stamp {
     uint64_t rev;       /* rows written now are newer than states with a smaller one */
@@ -77,9 +83,10 @@ struct cm_store_stamp {
 };
 
 struct cm_store_group {
-    struct cm_map counts; /* struct cm_cred_count by its id */
-    struct cm_map states; /* struct cm_store_state by its id */
-    struct cm_list days;  /* struct cm_store_day */
+    struct cm_map counts;   /* struct cm_cred_count by its id */
+    struct cm_map states;   /* struct cm_store_state by its id */
+    struct cm_map memories; /* struct cm_store_memory by its key */
+    struct cm_list days;    /* struct cm_store_day */
     struct cm_store_stamp stamp;
     bool probe; /* write the pool file even when there is nothing to write: can it be written? */
 };
@@ -112,12 +119,15 @@ struct cm_store_driver {
                      struct cm_cred_row **row, struct cm_err *err);
     int (*load_keys)(struct cm_store_db *db, struct cm_arena *arena, struct cm_key_row **rows,
                      size_t *n, struct cm_err *err);
+    /* Those that end after now_ms, as cm_store_load_memories() tells. */
+    int (*load_memories)(struct cm_store_db *db, int64_t now_ms, struct cm_arena *arena,
+                         struct cm_memory_row **rows, size_t *n, struct cm_err *err);
     int (*load_spent)(struct cm_store_db *db, int64_t since_ms, struct cm_arena *arena,
                       struct cm_spent **rows, size_t *n, struct cm_err *err);
 
     int (*change)(struct cm_store_db *db, const struct cm_change *changes, size_t n,
                   const struct cm_store_stamp *stamp, struct cm_err *err);
-    /* Counts, states and stamp of a group, in one transaction. */
+    /* Counts, states, memories and stamp of a group, in one transaction. */
     int (*write_pool)(struct cm_store_db *db, const struct cm_store_group *group,
                       struct cm_err *err);
     /* Rows and roll-ups of a day, in one transaction, synced. */

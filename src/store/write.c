@@ -260,6 +260,23 @@ void cm_store_state(struct cm_store *s, uint64_t id, struct cm_str state, struct
     collected(s);
 }
 
+void cm_store_remember(struct cm_store *s, const struct cm_memory_row *row)
+{
+    if (row->value.n > CM_MEMORY_VALUE_MAX)
+        return;
+    cm_group_memory(&s->pending, row, false);
+    collected(s);
+}
+
+void cm_store_forget(struct cm_store *s, const unsigned char key[32])
+{
+    struct cm_memory_row row = {0};
+
+    memcpy(row.key, key, sizeof(row.key));
+    cm_group_memory(&s->pending, &row, true);
+    collected(s);
+}
+
 void cm_store_log(struct cm_store *s, const struct cm_request_row *row)
 {
     s->log_bytes += cm_group_log(&s->pending, row);
@@ -348,6 +365,16 @@ static const struct cm_cred_row *copy_cred(struct cm_arena *a, const struct cm_c
     return row;
 }
 
+static const struct cm_memory_row *copy_memory(struct cm_arena *a,
+                                               const struct cm_memory_row *given)
+{
+    struct cm_memory_row *row = CM_ARENA_NEW(a, struct cm_memory_row);
+
+    *row = *given;
+    row->value = cm_arena_str(a, given->value);
+    return row;
+}
+
 static const struct cm_key_row *copy_key(struct cm_arena *a, const struct cm_key_row *given)
 {
     struct cm_key_row *row = CM_ARENA_NEW(a, struct cm_key_row);
@@ -376,10 +403,14 @@ void cm_store_change(struct cm_store *s, const struct cm_change *changes, size_t
                         ? copy_cred(&c->arena, from->cred)
                         : NULL,
             .key = from->kind == CM_CHANGE_PUT_KEY ? copy_key(&c->arena, from->key) : NULL,
+            .memory =
+                from->kind == CM_CHANGE_PUT_MEMORY ? copy_memory(&c->arena, from->memory) : NULL,
             .id = from->id,
         };
-        if (from->kind == CM_CHANGE_PUT_CRED && from->cred->month_anew)
+        if (from->kind == CM_CHANGE_PUT_CRED && from->cred->month_anew) {
             cm_group_month_anew(&s->pending, from->cred->id);
+            cm_group_drop_memories(&s->pending, from->cred->id);
+        }
     }
     c->stamp = (struct cm_store_stamp){.rev = ++s->rev, .ids_below = ids_wanted(s)};
     c->done = done;

@@ -113,6 +113,33 @@ START_TEST(by_conversation)
 }
 END_TEST
 
+/* The one that has the conversation on its platform comes before the one it is bound to. */
+START_TEST(by_holder)
+{
+    const struct cm_pool_ask first = {.affinity = 77, .begins = true},
+                             next = {.affinity = 77, .holder = 3}, later = {.affinity = 77};
+    const struct cm_choice *choice;
+    struct cm_lease *l;
+
+    add(1);
+    add(2);
+    add(3);
+    expect_choice(l = lease_as(first), 1, RECENTLY);
+    back(l, CM_ERR_NONE, 0);
+    expect_own(expect_choice(l = lease_as(next), 3, CONVERSATION));
+    back(l, CM_ERR_NONE, 0);
+    expect_own(expect_choice(l = lease_as(later), 3, CONVERSATION)); /* and is bound to it now */
+    back(l, CM_ERR_RATE_LIMITED, 60);
+    choice = expect_choice(l = lease_as(next), 2, RECENTLY); /* who cannot is passed over */
+    ck_assert_uint_eq(choice->bound, 3);
+    back(l, CM_ERR_NONE, 0);
+    expect_choice(l = lease_as((struct cm_pool_ask){.holder = 99}), 1, RECENTLY);
+    back(l, CM_ERR_NONE, 0);
+    expect_choice(l = lease_as((struct cm_pool_ask){.holder = 2}), 2, CONVERSATION);
+    back(l, CM_ERR_NONE, 0);
+}
+END_TEST
+
 static void on_lease(void *arg, struct cm_lease *l, const struct cm_err *err)
 {
     ck_assert_ptr_null(err);
@@ -160,6 +187,7 @@ Suite *suite_pool_choice(void)
     tcase_add_test(c, what_was_tried_or_lacks_the_model_is_no_second);
     tcase_add_test(c, by_weight);
     tcase_add_test(c, by_conversation);
+    tcase_add_test(c, by_holder);
     tcase_add_test(c, by_name_and_by_waiting);
     tcase_add_test(c, every_word_once);
     suite_add_tcase(s, c);

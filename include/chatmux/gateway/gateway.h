@@ -19,6 +19,9 @@ int cm_gateway_check(struct cm_config *config, struct cm_problems *problems);
 struct cm_gateway *cm_gateway_new(const struct cm_host *host, struct cm_config *config,
                                   struct cm_store *store, struct cm_problems *problems);
 
+/* For struct cm_host: what adapters remember goes on in this store. cm_gateway_new() brings back what it has. */
+struct cm_keeper cm_gateway_keeper(struct cm_store *store);
+
 /* Serves from now on with another configuration; requests in flight keep theirs. -1: problems, and nothing has changed. */
 int cm_gateway_reload(struct cm_gateway *gw, struct cm_config *config,
                       struct cm_problems *problems);
@@ -83,6 +86,15 @@ void cm_gateway_edit_cred(struct cm_gateway *gw, const struct cm_cred_edit *edit
                           cm_gateway_done_fn *done, void *arg);
 void cm_gateway_delete_cred(struct cm_gateway *gw, uint64_t id, cm_gateway_done_fn *done,
                             void *arg);
+
+/* Conversations that another gateway led with the account of this secret: each goes on here once, when a client comes back with it. `model` as that one's
+ * clients wrote it; `name` as the adapter's old_thread() tells it. CM_ERR_BAD_REQUEST with param: no such provider, or account. */
+struct cm_old_thread {
+    struct cm_str model, name, value;
+};
+void cm_gateway_take_threads(struct cm_gateway *gw, struct cm_str provider, struct cm_str secret,
+                             const struct cm_old_thread *threads, size_t n,
+                             cm_gateway_done_fn *done, void *arg);
 
 /* Asks the platform now, whatever the state; ok resets the state. */
 typedef void cm_gateway_checked_fn(void *arg, bool ok, const char *message, int64_t ms);

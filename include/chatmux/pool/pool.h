@@ -182,15 +182,16 @@ struct cm_pool_ask {
     const struct cm_tried *tried; /* NULL = none */
     uint64_t affinity;            /* hash of the conversation, scoped by client key; 0 = none */
     uint64_t only;                /* this credential or none; 0 = any */
-    int64_t cost;                 /* of one answer by this model; 0 = nothing, or not known */
-    unsigned purse;               /* what it is paid from */
+    uint64_t holder; /* has the conversation on its platform: this one if it can; 0 = nobody */
+    int64_t cost;    /* of one answer by this model; 0 = nothing, or not known */
+    unsigned purse;  /* what it is paid from */
     bool
         begins; /* the conversation's first turn: it is bound, and follows no older binding (equal beginnings are common) */
     bool uncounted; /* an errand, no request: nothing of the month is used up by it */
 };
 
 /* Among those that are fit (ok, or the one request of half_open; not cooled for the model, not busy, not too soon, not tried, and able to pay: what leases
- * that are out will cost is set aside): the one the conversation is bound to;
+ * that are out will cost is set aside): the one that holds the conversation, which is then bound to it; else the one it is bound to;
  * else by weight, then least in flight, then least recently used. Weight is a share: while all are fit, one with weight 3 gets three of these choices
  * for each that one with weight 1 gets, however long they last; the other two criteria decide among equal weights. The first lease of a conversation
  * binds it for an hour after its last use; while its credential is limited or busy, another is borrowed (the same again, if it can) and the binding

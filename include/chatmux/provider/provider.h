@@ -107,6 +107,11 @@ struct cm_provider {
     int (*normalize)(struct cm_arena *arena, struct cm_str given, struct cm_str *out,
                      struct cm_err *err);
 
+    /* A conversation that another gateway led is known by a name of that one's making: the name of this request's, in the arena, and the first message
+     * that the platform has not seen. false: it cannot be one. NULL: nothing was ever taken over. */
+    bool (*old_thread)(struct cm_arena *arena, const struct cm_chat *chat, struct cm_str *name,
+                       size_t *from);
+
     struct cm_flow chat; /* answers cm_run_chat(), whatever its task */
     /* Per credential, outside of an answer. `refresh` makes a token of what there is; when it is missing or refused, `login` makes one of the secret. */
     struct cm_flow refresh, login, probe;
@@ -132,6 +137,11 @@ struct cm_instance {
     struct cm_str lacks;
     struct cm_arena *arena; /* the snapshot's */
 };
+
+/* What the platform calls a model that a client writes so. */
+struct cm_str cm_instance_upstream(const struct cm_instance *in, struct cm_str model);
+/* How long a conversation is kept in mind: x.continue_ttl, where there is one. */
+int64_t cm_instance_thread_ms(const struct cm_instance *in);
 
 static inline bool cm_provider_makes_tokens(const struct cm_provider *p)
 {

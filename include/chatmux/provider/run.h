@@ -6,8 +6,7 @@
 
 #include "chatmux/io/job.h"
 #include "chatmux/io/wsc.h"
-#include "chatmux/provider/memo.h"
-#include "chatmux/provider/provider.h"
+#include "chatmux/provider/memory.h"
 
 /* How runs reach the world: real transfers, or scripted ones in tests and simulations. */
 struct cm_transport {
@@ -28,7 +27,8 @@ struct cm_host { /* not owned; outlives all runs */
     struct cm_loop *loop;
     struct cm_jobs *jobs;
     struct cm_transport transport;
-    struct cm_memo *memo; /* what flows remember; NULL: they forget at once */
+    struct cm_memo *memo;    /* what flows remember; NULL: they forget at once */
+    struct cm_keeper keeper; /* … and what of it survives a restart */
 };
 /* Real transfers over `hc`. */
 struct cm_transport cm_transport_httpc(struct cm_httpc *hc);
@@ -170,11 +170,15 @@ void cm_run_dropped(struct cm_run *run, const char *field);
 /* Something of the platform's was not understood: logged with the state, secrets masked, and counted. Not an error by itself. */
 void cm_run_odd(struct cm_run *run, const char *what, struct cm_str piece);
 
-/* ---- Between runs of one credential of one provider (remember.c). Bounded, lost at a restart, not found with another secret ---- */
+/* ---- Between runs of one credential of one provider (remember.c). Bounded, not found with another secret; lost at a restart unless it says so ---- */
 
 /* *value is valid until the step returns or something is remembered. */
 bool cm_run_recall(struct cm_run *run, struct cm_str key, struct cm_str *value);
 void cm_run_remember(struct cm_run *run, struct cm_str key, struct cm_str value, int64_t ttl_ms);
+/* Found after a restart as well, if the account has a number and the disk has room. Of the value nothing may be secret: it is stored as it is, up to 4 KiB;
+ * of the key only a digest is. */
+void cm_run_remember_durably(struct cm_run *run, struct cm_str key, struct cm_str value,
+                             int64_t ttl_ms);
 void cm_run_forget(struct cm_run *run, struct cm_str key);
 
 /* The same for what belongs to the client's conversation and not to an account: what a platform wants back on the next turn and the client's dialect has
@@ -186,7 +190,8 @@ void cm_run_keep(struct cm_run *run, struct cm_str key, struct cm_str value);
 /* Of an answer's text, white space left out; in the run's arena. */
 struct cm_str cm_run_text_key(struct cm_run *run, struct cm_str text);
 
-/* A conversation of the platform that can go on. */
+/* A conversation of the platform that can go on. It survives a restart, and requests that go on with it are given to the account that has it
+ * (threads.c, provider/memory.h). */
 struct cm_thread {
     struct cm_str value; /* what was kept; in the run's arena */
     size_t from;         /* first message the platform has not seen */
@@ -194,7 +199,8 @@ struct cm_thread {
 /* To be called before anything is emitted. True: this client's conversation so far is one that ended with an answer of this credential in the same
  * model, and nothing but new messages follow. White space does not count when messages are compared. */
 bool cm_run_thread(struct cm_run *run, struct cm_thread *out);
-/* After FINISH, before cm_run_answered(), when cm_run_thread() was asked: `value` is found when this conversation goes on. */
+/* After FINISH, before cm_run_answered(), when cm_run_thread() was asked: `value` is found when this conversation goes on. It is no secret, and one of
+ * another account that has the same conversation is forgotten. */
 void cm_run_thread_keep(struct cm_run *run, struct cm_str value, int64_t ttl_ms);
 
 #endif

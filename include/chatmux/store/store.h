@@ -53,6 +53,17 @@ struct cm_key_row {
     bool enabled;
 };
 
+/* What an adapter remembers of an account beyond a restart: a conversation of the platform that can go on. Nothing secret: it lies there as it is. */
+struct cm_memory_row {
+    unsigned char key[32]; /* a digest */
+    uint64_t cred_id;      /* it goes with this credential, and with the credential's secret */
+    int64_t kind;          /* the provider layer's */
+    int64_t until_ms;      /* Unix */
+    struct cm_str value;   /* at most CM_MEMORY_VALUE_MAX bytes */
+};
+#define CM_MEMORY_VALUE_MAX 4096
+#define CM_MEMORIES_MAX 20000 /* then those that end soonest go */
+
 /* One exchange: the request log and the ledger are written from it in one transaction. */
 struct cm_request_row {
     int64_t at_ms;    /* Unix: when it ended */
@@ -101,6 +112,9 @@ int cm_store_load_creds(struct cm_store *s, struct cm_arena *arena, struct cm_cr
                         size_t *n, struct cm_err *err);
 int cm_store_load_keys(struct cm_store *s, struct cm_arena *arena, struct cm_key_row **rows,
                        size_t *n, struct cm_err *err);
+/* Those that are not over, the one that ends soonest first; at most CM_MEMORIES_MAX. */
+int cm_store_load_memories(struct cm_store *s, struct cm_arena *arena, struct cm_memory_row **rows,
+                           size_t *n, struct cm_err *err);
 /* What each stored key has spent since `since_ms` (Unix; rounded down to the hour, as every period begins on one): from the ledger. */
 struct cm_spent {
     uint64_t key_id;
@@ -137,14 +151,16 @@ enum cm_change_kind {
     CM_CHANGE_SET_TOKEN,
     CM_CHANGE_DEL_CRED,
     CM_CHANGE_PUT_KEY,
-    CM_CHANGE_DEL_KEY
+    CM_CHANGE_DEL_KEY,
+    CM_CHANGE_PUT_MEMORY
 };
 struct cm_change {
     enum cm_change_kind kind;
     const struct cm_cred_row
         *cred; /* PUT_CRED: all but the counters, which are only added to; SET_TOKEN */
-    const struct cm_key_row *key; /* PUT_KEY */
-    uint64_t id;                  /* DEL_… */
+    const struct cm_key_row *key;       /* PUT_KEY */
+    const struct cm_memory_row *memory; /* PUT_MEMORY */
+    uint64_t id;                        /* DEL_… */
 };
 /* err NULL: on the disk (synchronous=FULL). CM_ERR_BAD_REQUEST: it contradicts what is stored (a second key with the same digest); CM_ERR_IO: the
  * disk is full, the file is locked …: nothing of it was written, the sentence says what to do; CM_ERR_SHUTTING_DOWN. */
@@ -167,6 +183,10 @@ void cm_store_count(struct cm_store *s, const struct cm_cred_count *count);
 /* State, reason, until, quota of a credential: group-committed, the last one counts. */
 void cm_store_state(struct cm_store *s, uint64_t id, struct cm_str state, struct cm_str reason,
                     int64_t until_ms, struct cm_str quota);
+/* Group-committed, too; of one key the last one counts. Copied. When the writer cannot follow, at most 4096 wait and further ones are not kept; a value that
+ * is too large is not kept either. */
+void cm_store_remember(struct cm_store *s, const struct cm_memory_row *row);
+void cm_store_forget(struct cm_store *s, const unsigned char key[32]);
 /* Copied. When the writer cannot follow, the oldest rows are dropped and counted; the ledger's part never is. */
 void cm_store_log(struct cm_store *s, const struct cm_request_row *row);
 uint64_t cm_store_dropped(const struct cm_store *s);
