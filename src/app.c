@@ -348,9 +348,9 @@ static void take_over(struct app *app)
                  CM_ARG(c->old_data), err.msg, CM_ARG(c->seed), CM_ARG(c->old_data));
     else
         cm_info("app",
-                "took over %zu accounts and %zu client keys from " CM_PRI "%s%s; that file is not "
-                "used any more",
-                r.creds, r.keys, CM_ARG(c->old_data),
+                "took over %zu accounts, %zu client keys and %zu conversations from " CM_PRI
+                "%s%s; that file is not used any more",
+                r.creds, r.keys, r.chats, CM_ARG(c->old_data),
                 r.refused_creds + r.refused_keys ? ", others cannot be used: " : "",
                 r.refused_creds + r.refused_keys ? r.why.msg : "");
     cm_import_clear(&im);

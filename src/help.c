@@ -46,7 +46,7 @@ static const struct {
      "the answer. With --dry-run: what would become of a request for this model that came now.\n"
      "--json prints the admin API's answer. Exit code 0 fine, 1 usage or not found, 3 not reachable."},
     {"import", "chatmux import hixai2api FILE.sql|FILE.db",
-     "Takes over what another gateway kept: its accounts and client keys, from its SQLite file or a dump of its MySQL database (mysqldump). Through the\n"
+     "Takes over what another gateway kept: its accounts, client keys and conversations, from its SQLite file or a dump of its MySQL database (mysqldump). Through the\n"
      "running gateway, found as for status; when none runs, into the store that the configuration names. What is there already stays as it is, so it may\n"
      "be repeated. Exit code 0 fine, 1 usage or something cannot be used, 3 the gateway stopped answering."},
     {"rekey", "chatmux rekey [--key]",

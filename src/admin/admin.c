@@ -24,6 +24,10 @@ const struct op admin_ops[] = {
     {"POST", API "/credentials/{id}/reset", creds_reset, "Forget its cooldowns and errors", NULL,
      NULL, "Credential", 200, OP_ADMIN},
 
+    {"POST", API "/conversations", conversations_take,
+     "Conversations that another gateway led with an account go on here", NULL, "ConversationsNew",
+     "ConversationsTaken", 200, OP_ADMIN},
+
     {"GET", API "/keys", keys_list, "Every client key with its limits", "limit cursor", NULL,
      "Key[]", 200, OP_ADMIN},
     {"POST", API "/keys", keys_create, "Make a client key; it is shown this once", NULL, "KeyNew",

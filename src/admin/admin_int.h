@@ -175,6 +175,7 @@ void creds_patch(void *admin, struct cm_web *web);
 void creds_delete(void *admin, struct cm_web *web);
 void creds_check(void *admin, struct cm_web *web);
 void creds_reset(void *admin, struct cm_web *web);
+void conversations_take(void *admin, struct cm_web *web);
 
 void keys_list(void *admin, struct cm_web *web);
 void keys_create(void *admin, struct cm_web *web);

@@ -83,6 +83,20 @@ static const struct field credential_change[] = {
     CREDENTIAL_SETTINGS,
 };
 
+static const struct field conversations_new[] = {
+    STR("provider", "name of a [provider …] section"),
+    FIELD("secret", STR, "of the account that led them; it must be here already", .required = true,
+          .max = SECRET_MAX),
+    FIELD("conversations", STRS,
+          "\"MODEL NAME CHAT\": the model as clients wrote it, the name by which that gateway knew "
+          "the conversation again, the platform's id of it",
+          .required = true),
+};
+static const struct field conversations_taken[] = {
+    STR("credential", "id of the account"),
+    INT("taken", "each goes on once by that name"),
+};
+
 static const struct field check[] = {
     BOOL("ok", ""),
     FIELD("state", WORD, "", .required = true, .words = CRED_STATES),
@@ -382,6 +396,8 @@ const struct shape shapes[] = {
     SHAPE("Credential", credential),
     SHAPE("CredentialNew", credential_new),
     SHAPE("CredentialChange", credential_change),
+    SHAPE("ConversationsNew", conversations_new),
+    SHAPE("ConversationsTaken", conversations_taken),
     SHAPE("Check", check),
     SHAPE("ProbeAsk", probe_ask),
     SHAPE("Probe", probe),

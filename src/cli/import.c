@@ -7,6 +7,8 @@
 
 #include <stdio.h>
 
+#define CHATS_MAX 1000 /* in one request */
+
 static const struct kind {
     const char *name;
     int (*read)(struct cm_import *im, const char *file, struct cm_err *err);
@@ -99,6 +101,46 @@ static int send_key(struct command *cmd, const struct cm_import_key *key,
     return count(cmd, &out->keys, &out->known_keys, &out->refused_keys, &out->why);
 }
 
+/* "MODEL NAME CHAT", of which none has a space in it. */
+static void put_chat(struct cm_buf *json, const struct cm_import_chat *c)
+{
+    struct cm_buf words = {0};
+
+    cm_buf_printf(&words, CM_PRI " " CM_PRI " " CM_PRI, CM_ARG(c->model), CM_ARG(c->name),
+                  CM_ARG(c->chat));
+    cm_json_put_str(json, cm_buf_str(&words));
+    cm_buf_clear(&words);
+}
+
+/* Conversations of one account, at most CHATS_MAX of those from `at` on; `at` moves behind them. */
+static int send_chats(struct command *cmd, struct cm_str provider, const struct cm_import *im,
+                      size_t *at, struct cm_import_result *out)
+{
+    const struct cm_str secret = im->chats[*at].secret;
+    struct cm_buf json = {0};
+    size_t n = 0;
+
+    cm_buf_reserve(&json, 6 * secret.n + CHATS_MAX * 512);
+    cm_buf_append(&json, CM_S("{\"provider\":"));
+    cm_json_put_str(&json, provider);
+    cm_buf_append(&json, CM_S(",\"secret\":"));
+    cm_json_put_str(&json, secret);
+    cm_buf_append(&json, CM_S(",\"conversations\":["));
+    for (; *at < im->n_chats && n < CHATS_MAX && im->chats[*at].secret.p == secret.p; ++*at) {
+        if (n++ > 0)
+            cm_buf_put(&json, ',');
+        put_chat(&json, &im->chats[*at]);
+    }
+    cm_buf_append(&json, CM_S("]}"));
+    if (post(cmd, "/admin/api/conversations", &json) < 0)
+        return -1;
+    if (cmd->answer.status == 200)
+        out->chats += n;
+    else
+        out->refused_chats += n; /* its account was refused, or is not there any more */
+    return 0;
+}
+
 /* The first provider of that type; "" after a complaint. */
 static struct cm_str provider_of(struct command *cmd, const char *type)
 {
@@ -128,6 +170,9 @@ static int by_gateway(struct command *cmd, const struct cm_import *im, struct cm
             return -1;
     for (size_t i = 0; i < im->n_keys; i++)
         if (send_key(cmd, &im->keys[i], out) < 0)
+            return -1;
+    for (size_t at = 0; at < im->n_chats;)
+        if (send_chats(cmd, provider, im, &at, out) < 0)
             return -1;
     return 0;
 }
@@ -172,11 +217,16 @@ static void print_result(const struct cm_import *im, const struct cm_import_resu
     if (r->refused_keys)
         printf(", %zu cannot be used", r->refused_keys);
     putchar('\n');
-    if (im->chats)
-        printf("conversations: %zu; they go on in new chats, with what was said before\n",
-               im->chats);
+    if (im->n_chats + im->unclear)
+        printf("conversations: %zu go on in their chats", r->chats);
+    if (r->refused_chats)
+        printf(", %zu are of accounts that are not here", r->refused_chats);
+    if (im->unclear)
+        printf(", %zu cannot be told from one another", im->unclear);
+    if (im->n_chats + im->unclear)
+        printf("; all others go on in new ones, with what was said before\n");
     if (im->unusable)
-        printf("rows without a key or cookie: %zu\n", im->unusable);
+        printf("rows without what is needed: %zu\n", im->unusable);
     if (r->refused_creds + r->refused_keys)
         fprintf(stderr, "chatmux import: what cannot be used, the last one: %s\n", r->why.msg);
 }

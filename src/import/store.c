@@ -7,7 +7,7 @@
 #include "chatmux/base/mem.h"
 #include "chatmux/io/job.h"
 #include "chatmux/keys/keys.h"
-#include "chatmux/provider/provider.h"
+#include "chatmux/provider/memory.h"
 
 #include <stdlib.h>
 
@@ -15,9 +15,10 @@ struct writing {
     struct cm_store *store;
     const struct cm_provider_conf *provider;
     const struct cm_provider *adapter;
-    struct cm_arena arena; /* secret; holds the rows */
-    struct cm_map creds;   /* secret -> struct cm_cred_row, of this provider */
-    struct cm_map keys;    /* digest -> any */
+    struct cm_instance instance; /* for its models and settings, where there are chats */
+    struct cm_arena arena;       /* secret; holds the rows */
+    struct cm_map creds;         /* secret -> struct cm_cred_row, of this provider */
+    struct cm_map keys;          /* digest -> any */
     struct cm_change *changes;
     size_t n;
     struct cm_import_result *out;
@@ -117,6 +118,49 @@ static void add_key(struct writing *w, const struct cm_import_key *from)
     w->out->keys++;
 }
 
+/* The account is known by now, or was refused. */
+static void add_chat(struct writing *w, const struct cm_import_chat *from, int64_t until_ms)
+{
+    struct cm_memory_row *row = CM_ARENA_NEW(&w->arena, struct cm_memory_row);
+    const struct cm_cred_row *cred = NULL;
+    struct cm_str secret = from->secret;
+    struct cm_err unused = {0};
+
+    if (!w->adapter->normalize || w->adapter->normalize(&w->arena, secret, &secret, &unused) == 0)
+        cred = cm_map_get(&w->creds, secret);
+    if (!cred) {
+        w->out->refused_chats++;
+        return;
+    }
+    *row = (struct cm_memory_row){.cred_id = cred->id,
+                                  .kind = CM_MEMORY_OLD_THREAD,
+                                  .until_ms = until_ms,
+                                  .value = from->chat};
+    cm_memory_old_key(w->provider->name, cm_instance_upstream(&w->instance, from->model),
+                      from->name, row->key);
+    w->changes[w->n++] = (struct cm_change){.kind = CM_CHANGE_PUT_MEMORY, .memory = row};
+    w->out->chats++;
+}
+
+/* The latest ones, as many as there is room for; those used last end last. */
+static void add_chats(struct writing *w, const struct cm_import *im)
+{
+    const size_t skip = im->n_chats > CM_MEMORIES_MAX ? im->n_chats - CM_MEMORIES_MAX : 0;
+    struct cm_problems problems;
+    int64_t until_ms;
+
+    cm_problems_init(&problems, &w->arena);
+    if (im->n_chats == 0 || !w->adapter->old_thread ||
+        cm_instance_init(&w->instance, w->provider, &w->arena, &problems) < 0) {
+        w->out->refused_chats = im->n_chats;
+        return;
+    }
+    until_ms = cm_unix_ms() + cm_instance_thread_ms(&w->instance);
+    w->out->refused_chats = skip;
+    for (size_t i = skip; i < im->n_chats; i++)
+        add_chat(w, &im->chats[i], until_ms + (int64_t)i);
+}
+
 static void on_durable(void *arg, const struct cm_err *err)
 {
     struct writing *w = arg;
@@ -145,11 +189,13 @@ int cm_import_into(struct cm_loop *loop, struct cm_store *store,
     CM_ASSERT(w.adapter);
     w.rc = load_known(&w, err);
     if (w.rc == 0) {
-        w.changes = CM_ARENA_ARRAY(&w.arena, struct cm_change, im->n_creds + im->n_keys + 1);
+        w.changes =
+            CM_ARENA_ARRAY(&w.arena, struct cm_change, im->n_creds + im->n_keys + im->n_chats + 1);
         for (size_t i = 0; i < im->n_creds; i++)
             add_cred(&w, &im->creds[i]);
         for (size_t i = 0; i < im->n_keys; i++)
             add_key(&w, &im->keys[i]);
+        add_chats(&w, im);
         if (w.n > 0) {
             cm_store_change(store, w.changes, w.n, on_durable, &w);
             cm_loop_run(loop);

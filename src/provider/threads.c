@@ -67,6 +67,12 @@ static void put_message(struct cm_buf *out, const struct cm_msg *msg)
     }
 }
 
+/* The client's number: its name may change, and a place in a list may become another's. */
+static struct cm_str number_of(struct cm_str scope)
+{
+    return cm_str_cut(&scope, ' ');
+}
+
 /* Who leads it, with which model, and what was said: the first `n` messages, and `said` behind them. */
 struct conversation {
     struct cm_str provider, scope, model;
@@ -77,10 +83,11 @@ struct conversation {
 
 static void key_of(const struct conversation *c, unsigned char key[CM_SHA256_SIZE])
 {
+    const struct cm_str client = number_of(c->scope);
     struct cm_buf text = {0};
 
     cm_buf_printf(&text, "thread\n" CM_PRI "\n" CM_PRI "\n" CM_PRI, CM_ARG(c->provider),
-                  CM_ARG(c->scope), CM_ARG(c->model));
+                  CM_ARG(client), CM_ARG(c->model));
     for (size_t i = 0; i < c->n; i++)
         put_message(&text, &c->chat->msgs[i]);
     if (c->said.n > 0) {

@@ -14,6 +14,8 @@
 
 #define COOKIE(a) "__Secure-next-auth.session-token=eyJhbGciOiJkaXIiLCJlbmMiOiJBMjU2R0NNIn0.." a
 
+#define NAME(a) a "a094f0234e57c28bf9067e199f703af80da434988e83afd0e5278ef1318350"
+
 static struct cm_import im;
 static struct cm_err err;
 static char path[] = "/tmp/chatmux-import-XXXXXX";
@@ -76,8 +78,13 @@ START_TEST(a_dump_of_mysql)
     ck_str(im.creds[1].secret,
            COOKIE("dddddddddddddddd.eeeeeeeeeeeeeeeeeeeeeeee.ffffffffffffffffffffff"));
     ck_str(im.creds[1].label, "世");
-    ck_assert_uint_eq(im.chats, 1);
-    ck_assert_uint_eq(im.unusable, 1);
+    ck_assert_uint_eq(im.n_chats, 1);
+    ck_str(im.chats[0].secret, "__Secure-next-auth.session-token=x");
+    ck_str(im.chats[0].model, "gpt-4o");
+    ck_str(im.chats[0].name, NAME("86"));
+    ck_str(im.chats[0].chat, "chat-1");
+    ck_assert_int_eq(im.chats[0].used_s, 1740794400);
+    ck_assert_uint_eq(im.unusable, 2);
     free(text);
 }
 END_TEST
@@ -95,7 +102,7 @@ START_TEST(a_dump_cut_at_every_byte)
             ck_quick(err.msg[0]);
             continue;
         }
-        ck_quick(im.n_keys <= 2 && im.n_creds <= 2);
+        ck_quick(im.n_keys <= 2 && im.n_creds <= 2 && im.n_chats <= 1);
         for (size_t i = 0; i < im.n_keys; i++)
             ck_quick(im.keys[i].secret.n == strlen("sk-old-one-4711"));
     }
@@ -126,6 +133,55 @@ START_TEST(other_spellings)
     take(
         "\xEF\xBB\xBF# a comment; 'of one line\nINSERT INTO api_keys (api_key) VALUES ('\\\\n\\n\\%');");
     ck_str(im.keys[0].secret, "\\n\n%");
+}
+END_TEST
+
+/* Which of its rows are conversations that can go on, and in which order. */
+START_TEST(chats)
+{
+#define CHATS                                                                                      \
+    "INSERT INTO chats (cookie, cookie_hash, model, hix_chat_id, last_messages_pair_sha256_hash, " \
+    "update_time, create_time) VALUES "
+    take(CHATS "('c1', '', 'm', 'late', '" NAME(
+        "01") "', '2025-03-03 10:00:00', '2025-03-01 10:00:00'),"
+              "('c1', '', 'm', 'soon', '" NAME(
+                  "02") "', NULL, '2025-03-02 10:00:00'),"
+                        "(NULL, 'h2', 'm-news', 'by-hash', '" NAME(
+                            "03") "', NULL, NULL),"
+                                  "(NULL, 'h3', 'm', 'nobody', '" NAME(
+                                      "04") "', NULL, NULL),"
+                                            "('c1', '', 'm', 'soon', '" NAME(
+                                                "05") "', NULL, '2025-03-01 10:00:00'),"
+                                                      "('c1', '', 'm', 'twin-1', '" NAME(
+                                                          "06") "', NULL, NULL),"
+                                                                "('c2', '', 'm', 'twin-2', '" NAME(
+                                                                    "06") "', NULL, NULL),"
+                                                                          "('c2', '', 'm', 'twin-3', '" NAME(
+                                                                              "06") "', NULL, NULL),"
+                                                                                    "('c2', '', 'n', 'no-twin', '" NAME(
+                                                                                        "06") "', '2025-03-04 10:00:00', NULL),"
+                                                                                              "('c1', '', '', 'x', '" NAME(
+                                                                                                  "07") "', NULL, NULL),"
+                                                                                                        "('c1', '', 'm', NULL, '" NAME(
+                                                                                                            "07") "', NULL, NULL),"
+                                                                                                                  "('c1', '', 'm', 'two words', '" NAME(
+                                                                                                                      "07") "', NULL, NULL),"
+                                                                                                                            "('c1', '', 'm', 'x', '" NAME(
+                                                                                                                                "0G") "', NULL, NULL),"
+                                                                                                                                      "('c1', '', 'm', 'x', 'abc', NULL, NULL);"
+                                                                                                                                      "INSERT INTO cookies (cookie, cookie_hash) VALUES (' c2 ', 'h2');");
+    ck_assert_uint_eq(im.n_chats, 4);
+    ck_str(im.chats[0].chat, "by-hash");
+    ck_str(im.chats[0].secret, "c2");
+    ck_str(im.chats[0].model, "m");
+    ck_str(im.chats[1].chat, "soon");
+    ck_str(im.chats[1].name, NAME("02"));
+    ck_str(im.chats[2].chat, "late");
+    ck_str(im.chats[3].chat, "no-twin");
+    ck_assert_ptr_eq(im.chats[0].secret.p, im.chats[3].secret.p);
+    ck_assert_uint_eq(im.unclear, 3);
+    ck_assert_uint_eq(im.unusable, 6);
+    ck_assert_uint_eq(im.n_creds, 1);
 }
 END_TEST
 
@@ -200,7 +256,7 @@ START_TEST(a_file_of_sqlite)
     ck_assert_uint_eq(im.n_creds, 1);
     ck_str(im.creds[0].secret, COOKIE("a.b.c"));
     ck_str(im.creds[0].label, "mine");
-    ck_assert_uint_eq(im.chats, 0);
+    ck_assert_uint_eq(im.n_chats, 0);
     ck_assert_uint_eq(im.unusable, 1);
 }
 END_TEST
@@ -215,6 +271,7 @@ Suite *suite_import(void)
     tcase_add_test(t, a_dump_of_mysql);
     tcase_add_test(t, a_dump_cut_at_every_byte);
     tcase_add_test(t, other_spellings);
+    tcase_add_test(t, chats);
     tcase_add_test(t, times);
     tcase_add_test(t, what_cannot_be_read_is_told);
     tcase_add_test(t, a_file_of_sqlite);

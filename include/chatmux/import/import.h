@@ -14,14 +14,27 @@ struct cm_import_cred {
     struct cm_str secret, label; /* the secret as that system had it */
     int64_t created_s;
 };
+/* A conversation that the account has on its platform. */
+struct cm_import_chat {
+    struct cm_str
+        secret; /* of a credential above, as that system had it; the same slice for all of one */
+    struct cm_str model; /* without what is behind it ("-search") */
+    struct cm_str
+        name; /* by what that system knew it again: as the adapter's old_thread() tells it */
+    struct cm_str chat; /* the platform's id */
+    int64_t used_s;     /* Unix; 0 = not known */
+};
 /* Zeroed memory is an empty one; its memory is that of base/secret. */
 struct cm_import {
     struct cm_arena arena;
     const char *type; /* of the provider the credentials are for: "hix" */
     struct cm_import_key *keys;
     struct cm_import_cred *creds;
-    size_t n_keys, n_creds;
-    size_t chats;    /* conversations the file knows of; they are only counted */
+    struct cm_import_chat
+        *chats; /* the one used last is the last; one for each id of the platform */
+    size_t n_keys, n_creds, n_chats;
+    size_t
+        unclear; /* conversations with a name that others have, too: they could be anybody's and are left out */
     size_t unusable; /* rows without what is needed */
 };
 void cm_import_clear(struct cm_import *im);
@@ -35,6 +48,7 @@ struct cm_import_result {
     size_t keys, creds;                 /* new */
     size_t known_keys, known_creds;     /* were there already */
     size_t refused_keys, refused_creds; /* cannot be used here; `why` tells of the last one */
+    size_t chats, refused_chats;        /* go on here; their account is not here */
     struct cm_err why;
 };
 /* The provider of the configuration that takes them: the first of that type. NULL and CM_ERR_CONFIG: there is none. */
