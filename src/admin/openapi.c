@@ -32,6 +32,10 @@ const struct op client_ops[] = {
      NULL, NULL, "Object", 200, OP_CLIENT},
     {"POST", "/v1/videos/generations", NULL, "Make a video of a prompt", NULL, "Object", "Object",
      200, OP_CLIENT},
+    {"GET", "/v1/realtime", NULL,
+     "A realtime session: a WebSocket (Connection: Upgrade, Upgrade: websocket, Sec-WebSocket-*), "
+     "relayed both ways; 426 without the upgrade",
+     "model", NULL, "Object", 101, OP_CLIENT},
     {"POST", "/v1/messages", NULL, "The same in Anthropic's dialect", NULL, "Object", "Object", 200,
      OP_CLIENT},
     {"POST", "/v1/messages/count_tokens", NULL, "Count, or guess, the tokens of such a request",
@@ -63,7 +67,7 @@ const struct field query_params[] = {
     {.name = "limit", .type = SHAPE_INT, .min = 1, .max = 10000, .help = "of rows on a page"},
     {.name = "cursor", .type = SHAPE_STR, .help = "\"next\" of the page before"},
     {.name = "key", .type = SHAPE_STR, .help = "only of the key of this name"},
-    {.name = "model", .type = SHAPE_STR, .help = "only of this model"},
+    {.name = "model", .type = SHAPE_STR, .help = "of this model"},
     {.name = "outcome",
      .type = SHAPE_WORD,
      .words = "ok|error|cut|client_gone",
@@ -331,7 +335,7 @@ static void put_answers(struct out *o, const struct op *op)
     out_name(&answers, status);
     one = out_begin(o->buf);
     out_str(&one, "description", CM_S("fine"));
-    if (strcmp(op->method, "HEAD") != 0)
+    if (strcmp(op->method, "HEAD") != 0 && op->status != 101)
         put_content(&one, text ? op->answer : "application/json", text ? NULL : op->answer);
     out_end(&one);
     if (op->access == OP_ADMIN || op->access == OP_CLIENT || op->access == OP_SEED) {

@@ -103,8 +103,7 @@ static void take_payload(struct cm_wsf_reader *r, struct cm_str piece)
     to->n += piece.n;
 }
 
-/* RFC 6455 7.4: codes that may stand in a frame. */
-static bool close_code_valid(int code)
+bool cm_wsf_code_valid(int code)
 {
     return (code >= 1000 && code <= 1014 && (code < 1004 || code > 1006)) ||
            (code >= 3000 && code <= 4999);
@@ -121,7 +120,7 @@ static int end_close(struct cm_wsf_message *out, int *close_code, struct cm_err 
         return broken(close_code, err, "half a close code");
     out->close_code = p[0] << 8 | p[1];
     out->data = cm_str_from(out->data, 2);
-    if (!close_code_valid(out->close_code))
+    if (!cm_wsf_code_valid(out->close_code))
         return broken(close_code, err, "an impossible close code");
     if (cm_utf8_valid(out->data) == out->data.n)
         return 1;
@@ -197,17 +196,27 @@ int cm_wsf_read(struct cm_wsf_reader *r, struct cm_str *in, struct cm_wsf_messag
     }
 }
 
+size_t cm_wsf_head(char out[CM_WSF_HEAD_MAX], enum cm_wsf_op op, size_t n)
+{
+    size_t wide = n < 126 ? 0 : n < 65536 ? 2 : 8, at = 2;
+
+    out[0] = (char)(BIT_FIN | op);
+    out[1] = (char)(wide == 0 ? n : wide == 2 ? 126 : 127);
+    for (; wide > 0; wide--)
+        out[at++] = (char)(n >> (8 * (wide - 1)) & 0xff);
+    return at;
+}
+
 void cm_wsf_write(struct cm_buf *out, enum cm_wsf_op op, struct cm_str payload,
                   const uint8_t mask[4])
 {
-    uint8_t mask_bit = mask ? BIT_MASK : 0;
-    size_t wide = payload.n < 126 ? 0 : payload.n < 65536 ? 2 : 8;
+    char head[CM_WSF_HEAD_MAX];
+    size_t head_n = cm_wsf_head(head, op, payload.n);
     char *at;
 
-    cm_buf_put(out, (char)(BIT_FIN | op));
-    cm_buf_put(out, (char)(mask_bit | (wide == 0 ? payload.n : wide == 2 ? 126 : 127)));
-    for (; wide > 0; wide--)
-        cm_buf_put(out, (char)(payload.n >> (8 * (wide - 1)) & 0xff));
+    if (mask)
+        head[1] = (char)(head[1] | BIT_MASK);
+    cm_buf_append(out, cm_str(head, head_n));
     if (!mask) {
         cm_buf_append(out, payload);
         return;
@@ -221,9 +230,23 @@ void cm_wsf_write(struct cm_buf *out, enum cm_wsf_op op, struct cm_str payload,
     out->n += payload.n;
 }
 
-void cm_wsf_write_close(struct cm_buf *out, int code, const uint8_t mask[4])
+size_t cm_wsf_close_payload(char out[CM_WSF_CONTROL_MAX], int code, struct cm_str reason)
 {
-    char bytes[2] = {(char)(code >> 8), (char)(code & 0xff)};
+    if (!cm_wsf_code_valid(code))
+        return 0;
+    out[0] = (char)(code >> 8);
+    out[1] = (char)(code & 0xff);
+    reason = cm_str_head(reason, CM_WSF_CONTROL_MAX - 2);
+    reason.n = cm_utf8_valid(reason);
+    if (reason.n > 0)
+        memcpy(out + 2, reason.p, reason.n);
+    return 2 + reason.n;
+}
 
-    cm_wsf_write(out, CM_WSF_CLOSE, cm_str(bytes, code == CM_WSF_NO_CODE ? 0 : 2), mask);
+void cm_wsf_write_close(struct cm_buf *out, int code, struct cm_str reason, const uint8_t mask[4])
+{
+    char payload[CM_WSF_CONTROL_MAX];
+
+    cm_wsf_write(out, CM_WSF_CLOSE, cm_str(payload, cm_wsf_close_payload(payload, code, reason)),
+                 mask);
 }

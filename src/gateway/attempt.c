@@ -89,8 +89,15 @@ static void on_end(void *arg, const struct cm_err *err)
         exchange_attempt_ended(a->ex, err);
 }
 
+static void on_drain(void *arg)
+{
+    struct attempt *a = arg;
+
+    session_drained(a->ex);
+}
+
 static const struct cm_run_cb run_cb = {
-    .on_event = on_event, .on_batch = on_batch, .on_end = on_end};
+    .on_event = on_event, .on_batch = on_batch, .on_end = on_end, .on_drain = on_drain};
 
 /* The request as this target is asked. */
 static struct cm_chat *chat_for(struct exchange *ex, const struct cm_target *t)
@@ -239,6 +246,10 @@ struct attempt *attempt_open(struct exchange *ex, struct cm_lease *lease, size_t
                                  .on_spared = give_back,
                                  .on_dropped = on_dropped};
 
+    if (chat->task == CM_TASK_REALTIME) {
+        setup.max_message = (size_t)ex->snap->config->realtime.max_message;
+        setup.ping_ms = ex->snap->config->realtime.ping_ms;
+    }
     a->ex = ex;
     a->gw = ex->gw;
     a->snap = snapshot_ref(ex->snap);
@@ -417,6 +428,16 @@ void attempt_mask(const struct attempt *a, struct cm_err *err)
 {
     creds_mask(a->gw, err, exchange_instance(a->ex)->name, cm_lease_secret(a->lease),
                cm_lease_token(a->lease));
+}
+
+size_t attempt_say(struct attempt *a, struct cm_str message, bool binary)
+{
+    return cm_run_say(a->run, message, binary);
+}
+
+void attempt_say_close(struct attempt *a, int code, struct cm_str reason)
+{
+    cm_run_say_close(a->run, code, reason);
 }
 
 void attempt_pause(struct attempt *a, bool paused)

@@ -62,6 +62,8 @@ void exchange_free(struct exchange *ex)
     cm_key_unref(ex->client_key);
     cm_arena_clear(&ex->arena); /* the parsed body first, then what it was parsed from */
     cm_buf_clear(&ex->body);
+    if (ex->session)
+        session_free(ex);
     snapshot_unref(ex->snap);
     free(ex);
 }
@@ -70,7 +72,7 @@ void exchange_free(struct exchange *ex)
 static void settle_usage(struct exchange *ex, enum outcome outcome)
 {
     if (ex->usage.source == CM_USAGE_UPSTREAM || !ex->chat || ex->attempts == 0 ||
-        outcome == OUTCOME_ERROR || ex->surface->task == CM_TASK_COUNT_TOKENS)
+        outcome == OUTCOME_ERROR || ex->surface->task == CM_TASK_COUNT_TOKENS || ex->session)
         return;
     if (ex->usage.in_uncached == 0)
         ex->usage.in_uncached = cm_chat_estimate_tokens(ex->chat);
@@ -108,6 +110,8 @@ void exchange_end(struct exchange *ex, enum outcome outcome, const struct cm_err
         cm_pool_wait_cancel(ex->waiting);
     if (ex->web)
         web_gone(ex);
+    if (ex->session)
+        session_end(ex);
     if (ex->head_sent) /* only streams have one of their own; `chat` may still be another thread's */
         report_streams(ex->gw, -1);
     settle_usage(ex, outcome);
@@ -135,8 +139,7 @@ static void end_attempt(struct exchange *ex, const struct cm_err *verdict, bool 
     attempt_end(a, verdict, blame, cancelled);
 }
 
-/* It served well. */
-static void attempt_served(struct exchange *ex)
+void exchange_attempt_served(struct exchange *ex)
 {
     end_attempt(ex, NULL, false, false);
 }
@@ -205,7 +208,9 @@ static void fail(struct exchange *ex, const struct cm_err *err, bool spent)
     struct cm_err why = *err; /* err may live in what is dropped below */
 
     exchange_drop_attempt(ex);
-    if (ex->req && ex->head_sent) {
+    if (ex->session && ex->head_sent) {
+        session_fail(ex, &why);
+    } else if (ex->req && ex->head_sent) {
         struct cm_buf out = {0};
 
         if (sends_events(ex))
@@ -330,6 +335,8 @@ void exchange_flush(struct exchange *ex)
     }
     ex->sent_ms = cm_loop_now_ms(loop_of(ex));
     cm_resp_flush(ex->req);
+    if (ex->session)
+        session_batch(ex);
 }
 
 /* ---- from the upstream ---- */
@@ -427,6 +434,12 @@ void exchange_event(struct exchange *ex, const struct cm_event *ev)
         ex->usage = *ev->usage;
         if (ex->usage.images == 0)
             ex->usage.images = images;
+        if (ex->session)
+            session_event(ex, ev);
+        return;
+    }
+    if (ex->session) {
+        session_event(ex, ev);
         return;
     }
     if (ev->kind == CM_EVENT_HEAD) {
@@ -618,6 +631,10 @@ static void answered(struct exchange *ex)
 {
     struct cm_buf out = {0};
 
+    if (ex->session) {
+        session_answered(ex);
+        return;
+    }
     if (ex->chat->stream) {
         if (!ex->relay) {
             stream_begin(ex);
@@ -636,12 +653,12 @@ static void answered(struct exchange *ex)
         ex->surface->whole(&ex->meta, &ex->answer, &out);
         if (ex->surface->task == CM_TASK_COUNT_TOKENS)
             memset(&ex->usage, 0, sizeof(ex->usage)); /* nothing was used */
-        attempt_served(ex);
+        exchange_attempt_served(ex);
         exchange_answer(ex, 200, CM_S("application/json"), cm_buf_str(&out));
         cm_buf_clear(&out);
         return;
     }
-    attempt_served(ex);
+    exchange_attempt_served(ex);
     exchange_end(ex, ex->abandoned ? OUTCOME_CLIENT_GONE : OUTCOME_OK, NULL);
 }
 

@@ -186,6 +186,7 @@ static struct cm_gateway *gateway_make(const struct cm_host *host, struct snapsh
     address_limiter_init(&gw->requests);
     address_limiter_init(&gw->bad_keys);
     cm_list_init(&gw->exchanges);
+    cm_list_init(&gw->sessions);
     cm_list_init(&gw->errands);
     cm_list_init(&gw->probes);
     gw->health = health_new();
@@ -258,6 +259,7 @@ struct cm_httpd_handler cm_gateway_handler(struct cm_gateway *gw)
 void cm_gateway_drain(struct cm_gateway *gw)
 {
     gw->draining = true;
+    sessions_drain(gw);
 }
 
 void cm_gateway_cut(struct cm_gateway *gw)

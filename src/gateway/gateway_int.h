@@ -55,6 +55,7 @@ struct cm_gateway {
     struct cm_metrics *metrics;
     struct figures *figures;
     struct cm_list exchanges; /* struct exchange */
+    struct cm_list sessions;  /* struct session (session.c) */
     struct cm_list kept;      /* creds.c: stored credentials */
     struct cm_map kept_by_id, kept_by_secret;
     struct mask mask;                      /* what may not be said of them */
@@ -220,6 +221,7 @@ struct exchange {
     struct cm_str served_by;      /* label of the latest credential; in the arena */
     uint64_t served_by_id;
     struct cm_web *web;         /* a route of a layer above; NULL = one of ours */
+    struct session *session;    /* a WebSocket; in the arena; NULL = an answer like others */
     const struct route *route;  /* NULL: none matches */
     struct cm_str method, path; /* for the log: without the query */
     struct cm_str address;      /* the client's, behind trusted proxies */
@@ -279,6 +281,7 @@ struct exchange {
     uint64_t bytes_in, bytes_out; /* of the bodies */
 };
 
+void exchange_attempt_served(struct exchange *ex); /* it ended well */
 /* Another attempt was quicker. */
 void exchange_lose_attempt(struct exchange *ex);
 /* For request.c: a zeroed one with gw set; its clocks are ready and it is in the gateway's list. */
@@ -330,6 +333,28 @@ int pass_target(struct exchange *ex, struct cm_err *err);
 /* Trying it again after a failure on the way could do it twice. */
 bool pass_only_once(const struct exchange *ex);
 
+/* ---- session.c: realtime sessions, an exchange whose answer is a WebSocket ---- */
+
+/* GET /v1/realtime */
+void serve_realtime(struct exchange *ex, struct cm_str rest);
+/* Of the exchange's attempt: opens it, relays, and counts. */
+void session_event(struct exchange *ex, const struct cm_event *ev);
+/* After the events of one piece, when they have gone out: limits and the end of a drain are looked at. May end the exchange. */
+void session_batch(struct exchange *ex);
+/* The upstream has ended it well; ends the exchange. */
+void session_answered(struct exchange *ex);
+/* Tells the client of a failure in an open one. The exchange ends elsewhere. */
+void session_fail(struct exchange *ex, const struct cm_err *err);
+void session_gone(struct exchange *ex);    /* the client has left; the same */
+void session_drained(struct exchange *ex); /* what was sent to the upstream has gone out */
+void session_end(struct exchange *ex);     /* of the exchange */
+void session_free(struct exchange *ex);
+void sessions_drain(
+    struct cm_gateway
+        *gw); /* those without an answer under way, and later the others after theirs */
+/* For the request log: "…" JSON members, or nothing. */
+void session_log(const struct exchange *ex, struct cm_buf *out);
+
 /* ---- order.c ---- */
 
 /* Puts the targets (at least one) into the order in which they are tried. */
@@ -359,6 +384,9 @@ struct cm_str attempt_label(const struct attempt *a);
 void attempt_mask(const struct attempt *a, struct cm_err *err); /* creds_mask() */
 uint64_t attempt_credential(const struct attempt *a);           /* its id */
 void attempt_pause(struct attempt *a, bool paused);
+/* Of a session: cm_run_say(), cm_run_say_close(). */
+size_t attempt_say(struct attempt *a, struct cm_str message, bool binary);
+void attempt_say_close(struct attempt *a, int code, struct cm_str reason);
 /* As attempt_begin(), but the exchange does not know it yet. */
 struct attempt *attempt_open(struct exchange *ex, struct cm_lease *lease, size_t target);
 /* Another was quicker: no blame, no praise. */

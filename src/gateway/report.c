@@ -366,7 +366,8 @@ static bool is_logged(const struct exchange *ex, const struct cm_err *err)
     if (ex->attempts > 0)
         return true;
     return err && err->cls != CM_ERR_OVERLOADED && trusted && ex->snap->config->store.request_log &&
-           ex->route && ex->route->access == ACCESS_KEY && cm_str_eq(ex->method, CM_S("POST"));
+           ex->route && ex->route->access == ACCESS_KEY &&
+           (cm_str_eq(ex->method, CM_S("POST")) || ex->route->serve == serve_realtime);
 }
 
 /* The request log and the ledger: every exchange that reached an upstream; in the log alone, those that should have. */
@@ -410,6 +411,7 @@ static void log_row(const struct exchange *ex, struct cm_str provider, struct cm
     cm_buf_append(&detail, CM_S("{\"attempts\":["));
     cm_buf_append(&detail, cm_buf_str(&ex->tries));
     cm_buf_put(&detail, ']');
+    session_log(ex, &detail);
     if (provider.n > 0)
         put_others(ex, provider, outcome, &detail);
     cm_buf_put(&detail, '}');

@@ -28,7 +28,7 @@ static int64_t output_estimate(const struct exchange *ex)
 
     if (ex->chat->max_tokens >= 0)
         return ex->chat->max_tokens;
-    if (ex->chat->task != CM_TASK_CHAT)
+    if (ex->chat->task != CM_TASK_CHAT && ex->chat->task != CM_TASK_REALTIME)
         return 0;
     return first->row && first->row->max_output_tokens > 0 ? first->row->max_output_tokens
                                                            : OUTPUT_TOKENS_DEFAULT;
@@ -215,7 +215,9 @@ static void on_gone(void *arg, struct cm_req *req, const struct cm_err *why)
     }
     ex->left_in = phase_of(ex);
     report_disconnect(ex->gw, ex->left_in);
-    if (c && c->on_disconnect == CM_DISCONNECT_DRAIN &&
+    if (ex->session)
+        session_gone(ex);
+    if (!ex->session && c && c->on_disconnect == CM_DISCONNECT_DRAIN &&
         ex->gw->drains <
             (size_t)c->drain_max) { /* the answer is awaited without a reader, for its usage */
         ex->abandoned = true;

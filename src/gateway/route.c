@@ -27,6 +27,7 @@ const struct route routes[] = {
     {"POST", "/audio/transcriptions", serve_chat, &cm_surface_openai_transcriptions, ACCESS_KEY},
     {"POST", "/audio/translations", serve_chat, &cm_surface_openai_translations, ACCESS_KEY},
     {"POST", "/videos/generations", serve_chat, VIDEOS, ACCESS_KEY},
+    {"GET", "/realtime", serve_realtime, &cm_surface_openai_realtime, ACCESS_KEY},
     {"POST", "/messages", serve_chat, MESSAGES, ACCESS_KEY},
     {"POST", "/messages/count_tokens", serve_chat, COUNT, ACCESS_KEY},
     {"POST", "/v1beta/models/*", serve_gemini, GEMINI, ACCESS_KEY},

@@ -4,7 +4,7 @@
  * on_body) -> WAIT (the answer is due) -> HEAD. Without a body HOLD and BODY are skipped.
  * Side ways: the answer ended before the body: DISCARD, then HEAD. Framing errors, time-outs and sizes: the answer is made here, then FLUSH
  * (what is queued goes out) -> LINGER (our side is shut, what the client still sends is thrown away, so that it reads the answer and not a
- * reset) -> closed. The client leaves: on_gone -> closed, at once.
+ * reset) -> closed. The client leaves: on_gone -> closed, at once. An upgrade: WAIT -> UPGRADED (bytes go to the handler as they are) -> FLUSH.
  *
  * A client that ends its side while a request is open counts as gone, as with nginx: a half-closed connection looks just like one whose
  * client has left. Requests that had arrived complete before that are answered.
@@ -100,6 +100,7 @@ static void rearm(struct hconn *c)
         return;
     case STATE_HOLD:
     case STATE_WAIT:
+    case STATE_UPGRADED:
         set_due(c, 0); /* the handler has clocks of its own */
         return;
     case STATE_BODY:
@@ -326,6 +327,20 @@ static size_t run_body(struct hconn *c, struct cm_str rest)
     return used;
 }
 
+/* Its handler may end it from within. */
+static size_t run_upgraded(struct hconn *c, struct cm_str rest)
+{
+    const struct cm_upgrade *up = c->req->up;
+    uint64_t before = c->req->pub.bytes_in;
+    size_t used;
+
+    c->req->pub.bytes_in += rest.n;
+    used = up->on_bytes(up->arg, rest);
+    if (c->state == STATE_UPGRADED)
+        c->req->pub.bytes_in = before + used;
+    return used;
+}
+
 /* Goes as far as it can; returns how many bytes it is done with. */
 static size_t conn_run(struct hconn *c, struct cm_str in)
 {
@@ -368,6 +383,14 @@ static size_t conn_run(struct hconn *c, struct cm_str in)
             if (c->req->cb && c->req->cb->on_body)
                 c->req->cb->on_body(c->req->arg, &c->req->pub, cm_buf_str(&c->req->body));
             break;
+        case STATE_UPGRADED:
+            if (rest.n == 0 || c->req->held)
+                return at;
+            used = run_upgraded(c, rest);
+            if (used == 0 && c->state == STATE_UPGRADED)
+                return at; /* it holds */
+            at += used;
+            break;
         case STATE_FLUSH:
         case STATE_LINGER:
             c->mark += c->state == STATE_LINGER ? rest.n : 0;
@@ -387,12 +410,14 @@ void hconn_settle(struct hconn *c)
     if (c->conn.closing)
         return;
     blocked = c->state == STATE_HEAD ? queued || !cm_list_empty(&c->task.link)
-                                     : c->state == STATE_HOLD || c->state == STATE_WAIT;
+                                     : c->state == STATE_HOLD || c->state == STATE_WAIT ||
+                                           (c->state == STATE_UPGRADED && c->req->held);
     if (c->eof && !c->req && !blocked && c->state != STATE_FLUSH) {
         hconn_end(c, false); /* all that came before has been answered */
         return;
     }
-    cm_conn_read(&c->conn, !c->eof && !(blocked && c->in.n >= BACKLOG_BYTES));
+    cm_conn_read(&c->conn,
+                 !c->eof && !(blocked && (c->in.n >= BACKLOG_BYTES || c->state == STATE_UPGRADED)));
     rearm(c);
 }
 
@@ -526,6 +551,7 @@ static void on_deadline(void *arg)
         return;
     case STATE_HOLD:
     case STATE_WAIT:
+    case STATE_UPGRADED:
         return;
     case STATE_FLUSH:
     case STATE_LINGER:

@@ -9,7 +9,7 @@
 
 #define DISCARD_BYTES 262144u /* of a body nobody wants, to keep the connection */
 
-#define STATES(X) X(HEAD) X(HOLD) X(BODY) X(WAIT) X(DISCARD) X(FLUSH) X(LINGER)
+#define STATES(X) X(HEAD) X(HOLD) X(BODY) X(WAIT) X(UPGRADED) X(DISCARD) X(FLUSH) X(LINGER)
 enum state {
 #define X(name) STATE_##name,
     STATES(X)
@@ -33,6 +33,8 @@ struct req {
     bool mute;    /* HEAD, 204, 304: no body goes out */
     bool chunked;
     bool high; /* cm_resp_write() has said more than CM_HTTPD_HIGH: on_drain is owed */
+    bool held; /* UPGRADED: its bytes stay where they are */
+    const struct cm_upgrade *up; /* the handler's; NULL = HTTP */
 };
 
 struct hconn {

@@ -12,6 +12,7 @@ static const struct {
     const char *text;
 } reasons[] = {
     {200, "OK"},
+    {101, "Switching Protocols"},
     {400, "Bad Request"},
     {401, "Unauthorized"},
     {402, "Payment Required"},
@@ -22,6 +23,7 @@ static const struct {
     {409, "Conflict"},
     {413, "Content Too Large"},
     {415, "Unsupported Media Type"},
+    {426, "Upgrade Required"},
     {422, "Unprocessable Content"},
     {429, "Too Many Requests"},
     {431, "Request Header Fields Too Large"},
@@ -102,7 +104,9 @@ static void put_head(struct cm_httpd *h, struct cm_buf *out, const struct head *
     } else if (head->length == LENGTH_CHUNKED) {
         cm_buf_append(out, CM_S("Transfer-Encoding: chunked\r\n"));
     }
-    if (!head->keep)
+    if (head->status == 101)
+        ; /* its Connection is among the headers */
+    else if (!head->keep)
         cm_buf_append(out, CM_S("Connection: close\r\n"));
     else if (head->minor == 0)
         cm_buf_append(out, CM_S("Connection: keep-alive\r\n"));
@@ -293,6 +297,42 @@ void cm_resp_abort(struct cm_req *req)
     c->req = NULL;
     httpd_req_free(r);
     hconn_end(c, true);
+}
+
+/* ---- upgrades */
+
+void cm_resp_upgrade(struct cm_req *req, const struct cm_header *headers, size_t n,
+                     const struct cm_upgrade *up)
+{
+    struct req *r = req_of(req);
+    struct hconn *c = r->c;
+
+    if (!c)
+        return;
+    CM_ASSERT(c->state == STATE_WAIT && req->http_minor > 0);
+    put_resp_head(r, 101, headers, n, LENGTH_NONE, 0);
+    r->mute = false;
+    r->keep = false;
+    r->up = up;
+    c->state = STATE_UPGRADED;
+    hconn_send(c, CM_STR_NONE);
+    if (c->conn.lost == 0 && !c->running)
+        cm_task_post(c->h->loop, &c->task); /* what came behind the head */
+}
+
+void cm_req_hold(struct cm_req *req, bool held)
+{
+    struct req *r = req_of(req);
+
+    if (!r->c || r->held == held)
+        return;
+    r->held = held;
+    if (r->c->running)
+        return;
+    if (held)
+        hconn_settle(r->c);
+    else
+        cm_task_post(r->c->h->loop, &r->c->task);
 }
 
 /* ---- answers made here */

@@ -53,6 +53,7 @@ struct cm_ws {
     struct cm_buf
         rest; /* came and was not read when the owner paused; the transfer is paused as long as there is something */
     struct cm_list queue;      /* struct outgoing, owned; the first one may have gone out in part */
+    size_t queued;             /* bytes in it that have not gone out */
     unsigned pongs;            /* in it */
     struct writable *writable; /* NULL while nothing waits for the socket */
     struct cm_deadline deadline; /* of the handshake; later of the farewell */
@@ -61,6 +62,7 @@ struct cm_ws {
     int status;                  /* of the answer to the handshake; 0 = none yet */
     unsigned busy;               /* depth of our callbacks: above 0 the memory stays */
     bool open, paused;
+    bool high; /* cm_ws_send() has said more than CM_WS_HIGH: on_drain is owed */
     bool close_sent, close_came;
     bool send_failed;
     bool over; /* to be freed when not busy */
@@ -98,6 +100,11 @@ static void on_writable(uv_poll_t *poll, int status, int events)
         return;
     ws->busy++;
     ws_flush(ws);
+    if (ws->high && ws->queued < CM_WS_LOW) {
+        ws->high = false;
+        if (ws->cb && ws->cb->on_drain)
+            ws->cb->on_drain(ws->arg);
+    }
     ws_leave(ws);
 }
 
@@ -142,6 +149,7 @@ static void ws_flush(struct cm_ws *ws)
         curl_easy_setopt(curl, CURLOPT_WS_OPTIONS, CURLWS_RAW_MODE);
         ws->hc->in_curl--;
         m->sent += did;
+        ws->queued -= did;
         if (rc == CURLE_OK && m->sent == m->n) {
             cm_list_remove(&m->link);
             ws->pongs -= m->flags == CURLWS_PONG;
@@ -171,18 +179,19 @@ static void send_frame(struct cm_ws *ws, unsigned flags, struct cm_str payload)
     else
         cm_list_push(&ws->queue, &m->link);
     ws->pongs += flags == CURLWS_PONG;
+    ws->queued += payload.n;
     if (!ws->writable)
         ws_flush(ws);
 }
 
-static void send_close(struct cm_ws *ws, int code)
+static void send_close(struct cm_ws *ws, int code, struct cm_str reason)
 {
-    char bytes[2] = {(char)(code >> 8), (char)(code & 0xff)};
+    char payload[CM_WSF_CONTROL_MAX];
 
     if (ws->close_sent)
         return;
     ws->close_sent = true;
-    send_frame(ws, CURLWS_CLOSE, cm_str(bytes, code == CM_WSF_NO_CODE ? 0 : 2));
+    send_frame(ws, CURLWS_CLOSE, cm_str(payload, cm_wsf_close_payload(payload, code, reason)));
 }
 
 /* ---- the end */
@@ -217,7 +226,7 @@ static bool is_farewell(const struct cm_ws *ws)
 }
 
 /* Nothing more will come or go: the owner is told, or there is none any more. Callers are busy with `ws`. */
-static void ws_end(struct cm_ws *ws, int code, const struct cm_err *err)
+static void ws_end(struct cm_ws *ws, int code, struct cm_str reason, const struct cm_err *err)
 {
     const struct cm_ws_cb *cb = ws->cb;
 
@@ -227,7 +236,7 @@ static void ws_end(struct cm_ws *ws, int code, const struct cm_err *err)
     else
         cm_deadline_clear(ws->hc->loop, &ws->deadline);
     if (cb)
-        cb->on_end(ws->arg, code, err);
+        cb->on_end(ws->arg, code, reason, err);
 }
 
 /* ---- receiving */
@@ -245,11 +254,13 @@ static void take_message(struct cm_ws *ws, const struct cm_wsf_message *m)
             send_frame(ws, CURLWS_PONG, m->data);
         return;
     case CM_WSF_PONG:
+        if (ws->cb && ws->cb->on_pong)
+            ws->cb->on_pong(ws->arg);
         return;
     case CM_WSF_CLOSE:
         ws->close_came = true;
-        send_close(ws, m->close_code);
-        ws_end(ws, m->close_code, NULL);
+        send_close(ws, m->close_code, CM_STR_NONE);
+        ws_end(ws, m->close_code, m->data, NULL);
         return;
     }
 }
@@ -272,8 +283,8 @@ static void read_frames(struct cm_ws *ws, struct cm_str *in)
             take_message(ws, &m);
             break;
         case -1:
-            send_close(ws, code);
-            ws_end(ws, code, &err);
+            send_close(ws, code, CM_STR_NONE);
+            ws_end(ws, code, CM_STR_NONE, &err);
             ws->close_came = true; /* what follows cannot be understood */
             break;
         default:
@@ -312,7 +323,7 @@ static void on_again(void *arg)
     }
     if (ws->send_failed && !ws->paused && (ws->cb || is_farewell(ws))) {
         cm_fail(&err, CM_ERR_CUT, "%s: the connection broke while sending", ws->peer);
-        ws_end(ws, CM_WSF_BROKEN, &err);
+        ws_end(ws, CM_WSF_BROKEN, CM_STR_NONE, &err);
     }
     ws_leave(ws);
 }
@@ -325,13 +336,15 @@ static void on_head(void *arg, int status, const struct cm_header *headers, size
     struct cm_err err = {0};
 
     ws->status = status;
-    if (status != 101)
-        return; /* libcurl ends the transfer by itself */
     ws->busy++;
-    if (!cm_str_eq(answer, cm_str_of(ws->answer)) || extensions.n > 0) {
+    if (ws->cb && ws->cb->on_head)
+        ws->cb->on_head(ws->arg, status, headers, n);
+    if (status != 101 || !ws->cb) {
+        ; /* libcurl ends a refused transfer by itself */
+    } else if (!cm_str_eq(answer, cm_str_of(ws->answer)) || extensions.n > 0) {
         cm_fail(&err, CM_ERR_UPSTREAM_DOWN, "%s: the answer to the WebSocket handshake is wrong",
                 ws->peer);
-        ws_end(ws, CM_WSF_BROKEN, &err);
+        ws_end(ws, CM_WSF_BROKEN, CM_STR_NONE, &err);
     } else {
         cm_deadline_clear(ws->hc->loop, &ws->deadline);
         ws->open = true;
@@ -359,7 +372,7 @@ static void on_xfer_end(void *arg, const struct cm_err *err)
     } else {
         cm_fail(&why, CM_ERR_CUT, "%s: the connection was closed without a close frame", ws->peer);
     }
-    ws_end(ws, code, &why);
+    ws_end(ws, code, CM_STR_NONE, &why);
     ws_leave(ws);
 }
 
@@ -375,7 +388,7 @@ static void on_deadline(void *arg)
     ws->busy++;
     cm_fail(&err, CM_ERR_TIMEOUT, "%s: no WebSocket within %lld ms", ws->peer,
             (long long)ws->x->req.connect_timeout_ms);
-    ws_end(ws, CM_WSF_BROKEN, &err);
+    ws_end(ws, CM_WSF_BROKEN, CM_STR_NONE, &err);
     ws_leave(ws);
 }
 
@@ -434,10 +447,24 @@ struct cm_ws *cm_ws_open(struct cm_httpc *hc, const struct cm_xfer_req *req, siz
     return ws;
 }
 
-void cm_ws_send(struct cm_ws *ws, struct cm_str message, bool binary)
+size_t cm_ws_send(struct cm_ws *ws, struct cm_str message, bool binary)
 {
     if (ws->cb && !ws->close_sent)
         send_frame(ws, binary ? CURLWS_BINARY : CURLWS_TEXT, message);
+    ws->high |= ws->queued > CM_WS_HIGH;
+    return ws->queued;
+}
+
+void cm_ws_ping(struct cm_ws *ws)
+{
+    if (ws->cb && ws->open && !ws->close_sent)
+        send_frame(ws, CURLWS_PING, CM_STR_NONE);
+}
+
+void cm_ws_say_close(struct cm_ws *ws, int code, struct cm_str reason)
+{
+    if (ws->cb && ws->open)
+        send_close(ws, code, reason);
 }
 
 void cm_ws_pause(struct cm_ws *ws)
@@ -463,7 +490,7 @@ void cm_ws_close(struct cm_ws *ws)
     if (ws->open && ws->x->easy && !ws->send_failed) {
         cm_list_push(&ws->hc->farewells, &ws->link);
         cm_deadline_set(ws->hc->loop, &ws->deadline, cm_loop_now_ms(ws->hc->loop) + FAREWELL_MS);
-        send_close(ws, CM_WSF_NORMAL);
+        send_close(ws, CM_WSF_NORMAL, CM_STR_NONE);
         cm_ws_resume(ws);
     } else {
         ws->over = true;

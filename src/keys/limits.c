@@ -222,6 +222,36 @@ int cm_key_reserve(struct cm_key *key, int64_t tokens, int64_t micro_usd,
     return 0;
 }
 
+int cm_key_raise(struct cm_reservation *r, int64_t tokens, int64_t micro_usd, struct cm_err *err)
+{
+    struct cm_key *key = r->key;
+    int64_t now_unix_ms;
+
+    if (!key)
+        return 0;
+    now_unix_ms = key->clock->unix_ms(key->clock->arg);
+    tokens = bounded(tokens);
+    micro_usd = bounded(micro_usd);
+    key_turn_periods(key, now_unix_ms);
+    if (micro_usd > r->micro_usd) {
+        key->reserved += micro_usd - r->micro_usd;
+        r->micro_usd = micro_usd;
+    }
+    if (tokens > r->counted && key->row.tpm > 0) {
+        count(&key->tokens, key->clock->mono_ms(key->clock->arg) / 1000, tokens - r->counted);
+        r->counted = tokens;
+    }
+    if (key_usable(key, now_unix_ms, err) != 0)
+        return -1;
+    if (key->row.budget_micro_usd <= 0 ||
+        key->spent[key->period].micro_usd + key->reserved <= key->row.budget_micro_usd)
+        return 0;
+    tell_budget(key, micro_usd, now_unix_ms, err);
+    if (err)
+        cm_str_copy(err->code, sizeof(err->code), CM_S("insufficient_quota"));
+    return -1;
+}
+
 void cm_key_settle(struct cm_reservation *r, int64_t tokens, int64_t micro_usd)
 {
     struct cm_key *key = r->key;

@@ -94,8 +94,12 @@ static enum cm_step openai_step(struct cm_run *run, const struct cm_ev *ev, stru
 {
     struct openai *o = cm_run_state(run);
 
+    if (o->session)
+        return openai_session_step(run, o, ev, err);
     switch (ev->kind) {
     case CM_EV_START:
+        if (cm_run_chat(run)->task == CM_TASK_REALTIME)
+            return openai_session_ask(run, o);
         return openai_ask(run, o, err);
     case CM_EV_HEAD:
         return openai_head(run, o, ev, err);
@@ -220,7 +224,7 @@ static const struct cm_option options[] = {
     {.name = "tasks",
      .type = CM_CONF_STR,
      .def = "chat completions embeddings moderations images image_edits image_variations speech "
-            "transcriptions translations pass",
+            "transcriptions translations realtime pass",
      .help =
          "what the server can do; videos, too. Without completions they are made by chat; pass: "
          "files, batches and whatever else clients ask for under /v1"},
@@ -268,6 +272,10 @@ static const struct cm_option options[] = {
      .type = CM_CONF_STR,
      .def = "",
      .help = "members of request bodies that the server refuses: service_tier, metadata …"},
+    {.name = "realtime_url",
+     .type = CM_CONF_STR,
+     .def = "",
+     .help = "where realtime sessions are, wss://host/path; empty = /realtime below base_url"},
     {.name = "key_header",
      .type = CM_CONF_STR,
      .def = "Authorization",
@@ -288,7 +296,8 @@ static const struct cm_option options[] = {
     (CM_TASK_BIT(CHAT) | CM_TASK_BIT(COMPLETION) | CM_TASK_BIT(EMBEDDING) |                        \
      CM_TASK_BIT(MODERATION) | CM_TASK_BIT(IMAGE) | CM_TASK_BIT(IMAGE_EDIT) |                      \
      CM_TASK_BIT(IMAGE_VARIATION) | CM_TASK_BIT(VIDEO) | CM_TASK_BIT(SPEECH) |                     \
-     CM_TASK_BIT(TRANSCRIPTION) | CM_TASK_BIT(TRANSLATION) | CM_TASK_BIT(PASS))
+     CM_TASK_BIT(TRANSCRIPTION) | CM_TASK_BIT(TRANSLATION) | CM_TASK_BIT(REALTIME) |               \
+     CM_TASK_BIT(PASS))
 
 const struct cm_provider cm_provider_openai = {
     .name = "openai",

@@ -22,6 +22,7 @@ static const struct {
     {"speech", CM_TASK_SPEECH},
     {"transcriptions", CM_TASK_TRANSCRIPTION},
     {"translations", CM_TASK_TRANSLATION},
+    {"realtime", CM_TASK_REALTIME},
     {"pass", CM_TASK_PASS},
 };
 
@@ -66,7 +67,7 @@ static void read_tasks(struct cm_instance *in, struct cm_problems *problems)
                            "provider." CM_PRI ".x.tasks: '" CM_PRI
                            "' is none of chat, completions, embeddings, moderations, images, "
                            "image_edits, image_variations, videos, speech, transcriptions, "
-                           "translations, pass",
+                           "translations, realtime, pass",
                            CM_ARG(in->name), CM_ARG(word));
     }
     if (tasks == 0)
@@ -143,6 +144,12 @@ int openai_configure(struct cm_instance *in, struct cm_problems *problems)
         cm_problem_add(problems, where_of(in, "key_header"),
                        "provider." CM_PRI ".x.key_header: this is no name of a header",
                        CM_ARG(in->name));
+    o->realtime_url = cm_option_value(in, "realtime_url");
+    if (o->realtime_url.n > 0 && !cm_str_starts(o->realtime_url, CM_S("ws://")) &&
+        !cm_str_starts(o->realtime_url, CM_S("wss://")))
+        cm_problem_add(problems, where_of(in, "realtime_url"),
+                       "provider." CM_PRI ".x.realtime_url: must begin with wss:// or ws://",
+                       CM_ARG(in->name));
     read_tasks(in, problems);
     read_drops(in, o);
     in->options = o;
@@ -182,6 +189,7 @@ static const char *path_of(enum cm_chat_task task)
     case CM_TASK_TRANSLATION:
         return "/audio/translations";
     case CM_TASK_COUNT_TOKENS:
+    case CM_TASK_REALTIME:
     case CM_TASK_PASS:
         break; /* never asked for by name */
     }

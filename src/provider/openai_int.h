@@ -1,5 +1,5 @@
-/* The files of the openai adapter: the flow (openai.c), what goes up and comes back as it is (openai_ask.c, openai_relay.c), what refusals and figures mean
- * (openai_read.c). */
+/* The files of the openai adapter: the flow (openai.c), what goes up and comes back as it is (openai_ask.c, openai_relay.c), realtime sessions
+ * (openai_session.c), what refusals and figures mean (openai_read.c). */
 #ifndef PROVIDER_OPENAI_INT_H
 #define PROVIDER_OPENAI_INT_H
 
@@ -13,6 +13,7 @@
     X(BYTES)   /* anything, as it comes */                                                         \
     X(WHOLE)   /* one JSON object */                                                               \
     X(PLAIN)   /* one text that is none */                                                         \
+    X(SESSION) /* a WebSocket */                                                                   \
     X(REFUSED) /* the body of an error status */
 enum openai_state {
 #define X(name) OPENAI_##name,
@@ -43,6 +44,7 @@ struct openai_options {
     enum openai_max_tokens max_tokens;
     enum openai_history history_reasoning;
     struct cm_str api_version, key_header; /* key_header "Authorization": as a bearer */
+    struct cm_str realtime_url;            /* "" = below base_url */
     struct cm_str *drop;
     size_t n_drop;
 };
@@ -68,6 +70,7 @@ struct openai {
     int64_t n_ended;       /* EVENTS: those that end something */
     struct openai_said
         *said; /* translate lane: what of the answer is known so far; NULL = relayed */
+    struct openai_session *session; /* in the arena; NULL = it is none */
 };
 
 /* Its answer has choices. */
@@ -113,6 +116,12 @@ bool openai_history(struct cm_run *run, const struct cm_chat *chat, struct cm_st
 enum cm_step openai_relay_data(struct cm_run *run, struct openai *o, struct cm_str piece,
                                struct cm_err *err);
 enum cm_step openai_relay_ended(struct cm_run *run, struct openai *o, struct cm_err *err);
+
+/* ---- openai_session.c: realtime ---- */
+
+enum cm_step openai_session_ask(struct cm_run *run, struct openai *o);
+enum cm_step openai_session_step(struct cm_run *run, struct openai *o, const struct cm_ev *ev,
+                                 struct cm_err *err);
 
 /* ---- openai_write.c: a request of another dialect ---- */
 

@@ -386,8 +386,9 @@ enum cm_step openai_relay_data(struct cm_run *run, struct openai *o, struct cm_s
     case OPENAI_WHOLE:
     case OPENAI_PLAIN:
         return keep(run, o, piece, err);
-    case OPENAI_REFUSED:
-        break; /* openai.c's */
+    case OPENAI_REFUSED: /* openai.c's */
+    case OPENAI_SESSION: /* openai_session.c's */
+        break;
     }
     return CM_STEP_WAIT;
 }
@@ -405,6 +406,7 @@ enum cm_step openai_relay_ended(struct cm_run *run, struct openai *o, struct cm_
         return plain_ended(run, o);
     case OPENAI_BYTES:
     case OPENAI_REFUSED:
+    case OPENAI_SESSION:
         break;
     }
     return CM_STEP_DONE;

@@ -60,6 +60,7 @@ const struct cm_upstream_conf *run_conf(const struct cm_run *run)
 }
 
 static const char tail[] = "the stream did not end after the answer";
+static const char ping[] = "time for a ping";
 
 struct due {
     uint64_t at_ms;
@@ -88,6 +89,12 @@ static struct due run_due(const struct cm_run *run)
                    "the farewell took too long");
         if (run->answered && run->flight == FLIGHT_STREAM)
             due_sooner(&d, run->byte_ms, CM_LINGER_MS, tail);
+        return d;
+    }
+    if (run->session && run->head_seen) {
+        if (run->setup.ping_ms > 0 && !run->paused)
+            d = (struct due){run->byte_ms + (run->pinged ? 2 : 1) * (uint64_t)run->setup.ping_ms,
+                             run->pinged ? "no answer to a ping" : ping, run->setup.ping_ms};
         return d;
     }
     due_sooner(&d, run->began_ms, c->total_timeout_ms,
@@ -346,6 +353,10 @@ static void on_clock(void *arg)
         release_if_over(run);
     } else if (now_ms < d.at_ms) {
         run_clock_arm(run); /* something happened since */
+    } else if (d.what == ping) {
+        run->pinged = true;
+        run->host->transport.ws_ping(run->host->transport.arg, run->ws);
+        run_clock_arm(run);
     } else if (run->stopping && d.what == tail) {
         cm_fail(&err, CM_ERR_TIMEOUT, CM_PRI ": %s", CM_ARG(run->setup.instance->name), d.what);
         run_fail(run, &err);
@@ -384,6 +395,7 @@ static void on_start(void *arg)
 static void sign_of_life(struct cm_run *run)
 {
     run->byte_ms = cm_loop_now_ms(run->host->loop);
+    run->pinged = false;
     if (run->first_byte_us == 0)
         run->first_byte_us = cm_mono_us();
 }
@@ -475,13 +487,26 @@ static void on_xfer_end(void *arg, const struct cm_err *err)
 const struct cm_xfer_cb run_xfer_cb = {
     .on_head = on_head, .on_data = on_data, .on_end = on_xfer_end};
 
+static void on_ws_head(void *arg, int status, const struct cm_header *headers, size_t n)
+{
+    struct cm_run *run = arg;
+
+    run->reply_status = status;
+    keep_reply_headers(run, headers, n);
+}
+
 static void on_ws_open(void *arg)
 {
     struct cm_run *run = arg;
 
     run->head_seen = true;
     sign_of_life(run);
-    run_step(run, &(struct cm_ev){.kind = CM_EV_OPEN});
+    if (run->session)
+        run_clock_arm(run);
+    run_step(run, &(struct cm_ev){.kind = CM_EV_OPEN,
+                                  .status = run->reply_status,
+                                  .headers = run->reply_headers,
+                                  .n_headers = run->n_reply_headers});
 }
 
 static void on_ws_message(void *arg, struct cm_str message, bool binary)
@@ -493,12 +518,18 @@ static void on_ws_message(void *arg, struct cm_str message, bool binary)
     run_step(run, &(struct cm_ev){.kind = CM_EV_DATA, .data = message, .binary = binary});
 }
 
-static void on_ws_end(void *arg, int code, const struct cm_err *err)
+static void on_ws_end(void *arg, int code, struct cm_str reason, const struct cm_err *err)
 {
     struct cm_run *run = arg;
     struct cm_err why = err ? *err : (struct cm_err){0};
     struct cm_ev ev = {.kind = err ? CM_EV_FAILED : CM_EV_END, .status = code, .err = &why};
 
+    if (err && !run->head_seen) {
+        ev.headers = run->reply_headers;
+        ev.n_headers = run->n_reply_headers;
+    }
+    if (!err) /* it lies in what is closed here */
+        ev.data = cm_arena_str(&run->arena, reason);
     run->refs++;
     run_drop_flight(run);
     if (!run->flow_done)
@@ -506,8 +537,25 @@ static void on_ws_end(void *arg, int code, const struct cm_err *err)
     run_unref(run);
 }
 
-const struct cm_ws_cb run_ws_cb = {
-    .on_open = on_ws_open, .on_message = on_ws_message, .on_end = on_ws_end};
+static void on_ws_drain(void *arg)
+{
+    struct cm_run *run = arg;
+
+    if (!run->closed && run->cb->on_drain)
+        run->cb->on_drain(run->arg);
+}
+
+static void on_ws_pong(void *arg)
+{
+    sign_of_life(arg);
+}
+
+const struct cm_ws_cb run_ws_cb = {.on_open = on_ws_open,
+                                   .on_message = on_ws_message,
+                                   .on_end = on_ws_end,
+                                   .on_head = on_ws_head,
+                                   .on_drain = on_ws_drain,
+                                   .on_pong = on_ws_pong};
 
 void run_job_work(struct cm_job *job)
 {
@@ -565,6 +613,7 @@ static void set_paused(struct cm_run *run, bool paused)
         return;
     run->paused = paused;
     run->byte_ms = cm_loop_now_ms(run->host->loop);
+    run->pinged = false;
     if (run->flight == FLIGHT_STREAM && run->xfer)
         (paused ? t->pause : t->resume)(t->arg, run->xfer);
     if (run->ws)
@@ -584,6 +633,25 @@ void cm_run_pause(struct cm_run *run)
 void cm_run_resume(struct cm_run *run)
 {
     set_paused(run, false);
+}
+
+static bool talks(const struct cm_run *run)
+{
+    return run->session && run->head_seen && run->ws && !run->flow_done && !run->closed;
+}
+
+size_t cm_run_say(struct cm_run *run, struct cm_str message, bool binary)
+{
+    if (!talks(run))
+        return 0;
+    run->bytes_up += message.n;
+    return run->host->transport.ws_send(run->host->transport.arg, run->ws, message, binary);
+}
+
+void cm_run_say_close(struct cm_run *run, int code, struct cm_str reason)
+{
+    if (talks(run))
+        run->host->transport.ws_say_close(run->host->transport.arg, run->ws, code, reason);
 }
 
 void cm_run_close(struct cm_run *run, void (*released)(void *arg), void *arg)

@@ -94,6 +94,7 @@ static void call_prepare(struct cm_run *run, const struct cm_call *call, enum fl
     run->lends_chat = run->setup.chat && !run->closed && within(call->body, run->setup.chat->raw);
     run->long_wait = call->long_wait;
     run->lands = call->lands;
+    run->session = call->session;
     run->call_ms = run->byte_ms = cm_loop_now_ms(run->host->loop);
     run->call_timeout_ms = call->timeout_ms ? call->timeout_ms : c->response_timeout_ms;
     run->bytes_up += call->body.n;
@@ -131,7 +132,11 @@ enum cm_step cm_run_ws(struct cm_run *run, const struct cm_call *call)
     struct cm_xfer_req req;
 
     call_prepare(run, call, FLIGHT_WS, &req);
-    run->ws = t->ws_open(t->arg, &req, CM_WS_MESSAGE_MAX, &run_ws_cb, run);
+    run->reply_status = 0;
+    run->n_reply_headers = 0;
+    run->ws = t->ws_open(t->arg, &req,
+                         run->setup.max_message ? run->setup.max_message : CM_WS_MESSAGE_MAX,
+                         &run_ws_cb, run);
     if (run->paused)
         t->ws_pause(t->arg, run->ws);
     run_clock_arm(run);
@@ -142,7 +147,7 @@ void cm_run_ws_send(struct cm_run *run, struct cm_str message, bool binary)
 {
     CM_ASSERT(run->ws);
     run->bytes_up += message.n;
-    run->host->transport.ws_send(run->host->transport.arg, run->ws, message, binary);
+    (void)run->host->transport.ws_send(run->host->transport.arg, run->ws, message, binary);
 }
 
 enum cm_step cm_run_sleep(struct cm_run *run, int64_t ms)

@@ -62,6 +62,8 @@ struct cm_run {
 
     unsigned refs, depth; /* depth: steps of this run on the stack */
     bool head_seen, long_wait, lands, stop_owed, paused, timer_due, emitted;
+    bool pinged;             /* since byte_ms */
+    bool session;            /* what is in flight is one, and open: see cm_run_say() */
     bool lends_chat;         /* the body of what is in flight is the chat's own */
     bool answered, end_told; /* the client has all, the flow goes on without it; the owner knows */
     bool spare, spared;      /* the credential may serve others; it does */

@@ -31,10 +31,22 @@ static struct cm_ws *wsc_open(void *arg, const struct cm_xfer_req *req, size_t m
     return cm_ws_open(arg, req, max_message, cb, cb_arg);
 }
 
-static void wsc_send(void *arg, struct cm_ws *ws, struct cm_str message, bool binary)
+static size_t wsc_send(void *arg, struct cm_ws *ws, struct cm_str message, bool binary)
 {
     (void)arg;
-    cm_ws_send(ws, message, binary);
+    return cm_ws_send(ws, message, binary);
+}
+
+static void wsc_ping(void *arg, struct cm_ws *ws)
+{
+    (void)arg;
+    cm_ws_ping(ws);
+}
+
+static void wsc_say_close(void *arg, struct cm_ws *ws, int code, struct cm_str reason)
+{
+    (void)arg;
+    cm_ws_say_close(ws, code, reason);
 }
 
 static void wsc_pause(void *arg, struct cm_ws *ws)
@@ -63,6 +75,8 @@ struct cm_transport cm_transport_httpc(struct cm_httpc *hc)
                                  .close = httpc_close,
                                  .ws_open = wsc_open,
                                  .ws_send = wsc_send,
+                                 .ws_ping = wsc_ping,
+                                 .ws_say_close = wsc_say_close,
                                  .ws_pause = wsc_pause,
                                  .ws_resume = wsc_resume,
                                  .ws_close = wsc_close,

@@ -3,6 +3,7 @@
  * routing, limits and the choice of the lane need; everything else is the upstream's business. */
 #include "chatmux/surface/surface.h"
 
+#include "chatmux/base/enc.h"
 #include "chatmux/base/mem.h"
 #include "chatmux/codec/json.h"
 #include "fields_int.h"
@@ -95,6 +96,54 @@ static int parse_pass(struct cm_chat *chat, struct cm_str body, struct cm_err *e
     return 0;
 }
 
+/* What the client decides by the query and the gateway by the target; what names a call belongs to an account. */
+static bool is_model(struct cm_str name)
+{
+    return cm_str_eq(name, CM_S("model")) || cm_str_eq(name, CM_S("deployment"));
+}
+
+static struct cm_str decoded(struct cm_arena *arena, struct cm_str text)
+{
+    struct cm_buf out = {0};
+
+    if (cm_percent_decode(&out, text, true) == 0)
+        text = cm_arena_str(arena, cm_buf_str(&out));
+    cm_buf_clear(&out);
+    return text;
+}
+
+/* ?model=…, as OpenAI's clients write it, or Azure's ?deployment=…&api-version=… There is no body. */
+static int parse_realtime(struct cm_chat *chat, struct cm_str body, struct cm_err *err)
+{
+    struct cm_str rest = chat->query, kept = CM_STR_NONE;
+    size_t models = 0;
+
+    cm_chat_begin(chat, CM_DIALECT_OPENAI_CHAT, CM_TASK_REALTIME, body);
+    while (rest.n > 0) {
+        const struct cm_str pair = cm_str_cut(&rest, '&');
+        struct cm_str value = pair, name = decoded(chat->arena, cm_str_cut(&value, '='));
+
+        if (cm_str_eq(name, CM_S("call_id")))
+            return cm_fail_param(err, CM_ERR_BAD_REQUEST, "call_id",
+                                 "a call cannot be joined here: it belongs to the account that "
+                                 "made it. Name a model instead");
+        if (is_model(name)) {
+            chat->model = decoded(chat->arena, value);
+            models++;
+        } else if (pair.n > 0 && !cm_str_eq(name, CM_S("api-version"))) {
+            kept = cm_arena_printf(chat->arena, CM_PRI "%s" CM_PRI, CM_ARG(kept),
+                                   kept.n > 0 ? "&" : "", CM_ARG(pair));
+        }
+    }
+    if (chat->model.n == 0 || models != 1)
+        return cm_fail_param(err, CM_ERR_BAD_REQUEST, "model",
+                             "name one model in the query: /v1/realtime?model=…");
+    chat->query = kept;
+    chat->stream = chat->bytes = true;
+    cm_openai_only_relayed(chat);
+    return 0;
+}
+
 #define RELAYED(which, parse_fn)                                                                   \
     {                                                                                              \
         .dialect = CM_DIALECT_OPENAI_CHAT,                                                         \
@@ -109,5 +158,6 @@ const struct cm_surface cm_surface_openai_moderations = RELAYED(MODERATION, pars
 const struct cm_surface cm_surface_openai_speech = RELAYED(SPEECH, parse_speech);
 const struct cm_surface cm_surface_openai_transcriptions =
     RELAYED(TRANSCRIPTION, parse_transcription);
+const struct cm_surface cm_surface_openai_realtime = RELAYED(REALTIME, parse_realtime);
 const struct cm_surface cm_surface_openai_pass = RELAYED(PASS, parse_pass);
 const struct cm_surface cm_surface_openai_translations = RELAYED(TRANSLATION, parse_translation);

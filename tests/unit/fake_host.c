@@ -204,7 +204,7 @@ static struct cm_ws *ws_open(void *arg, const struct cm_xfer_req *req, size_t ma
     return ws;
 }
 
-static void ws_send(void *arg, struct cm_ws *ws, struct cm_str message, bool binary)
+static size_t ws_send(void *arg, struct cm_ws *ws, struct cm_str message, bool binary)
 {
     struct fake *f = arg;
 
@@ -212,6 +212,7 @@ static void ws_send(void *arg, struct cm_ws *ws, struct cm_str message, bool bin
     ck_assert(!ws->x.closed);
     cm_buf_append(&f->ws_sent, message);
     cm_buf_put(&f->ws_sent, '\n');
+    return f->ws_queued;
 }
 
 static void ws_pause(void *arg, struct cm_ws *ws)
@@ -273,13 +274,13 @@ void fake_ws_message(struct fake *f, struct cm_str message, bool binary)
 void fake_ws_end(struct fake *f, int code)
 {
     ck_assert_ptr_nonnull(f->ws);
-    f->ws->x.ws_cb->on_end(f->ws->x.arg, code, NULL);
+    f->ws->x.ws_cb->on_end(f->ws->x.arg, code, CM_STR_NONE, NULL);
 }
 
 void fake_ws_fail(struct fake *f, enum cm_err_class cls)
 {
     ck_assert_ptr_nonnull(f->ws);
-    f->ws->x.ws_cb->on_end(f->ws->x.arg, 0, make_error(&f->ws->x, cls));
+    f->ws->x.ws_cb->on_end(f->ws->x.arg, 0, CM_STR_NONE, make_error(&f->ws->x, cls));
 }
 
 /* ---- what the adapter says ---- */

@@ -57,6 +57,7 @@ struct fake {
     struct cm_ws *ws;
     bool held;             /* the open transfer or connection is paused */
     struct cm_buf ws_sent; /* messages, LF behind each */
+    size_t ws_queued;      /* for the test: what the next cm_run_say() is told to wait */
 
     /* What it said. */
     struct cm_buf text, relay, models; /* models: LF behind each name */

@@ -96,8 +96,8 @@ START_TEST(what_is_written_can_be_read)
         for (size_t k = 0; k < sizes[i / 2]; k++)
             cm_buf_put(&payload, (char)('a' + k % 26));
         cm_wsf_write(&bytes, CM_WSF_BINARY, cm_buf_str(&payload), client ? mask : NULL);
-        cm_wsf_write_close(&bytes, 1000, client ? mask : NULL);
-        cm_wsf_write_close(&bytes, CM_WSF_NO_CODE, client ? mask : NULL);
+        cm_wsf_write_close(&bytes, 1000, CM_STR_NONE, client ? mask : NULL);
+        cm_wsf_write_close(&bytes, CM_WSF_NO_CODE, CM_STR_NONE, client ? mask : NULL);
         cm_buf_printf(&want, "B:" CM_PRI ";C1000:;C1005:;", CM_ARG(cm_buf_str(&payload)));
         expect(cm_buf_str(&bytes), client, cm_buf_str(&want));
         cm_buf_clear(&payload);

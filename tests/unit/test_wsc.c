@@ -472,10 +472,11 @@ static void on_message(void *arg, struct cm_str message, bool binary)
     moment_came(g, AT_MESSAGE);
 }
 
-static void on_end(void *arg, int code, const struct cm_err *err)
+static void on_end(void *arg, int code, struct cm_str reason, const struct cm_err *err)
 {
     struct got *g = arg;
 
+    (void)reason;
     ck_assert_int_eq(g->ends++, 0);
     g->code = code;
     g->failed = err != NULL;
@@ -484,7 +485,8 @@ static void on_end(void *arg, int code, const struct cm_err *err)
     moment_came(g, AT_END);
 }
 
-static const struct cm_ws_cb callbacks = {on_open, on_message, on_end};
+static const struct cm_ws_cb callbacks = {
+    .on_open = on_open, .on_message = on_message, .on_end = on_end};
 
 static struct cm_xfer_req req_of(const char *path)
 {

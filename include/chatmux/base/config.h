@@ -133,6 +133,11 @@ struct cm_config {
         int64_t keepalive_ms, commit_after_ms;
         int reasoning; /* enum cm_reasoning */
     } stream;
+    struct {
+        int64_t max_message;
+        int64_t max_sessions, max_sessions_per_key; /* 0 = any number */
+        int64_t ping_ms, idle_ms, max_duration_ms;  /* 0 = never */
+    } realtime;
     struct cm_provider_conf *providers;
     size_t n_providers;
     struct cm_model_conf *models;

@@ -35,6 +35,7 @@ struct cm_usage {
     int64_t out_text, out_reasoning;
     int64_t images; /* made; told by what is relayed only: IMAGE events count themselves */
     int64_t in_audio, out_audio; /* sound among them, of whatever bucket */
+    int64_t in_audio_cached;     /* of in_audio, what is in in_cache_read; 0 also when not told */
     char service_tier[16]; /* that it was served with, in the platform's word; "" = not told */
 };
 static inline int64_t cm_usage_in(const struct cm_usage *u)
@@ -46,23 +47,23 @@ static inline int64_t cm_usage_out(const struct cm_usage *u)
     return u->out_text + u->out_reasoning;
 }
 
-#define CM_EVENT_KINDS(X)                                                                           \
-    X(TEXT)      /* text; logprobs of its tokens where they were asked for */                       \
-    X(REASONING) /* text */                                                                         \
-    X(SIGNATURE) /* text = opaque proof of the reasoning before it: that block is over */           \
-    X(REDACTED)  /* text = a block of reasoning that the platform gives sealed */                   \
-    X(REFUSAL)   /* text */                                                                         \
-    X(TOOL_CALL) /* index, id, name: a call begins; pieces of its arguments follow */               \
-    X(TOOL_ARGS) /* index, text */                                                                  \
+#define CM_EVENT_KINDS(X)                                                                                                                   \
+    X(TEXT)      /* text; logprobs of its tokens where they were asked for */                                                               \
+    X(REASONING) /* text */                                                                                                                 \
+    X(SIGNATURE) /* text = opaque proof of the reasoning before it: that block is over */                                                   \
+    X(REDACTED)  /* text = a block of reasoning that the platform gives sealed */                                                           \
+    X(REFUSAL)   /* text */                                                                                                                 \
+    X(TOOL_CALL) /* index, id, name: a call begins; pieces of its arguments follow */                                                       \
+    X(TOOL_ARGS) /* index, text */                                                                                                          \
     X(IMAGE) /* a picture, or a video (media_type "video/…"): url (http or data:), or base64   \
-                    data and media_type; text = alternative text; name = the prompt, if rewritten */  \
-    X(CITATION)  /* url, name = title, text = what is cited; from, to */                            \
-    X(EMBEDDING) /* index = of the input; data = float32 numbers as bytes, little-endian */         \
-    X(USAGE)     /* usage, running totals: the last one counts */                                   \
-    X(FINISH)    /* finish: one choice has ended; text: see there */                                \
+                    data and media_type; text = alternative text; name = the prompt, if rewritten */                                          \
+    X(CITATION)  /* url, name = title, text = what is cited; from, to */                                                                    \
+    X(EMBEDDING) /* index = of the input; data = float32 numbers as bytes, little-endian */                                                 \
+    X(USAGE)     /* usage, running totals: the last one counts */                                                                           \
+    X(FINISH) /* finish: one choice has ended; text: see there. Of a session: it was closed with the code `status` and the reason `text` */ \
     X(HEAD) /* relay lane: status, headers of the upstream's answer, before any RELAY; media_type \
-               = what the client is told, "" = what its dialect says */ \
-    X(RELAY) /* relay lane: text = bytes in the client's own dialect, ready to be sent */
+               = what the client is told, "" = what its dialect says */                                         \
+    X(RELAY) /* relay lane: text = bytes in the client's own dialect, ready to be sent. Of a session: one message; `semantic` as long as an answer is under way */
 enum cm_event_kind {
 #define X(name) CM_EVENT_##name,
     CM_EVENT_KINDS(X)
@@ -80,8 +81,9 @@ struct cm_event {
                              * not told */
     enum cm_finish finish;
     bool semantic; /* RELAY: holds text, a tool call …, not only roles, pings and comments */
+    bool binary;   /* RELAY of a session: no text */
     const struct cm_usage *usage;
-    int status; /* HEAD. RELAY: 0, or the status of an error whose body `text` is: what a client is told that asked for
+    int status; /* HEAD; FINISH of a session. RELAY: 0, or the status of an error whose body `text` is: what a client is told that asked for
                  * something wrong */
     const struct cm_header *headers;
     size_t n_headers;

@@ -30,6 +30,7 @@ enum cm_dialect {
     X(TRANSCRIPTION, "transcriptions")                                                             \
     X(TRANSLATION, "audio translations")                                                           \
     X(COUNT_TOKENS, "token counts")                                                                \
+    X(REALTIME, "realtime sessions")                                                               \
     X(PASS, "requests that are only passed on")
 enum cm_chat_task { /* not cm_task: a struct of io/loop.h has that name */
 #define X(name, text) CM_TASK_##name,

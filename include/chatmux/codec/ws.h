@@ -19,11 +19,14 @@ enum cm_wsf_op {
 /* Close codes we send or report. */
 enum {
     CM_WSF_NORMAL = 1000,
+    CM_WSF_GOING_AWAY = 1001,
     CM_WSF_PROTOCOL = 1002,
     CM_WSF_NO_CODE = 1005, /* never sent: the close frame had none */
     CM_WSF_BROKEN = 1006,  /* never sent: there was no close frame */
     CM_WSF_NOT_TEXT = 1007,
+    CM_WSF_POLICY = 1008,
     CM_WSF_TOO_BIG = 1009,
+    CM_WSF_TROUBLE = 1011, /* the server could not go on */
 };
 
 /* A whole message, its fragments joined, or one control frame. */
@@ -58,10 +61,18 @@ void cm_wsf_reader_clear(struct cm_wsf_reader *r);
 int cm_wsf_read(struct cm_wsf_reader *r, struct cm_str *in, struct cm_wsf_message *out,
                 int *close_code, struct cm_err *err);
 
+#define CM_WSF_HEAD_MAX 10
+/* The head of an unfragmented frame of a server with n bytes of payload behind it; returns its length. */
+size_t cm_wsf_head(char out[CM_WSF_HEAD_MAX], enum cm_wsf_op op, size_t n);
 /* Appends one unfragmented frame. mask: four random bytes from a client, NULL from a server. */
 void cm_wsf_write(struct cm_buf *out, enum cm_wsf_op op, struct cm_str payload,
                   const uint8_t mask[4]);
-/* The same of a close frame. code CM_WSF_NO_CODE: an empty one. */
-void cm_wsf_write_close(struct cm_buf *out, int code, const uint8_t mask[4]);
+/* The payload of a close frame: the code and as much of the reason as fits, cut at a character. A code that must not stand in a
+ * frame (CM_WSF_NO_CODE, CM_WSF_BROKEN …) makes an empty one. Returns its length. */
+size_t cm_wsf_close_payload(char out[CM_WSF_CONTROL_MAX], int code, struct cm_str reason);
+/* RFC 6455 7.4: a code that may stand in a frame. */
+bool cm_wsf_code_valid(int code);
+/* Appends a close frame. */
+void cm_wsf_write_close(struct cm_buf *out, int code, struct cm_str reason, const uint8_t mask[4]);
 
 #endif

@@ -29,7 +29,7 @@ int cm_gateway_reload(struct cm_gateway *gw, struct cm_config *config,
 /* What the HTTP server calls; valid as long as the gateway. */
 struct cm_httpd_handler cm_gateway_handler(struct cm_gateway *gw);
 
-/* /readyz turns 503. */
+/* /readyz turns 503. Realtime sessions are closed (1001) as soon as no answer is under way in them. */
 void cm_gateway_drain(struct cm_gateway *gw);
 /* Ends every open exchange with an error in its dialect, at the drain deadline. */
 void cm_gateway_cut(struct cm_gateway *gw);

@@ -6,7 +6,7 @@
  * request line that is too long), and the connection closes. A connection on which nothing comes for keepalive_timeout is closed without a word.
  *
  * A client that ends its side (EOF) while its request is open has left: on_gone. What had arrived complete before is answered all the same when
- * it was not begun yet. Upgrades are ignored; CONNECT reaches the handler like any method and its connection closes after the answer.
+ * it was not begun yet. An upgrade that is asked for is ignored unless the handler grants it (cm_resp_upgrade()); CONNECT reaches the handler like any method and its connection closes after the answer.
  *
  * Lifetime: a `struct cm_req` is owned by its connection. It stays valid from on_request until cm_resp_end(), cm_resp_send() or
  * cm_resp_abort() returns, or until on_gone was called; after that the handler forgets it. */
@@ -116,5 +116,19 @@ void cm_resp_end(struct cm_req *req);
 /* Ends without the last chunk: what is queued still goes out, then the connection closes, and the client knows that something is missing. */
 void cm_resp_abort(struct cm_req *req);
 bool cm_resp_started(const struct cm_req *req);
+
+/* Another protocol on this connection, from the 101 on. cm_resp_write() and its companions then carry its bytes as they are, with the same marks; cm_resp_end()
+ * ends our side, and what the client still sends within two seconds is thrown away. on_gone and on_drain come as ever, and so does their arg; no clock of
+ * the server runs. */
+struct cm_upgrade { /* owned by the handler, who keeps it as long as the request */
+    /* Bytes of the client, in order; returns how many it has taken. The rest comes again after cm_req_hold(req, false), with what follows. */
+    size_t (*on_bytes)(void *arg, struct cm_str bytes);
+    void *arg;
+};
+/* A request without a body, HTTP/1.1. `headers`: all of the 101 but Date. on_bytes comes on a later turn. */
+void cm_resp_upgrade(struct cm_req *req, const struct cm_header *headers, size_t n,
+                     const struct cm_upgrade *up);
+/* Held: no on_bytes from the return on; what the client sends stays in its socket, but for at most 64 KiB. A client that leaves is noticed after that. */
+void cm_req_hold(struct cm_req *req, bool held);
 
 #endif

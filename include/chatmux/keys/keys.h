@@ -91,6 +91,9 @@ struct cm_reservation {        /* zeroed = none */
  * or has expired since it was found. */
 int cm_key_reserve(struct cm_key *key, int64_t tokens, int64_t micro_usd,
                    struct cm_reservation *out, struct cm_err *err);
+/* For a request that is open for long: what it has used so far, when that is more than it reserved, counts from now on. -1: the key may not go on
+ * (CM_ERR_CLIENT_LIMIT: over its budget; CM_ERR_UNAUTHORIZED); the figures count all the same, and a settlement is still due. Safe on a zeroed one. */
+int cm_key_raise(struct cm_reservation *r, int64_t tokens, int64_t micro_usd, struct cm_err *err);
 /* The real figures instead of the estimate; what was not used is given back. Zeroes the
  * reservation; safe on a zeroed one. */
 void cm_key_settle(struct cm_reservation *r, int64_t tokens, int64_t micro_usd);

@@ -17,16 +17,16 @@ enum cm_step {
     CM_STEP_FAIL  /* *err says why */
 };
 
-#define CM_EV_KINDS(X)                                                                                                    \
-    X(START) /* first step of the run */                                                                                  \
-    X(REPLY) /* fetch: status, headers, data = the whole body */                                                          \
-    X(HEAD)  /* stream: status, headers */                                                                                \
-    X(DATA)  /* stream: a piece of the body; ws: one whole message (`binary`) */                                          \
-    X(END) /* stream: the message was complete by its framing; ws: closed by the platform (status = close code) */        \
-    X(OPEN)     /* ws: the handshake is done */                                                                           \
-    X(TIMER)    /* sleep is over */                                                                                       \
-    X(COMPUTED) /* compute has finished */                                                                                \
-    X(FAILED) /* the thing asked for failed: err. An adapter that does not handle it returns FAIL with *err = *ev->err */ \
+#define CM_EV_KINDS(X)                                                                                                                                                       \
+    X(START) /* first step of the run */                                                                                                                                     \
+    X(REPLY) /* fetch: status, headers, data = the whole body */                                                                                                             \
+    X(HEAD)  /* stream: status, headers */                                                                                                                                   \
+    X(DATA)  /* stream: a piece of the body; ws: one whole message (`binary`) */                                                                                             \
+    X(END) /* stream: the message was complete by its framing; ws: closed by the platform (status = close code, data = reason) */                                            \
+    X(OPEN)     /* ws: the handshake is done; headers */                                                                                                                     \
+    X(TIMER)    /* sleep is over */                                                                                                                                          \
+    X(COMPUTED) /* compute has finished */                                                                                                                                   \
+    X(FAILED) /* the thing asked for failed: err; of a refused ws handshake status and headers, too. An adapter that does not handle it returns FAIL with *err = *ev->err */ \
     X(STOP) /* the client has left: DONE, or one bounded chance (5 s) to tidy up on the platform */
 enum cm_ev_kind {
 #define X(name) CM_EV_##name,

@@ -17,7 +17,9 @@ struct cm_transport {
     void (*close)(void *arg, struct cm_xfer *x);
     struct cm_ws *(*ws_open)(void *arg, const struct cm_xfer_req *req, size_t max_message,
                              const struct cm_ws_cb *cb, void *cb_arg);
-    void (*ws_send)(void *arg, struct cm_ws *ws, struct cm_str message, bool binary);
+    size_t (*ws_send)(void *arg, struct cm_ws *ws, struct cm_str message, bool binary);
+    void (*ws_ping)(void *arg, struct cm_ws *ws);
+    void (*ws_say_close)(void *arg, struct cm_ws *ws, int code, struct cm_str reason);
     void (*ws_pause)(void *arg, struct cm_ws *ws);
     void (*ws_resume)(void *arg, struct cm_ws *ws);
     void (*ws_close)(void *arg, struct cm_ws *ws);
@@ -40,6 +42,8 @@ struct cm_run_cb {
     void (*on_batch)(void *arg);
     /* Once: err NULL when the flow returned DONE. May close the run. */
     void (*on_end)(void *arg, const struct cm_err *err);
+    /* What cm_run_say() has queued fell below CM_WS_LOW after it had been above CM_WS_HIGH. May close the run. May be NULL. */
+    void (*on_drain)(void *arg);
 };
 
 /* What a person who looks for a fault wants to see; slices are valid until the return, secrets are in them. */
@@ -74,6 +78,9 @@ struct cm_run_setup {
                      const struct cm_trace *trace); /* may be NULL; must not close the run */
     /* A member of the request that has no effect; same arg. May be NULL. */
     void (*on_dropped)(void *arg, struct cm_str field);
+    size_t max_message; /* of a WebSocket; 0 = 16 MiB */
+    /* Of a session: the platform is pinged when it was silent for so long; silent for twice as long it is lost. 0 = never */
+    int64_t ping_ms;
 };
 
 /* Chat and target are borrowed until cm_run_close(); instance, credential and their strings until the credential is released (see there). The first
@@ -83,6 +90,11 @@ struct cm_run *cm_run_open(const struct cm_host *host, const struct cm_run_setup
 /* A slow client: pieces stop coming, and the idle clock stands still. */
 void cm_run_pause(struct cm_run *run);
 void cm_run_resume(struct cm_run *run);
+/* Sessions (a WebSocket that is the client's, `session` in struct cm_call), while they are open; no effect otherwise. A message of the client goes up as it
+ * is, and the flow does not hear of it; returns the bytes that wait for the platform's socket. */
+size_t cm_run_say(struct cm_run *run, struct cm_str message, bool binary);
+/* How the client has ended it: goes up before cm_run_close() ends the connection. */
+void cm_run_say_close(struct cm_run *run, int code, struct cm_str reason);
 /* Final: the owner hears nothing more. A run that has not ended gets CM_EV_STOP and may go on by itself for at most 5 s to tidy up on the
  * platform, without its chat. `released` (may be NULL) is called once, within this call or later, when the credential is free. */
 void cm_run_close(struct cm_run *run, void (*released)(void *arg), void *arg);
@@ -111,6 +123,8 @@ struct cm_call {
     bool
         lands; /* fetch: it makes something on the platform that may have to go again. When the client leaves meanwhile, STOP waits for the
                  * reply and carries it: status, headers, data; status 0 = none came */
+    bool
+        session; /* ws: lasts as long as its client likes: after OPEN only the setup's ping_ms counts, no other clock */
     /* A client chose the address (provider/attach.h): private and loopback ones are refused unless allow_private_fetch, and nothing of the operator's goes
      * along: no header.…, no connection of the credential's. A proxy cannot be watched, so it is only used with allow_private_fetch. */
     bool foreign;

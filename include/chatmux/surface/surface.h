@@ -68,7 +68,9 @@ extern const struct cm_surface cm_surface_openai_moderations;
 extern const struct cm_surface cm_surface_openai_speech;
 extern const struct cm_surface cm_surface_openai_transcriptions; /* a form */
 extern const struct cm_surface cm_surface_openai_translations;   /* a form */
-extern const struct cm_surface cm_surface_openai_pass;           /* whatever it is */
+extern const struct cm_surface
+    cm_surface_openai_realtime; /* a WebSocket: chat->query names the model */
+extern const struct cm_surface cm_surface_openai_pass; /* whatever it is */
 
 extern const struct cm_surface cm_surface_responses;        /* /v1/responses */
 extern const struct cm_surface cm_surface_responses_tokens; /* /v1/responses/input_tokens */
