@@ -124,6 +124,7 @@ void exchange_end(struct exchange *ex, enum outcome outcome, const struct cm_err
 }
 
 static void forget_attempt(struct exchange *ex);
+static void stream_begin_anew(struct exchange *ex);
 
 static void end_attempt(struct exchange *ex, const struct cm_err *verdict, bool blame,
                         bool cancelled)
@@ -213,8 +214,11 @@ static void fail(struct exchange *ex, const struct cm_err *err, bool spent)
     } else if (ex->req && ex->head_sent) {
         struct cm_buf out = {0};
 
-        if (sends_events(ex))
+        if (sends_events(ex)) {
+            if (!ex->committed)
+                stream_begin_anew(ex);
             ex->surface->stream_error(ex->stream, &why, &out);
+        }
         write_out(ex, cm_buf_str(&out));
         cm_buf_clear(&out);
         finish_response(ex, false);
@@ -369,6 +373,22 @@ static void stream_begin(struct exchange *ex)
     ex->surface->stream_begin(ex->stream, &ex->meta, &ex->hold);
 }
 
+static void stream_forget(struct exchange *ex)
+{
+    if (ex->stream) {
+        ex->surface->stream_clear(ex->stream);
+        ex->stream = NULL;
+    }
+    cm_buf_clear(&ex->hold);
+}
+
+/* commit_after: the head went out, and nothing of any attempt. */
+static void stream_begin_anew(struct exchange *ex)
+{
+    stream_forget(ex);
+    stream_begin(ex);
+}
+
 /* Too much came without any of it meaning something. */
 static void hold_overflow(struct exchange *ex)
 {
@@ -468,11 +488,7 @@ void exchange_event(struct exchange *ex, const struct cm_event *ev)
 /* Nothing of this attempt may show in the next one. */
 static void forget_attempt(struct exchange *ex)
 {
-    if (ex->stream) {
-        ex->surface->stream_clear(ex->stream);
-        ex->stream = NULL;
-    }
-    cm_buf_clear(&ex->hold);
+    stream_forget(ex);
     cm_answer_clear(&ex->answer);
     memset(&ex->usage, 0, sizeof(ex->usage));
     ex->refusal = CM_STR_NONE;
