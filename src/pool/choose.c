@@ -114,6 +114,8 @@ int64_t cm_lease_cancel(struct cm_lease *lease, const struct cm_err *why)
 {
     struct cm_pool *pool = lease->pool;
     struct cred *c = lease->cred;
+    /* whoever is to decide about account and model decides, also by a repetition that failed */
+    const bool failed = lease->pair_trial && why && cm_err_info(why->cls)->cred == CM_CRED_COUNT;
     int64_t month;
 
     pool_enter(pool);
@@ -121,7 +123,7 @@ int64_t cm_lease_cancel(struct cm_lease *lease, const struct cm_err *why)
     c->requests++;
     if (c->provider)
         month_judge(c);
-    pair_ends(lease, PAIR_UNDECIDED);
+    pair_ends(lease, failed ? PAIR_FAILED : PAIR_UNDECIDED);
     lease_end(lease, costs(why));
     pool_settle(pool);
     return month;

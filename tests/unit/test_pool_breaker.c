@@ -193,6 +193,23 @@ START_TEST(what_says_nothing_of_the_model_decides_nothing)
 }
 END_TEST
 
+START_TEST(a_repetition_that_fails_decides_too)
+{
+    struct cm_lease *early = ask(1, "bad"), *trial;
+
+    break_it(1);
+    pass(30 * S);
+    trial = ask(1, "bad");
+    cm_lease_cancel(early, &(struct cm_err){.cls = CM_ERR_CUT});
+    expect_model(1, "bad", HALF_OPEN, 0);
+    cm_lease_cancel(trial, &(struct cm_err){.cls = CM_ERR_CUT});
+    expect_model(1, "bad", BROKEN, MIN);
+    pass(MIN);
+    cm_lease_cancel(ask(1, "bad"), NULL); /* its client left */
+    expect_model(1, "bad", HALF_OPEN, 0);
+}
+END_TEST
+
 START_TEST(what_began_before_it_opened_decides_nothing)
 {
     struct cm_lease *early = ask(1, "bad"), *another = ask(1, "bad");
@@ -447,6 +464,7 @@ Suite *suite_pool_breaker(void)
     tcase_add_test(c, failing_again_doubles_up_to_ten_minutes);
     tcase_add_loop_test(c, what_says_nothing_of_the_model_decides_nothing, 0,
                         CM_COUNT(decide_nothing));
+    tcase_add_test(c, a_repetition_that_fails_decides_too);
     tcase_add_test(c, what_began_before_it_opened_decides_nothing);
     tcase_add_test(c, rate_0_is_never);
     suite_add_tcase(s, c);
