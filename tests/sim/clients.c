@@ -1,9 +1,9 @@
 #include "clients.h"
+#include "reading.h"
 #include "world.h"
 
 #include "chatmux/base/clock.h"
 #include "chatmux/base/mem.h"
-#include "chatmux/codec/json.h"
 
 #include <stdio.h>
 #include <stdlib.h>
@@ -14,11 +14,13 @@ struct client {
     const struct cm_req_cb *cb;
     void *cb_arg;
     struct cm_buf body, got; /* question; everything that came */
-    struct cm_header headers[2];
-    char authorization[80];
+    struct cm_header headers[3];
+    char path[100], authorization[80];
+    enum dialect dialect;
     int status;
     bool streamed, started, slow, over, aborted, left, high;
     size_t queued;
+    unsigned pump_ms; /* how long a slow reader rests */
     uint64_t q;
     struct cm_deadline leave, read, pump;
     void (*on_end)(void *arg);
@@ -40,130 +42,31 @@ static void note(struct cm_str bytes)
         figures.digest = (figures.digest ^ (unsigned char)bytes.p[i]) * UINT64_C(0x100000001b3);
 }
 
-/* "B:q:attempt:n w0 w1 … " of this question, its words in order; all of them when it is whole. */
-static void check_text(const struct client *c, struct cm_str text, bool whole)
-{
-    unsigned long long q, attempt;
-    unsigned n, i = 0;
-    char head[80];
-
-    if (text.n == 0 && !whole)
-        return;
-    cm_str_copy(head, sizeof(head), text);
-    if (sscanf(head, "B:%llu:%llu:%u ", &q, &attempt, &n) != 3 || q != c->q)
-        world_fail("question %llu is answered with \"%s\"", (unsigned long long)c->q, head);
-    cm_str_cut(&text, ' ');
-    while (text.n > 0) {
-        struct cm_str word = cm_str_cut(&text, ' ');
-        char expected[16];
-
-        snprintf(expected, sizeof(expected), "w%u", i++);
-        if (!cm_str_eq(word, cm_str_of(expected)))
-            world_fail("question %llu: \"" CM_PRI "\" stands where \"%s\" should be",
-                       (unsigned long long)c->q, CM_ARG(cm_str_head(word, 20)), expected);
-    }
-    if (whole && i != n)
-        world_fail("question %llu: the answer ends well after %u of %u words",
-                   (unsigned long long)c->q, i, n);
-}
-
-struct reading {
-    struct cm_buf text;
-    bool role, finish, done, error;
-};
-
-static void read_event(const struct client *c, struct reading *r, struct cm_str data)
-{
-    yyjson_doc *doc;
-    yyjson_val *root, *choice, *delta;
-
-    if (r->done || r->error)
-        world_fail("question %llu: something comes behind the end", (unsigned long long)c->q);
-    if (cm_str_eq(data, CM_S("[DONE]"))) {
-        r->done = true;
-        return;
-    }
-    doc = cm_json_parse(data, &cm_json_limits_event, NULL);
-    root = yyjson_doc_get_root(doc);
-    if (!doc)
-        world_fail("question %llu: an event is no JSON", (unsigned long long)c->q);
-    if (yyjson_obj_get(root, "error")) {
-        r->error = true;
-    } else {
-        choice = yyjson_arr_get_first(yyjson_obj_get(root, "choices"));
-        delta = cm_json_get(choice, "delta");
-        r->role |= yyjson_is_str(cm_json_get(delta, "role"));
-        if (cm_json_str(cm_json_get(delta, "content")).n > 0 && !r->role)
-            world_fail("question %llu: text before the role", (unsigned long long)c->q);
-        cm_buf_append(&r->text, cm_json_str(cm_json_get(delta, "content")));
-        r->finish |= yyjson_is_str(cm_json_get(choice, "finish_reason"));
-    }
-    yyjson_doc_free(doc);
-}
-
-static void check_stream(const struct client *c)
-{
-    struct cm_str rest = cm_buf_str(&c->got);
-    struct reading r = {0};
-
-    while (rest.n > 0) {
-        struct cm_str line = cm_str_cut(&rest, '\n');
-
-        if (cm_str_starts(line, CM_S("data: ")))
-            read_event(c, &r, cm_str_from(line, 6));
-        else if (line.n > 0 && line.p[0] != ':')
-            world_fail("question %llu: a line of its stream is \"" CM_PRI "\"",
-                       (unsigned long long)c->q, CM_ARG(cm_str_head(line, 60)));
-    }
-    if (!c->left && c->aborted != r.error)
-        world_fail("question %llu: a stream that breaks off must say why, and only that",
-                   (unsigned long long)c->q);
-    if (!c->left && !c->aborted && (!r.done || !r.finish))
-        world_fail("question %llu: a stream ends well without its end mark",
-                   (unsigned long long)c->q);
-    if (r.done && r.error)
-        world_fail("question %llu: a stream with an error ends well", (unsigned long long)c->q);
-    check_text(c, cm_buf_str(&r.text), r.done);
-    figures.whole += r.done;
-    figures.cut += r.error;
-    cm_buf_clear(&r.text);
-}
-
-static void check_whole(const struct client *c)
-{
-    yyjson_doc *doc = cm_json_parse(cm_buf_str(&c->got), &cm_json_limits_request, NULL);
-    yyjson_val *root = yyjson_doc_get_root(doc),
-               *choice = yyjson_arr_get_first(cm_json_get(root, "choices"));
-
-    if (!doc)
-        world_fail("question %llu: status %d, and a body that is no JSON", (unsigned long long)c->q,
-                   c->status);
-    if (c->status != 200) {
-        if (!cm_json_str(cm_json_get(cm_json_get(root, "error"), "message")).n)
-            world_fail("question %llu: status %d without an error", (unsigned long long)c->q,
-                       c->status);
-        figures.errors++;
-    } else {
-        check_text(c, cm_json_str(cm_json_get(cm_json_get(choice, "message"), "content")), true);
-        figures.whole++;
-    }
-    yyjson_doc_free(doc);
-}
-
 /* ---- a client's life ---- */
 
 static void client_over(void *arg)
 {
     struct client *c = arg;
+    const struct answer answer = {.q = c->q,
+                                  .dialect = c->dialect,
+                                  .left = c->left,
+                                  .aborted = c->aborted,
+                                  .status = c->status,
+                                  .bytes = cm_buf_str(&c->got)};
+    struct verdict v = {0};
 
     note(cm_buf_str(&c->got));
     figures.ended++;
     figures.by_status[c->status]++;
     figures.left += c->left;
     if (c->started)
-        check_stream(c);
+        v = read_stream(&answer);
     else if (!c->left)
-        check_whole(c);
+        v = read_whole(&answer);
+    figures.whole += v.whole;
+    figures.cut += v.error && c->started;
+    figures.errors += v.error && !c->started;
+    figures.by_dialect[c->dialect] += v.whole;
     cm_buf_clear(&c->body);
     cm_buf_clear(&c->got);
     cm_arena_clear(&c->req.arena);
@@ -207,41 +110,78 @@ static void on_pump(void *arg)
 
     c->queued -= n < c->queued ? n : c->queued;
     if (c->queued > 0)
-        cm_deadline_set(c->loop, &c->pump, cm_loop_now_ms(c->loop) + 30);
+        cm_deadline_set(c->loop, &c->pump, cm_loop_now_ms(c->loop) + c->pump_ms);
     if (c->high && c->queued < CM_HTTPD_LOW) {
         c->high = false;
         c->cb->on_drain(c->cb_arg, &c->req);
     }
 }
 
-void client_ask(struct cm_loop *loop, const struct cm_httpd_handler *gateway, const char *key,
-                const char *model, bool streamed, void (*on_end)(void *arg), void *arg)
+static struct cm_str put_question(struct client *c, const char *model)
+{
+    const char *stream = c->streamed ? "true" : "false";
+    const unsigned long long q = c->q;
+
+    switch (c->dialect) {
+    case CHAT:
+        cm_buf_printf(&c->body,
+                      "{\"model\":\"%s\",\"stream\":%s,\"max_tokens\":100,"
+                      "\"messages\":[{\"role\":\"user\",\"content\":\"q:%llu\"}]}",
+                      model, stream, q);
+        return CM_S("/v1/chat/completions");
+    case TEXT:
+        cm_buf_printf(&c->body,
+                      "{\"model\":\"%s\",\"stream\":%s,\"max_tokens\":100,\"prompt\":\"q:%llu\"}",
+                      model, stream, q);
+        return CM_S("/v1/completions");
+    case MESSAGES:
+        cm_buf_printf(&c->body,
+                      "{\"model\":\"%s\",\"stream\":%s,\"max_tokens\":100,"
+                      "\"messages\":[{\"role\":\"user\",\"content\":\"q:%llu\"}]}",
+                      model, stream, q);
+        return CM_S("/v1/messages");
+    case GEMINI:
+    case GEMINI_ARRAY:
+        cm_buf_printf(&c->body,
+                      "{\"contents\":[{\"role\":\"user\",\"parts\":[{\"text\":\"q:%llu\"}]}]}", q);
+        snprintf(c->path, sizeof(c->path), "/v1beta/models/%s:%s", model,
+                 c->streamed ? "streamGenerateContent" : "generateContent");
+        break;
+    }
+    return cm_str_of(c->path);
+}
+
+void client_ask(struct cm_loop *loop, const struct cm_httpd_handler *gateway,
+                const struct client_question *ask, void (*on_end)(void *arg), void *arg)
 {
     struct client *c = CM_NEW(struct client);
+    struct cm_str path;
 
     c->loop = loop;
-    c->streamed = streamed;
+    c->streamed = ask->streamed;
+    c->dialect = ask->dialect;
     c->q = ++figures.asked;
     c->on_end = on_end;
     c->arg = arg;
-    c->slow = chance(30);
-    snprintf(c->authorization, sizeof(c->authorization), "Bearer %s", key);
+    c->slow = chance(50);
+    c->pump_ms = chance(300) ? 800 : 30;
+    snprintf(c->authorization, sizeof(c->authorization), "Bearer %s", ask->key);
     c->headers[0] = (struct cm_header){CM_S("authorization"), cm_str_of(c->authorization)};
     c->headers[1] = (struct cm_header){CM_S("content-type"), CM_S("application/json")};
-    cm_buf_printf(&c->body,
-                  "{\"model\":\"%s\",\"stream\":%s,\"max_tokens\":100,"
-                  "\"messages\":[{\"role\":\"user\",\"content\":\"q:%llu\"}]}",
-                  model, streamed ? "true" : "false", (unsigned long long)c->q);
-    c->req = (struct cm_req){.method = CM_S("POST"),
-                             .target = CM_S("/v1/chat/completions"),
-                             .path = CM_S("/v1/chat/completions"),
-                             .headers = c->headers,
-                             .n_headers = 2,
-                             .peer = CM_S("127.0.0.1"),
-                             .has_body = true,
-                             .content_length = (int64_t)c->body.n,
-                             .http_minor = 1,
-                             .began_us = cm_mono_us()};
+    c->headers[2] = (struct cm_header){CM_S("anthropic-version"), CM_S("2023-06-01")};
+    path = put_question(c, ask->model);
+    c->req =
+        (struct cm_req){.method = CM_S("POST"),
+                        .target = path,
+                        .path = path,
+                        .query = c->streamed && c->dialect == GEMINI ? CM_S("alt=sse") : CM_S(""),
+                        .headers = c->headers,
+                        .n_headers = c->dialect == MESSAGES ? 3 : 2,
+                        .peer = CM_S("127.0.0.1"),
+                        .has_body = true,
+                        .content_length = (int64_t)c->body.n,
+                        .http_minor = 1,
+                        .began_us = cm_mono_us()};
     cm_deadline_init(&c->leave, on_leave, c);
     cm_deadline_init(&c->read, on_read, c);
     cm_deadline_init(&c->pump, on_pump, c);
@@ -324,7 +264,7 @@ size_t cm_resp_write(struct cm_req *req, struct cm_str bytes)
     c->queued += bytes.n;
     if (c->queued > CM_HTTPD_HIGH)
         c->high = true;
-    if (c->queued > UINT64_C(64) * 1024 * 1024)
+    if (c->queued > CM_HTTPD_HIGH + (size_t)64 * 1024)
         world_fail("question %llu: the gateway does not stop for a slow reader",
                    (unsigned long long)c->q);
     return c->queued;
@@ -337,7 +277,7 @@ void cm_resp_flush(struct cm_req *req)
     if (!c->slow)
         c->queued = 0;
     else if (c->queued > 0 && c->pump.slot == SIZE_MAX)
-        cm_deadline_set(c->loop, &c->pump, cm_loop_now_ms(c->loop) + 30);
+        cm_deadline_set(c->loop, &c->pump, cm_loop_now_ms(c->loop) + c->pump_ms);
 }
 
 size_t cm_resp_queued(const struct cm_req *req)

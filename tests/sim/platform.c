@@ -1,40 +1,27 @@
 #include "platform.h"
+#include "script.h"
 #include "world.h"
 
 #include "chatmux/base/mem.h"
-#include "chatmux/codec/json.h"
 
 #include <stdio.h>
 #include <stdlib.h>
 
-#define FAULTS(X)                                                                                  \
-    X(LIMITED)      /* 429 with a time */                                                          \
-    X(LIMITED_MUTE) /* 429 without */                                                              \
-    X(DOWN)         /* 500, 502, 503 */                                                            \
-    X(HTML)         /* 200 with a page */                                                          \
-    X(NOTHING)      /* no answer, the connection is gone */                                        \
-    X(CUT_HEAD)     /* gone behind the head */                                                     \
-    X(CUT)          /* gone in the middle */                                                       \
-    X(NO_END)       /* ends well, without the end mark */                                          \
-    X(HANG)         /* silence from the beginning */                                               \
-    X(HANG_MIDDLE)  /* silence in the middle */                                                    \
-    X(ERROR_FIRST)  /* 200, and the first event is an error */                                     \
-    X(ERROR_MIDDLE) /* an error in the middle */                                                   \
-    X(EMPTY)        /* 200, and nothing in it */                                                   \
-    X(GARBAGE)      /* 200, and bytes that are no events */                                        \
-    X(TOO_LONG)     /* 400, the prompt is too long */                                              \
-    X(REFUSED)      /* 401: the account is dead */
-enum fault {
-    NONE,
-#define X(name) name,
-    FAULTS(X)
-#undef X
-        FAULTS_N
+static const struct house {
+    const char *name, *header, *prefix; /* the provider's, of its key, of a key's text */
+    unsigned accounts;
+} houses[PLATFORM_HOUSES] = {
+    {"up", "authorization", "sk-account-", 60},
+    {"an", "x-api-key", "sk-ant-api03-", 20},
+    {"ge", "x-goog-api-key", "AIza", 20},
 };
+#define BROKEN_MODEL "\"m2\"" /* for some accounts of the first one */
 
 struct account {
     char key[32];
+    unsigned house;
     bool dead, told_dead; /* every request is refused; it was told so */
+    bool broken;          /* fails for one model, and serves the others */
     unsigned inflight,
         trials; /* trials: begun since the limit ended, while nothing has been answered well */
     uint64_t limited_until_ms; /* as it was told */
@@ -50,179 +37,18 @@ struct platform {
     struct platform_figures figures;
 };
 
-enum ending { ENDS, BREAKS, SILENT };
-
 struct cm_xfer {
     struct platform *p;
     struct account *account;
     const struct cm_xfer_cb *cb;
     void *arg;
     struct cm_deadline next;
-    int status;
-    const char *content_type;
-    char retry_after[16];
-    struct cm_buf body;
+    struct script script;
     size_t at;
-    enum ending ending;
-    bool headed, ended, paused, closed, trial, streamed;
+    bool headed, ended, paused, closed, trial;
     unsigned depth, pace_ms;
     enum fault fault;
 };
-
-/* ---- what is answered ---- */
-
-struct cm_str platform_text(struct cm_arena *arena, uint64_t q, uint64_t attempt, unsigned n)
-{
-    struct cm_buf out = {0};
-
-    cm_buf_printf(&out, "B:%llu:%llu:%u ", (unsigned long long)q, (unsigned long long)attempt, n);
-    for (unsigned i = 0; i < n; i++)
-        cm_buf_printf(&out, "w%u ", i);
-    return cm_buf_settle(&out, arena);
-}
-
-static void put_chunk(struct cm_buf *out, struct cm_str content, const char *finish)
-{
-    cm_buf_append(out,
-                  CM_S("data: {\"id\":\"c\",\"object\":\"chat.completion.chunk\",\"created\":1,"
-                       "\"model\":\"m1\",\"choices\":[{\"index\":0,\"delta\":{"));
-    if (content.p) {
-        cm_buf_append(out, CM_S("\"content\":"));
-        cm_json_put_str(out, content);
-    }
-    cm_buf_printf(out, "},\"finish_reason\":%s}]}\n\n", finish ? finish : "null");
-}
-
-static void put_role(struct cm_buf *out)
-{
-    cm_buf_append(
-        out, CM_S("data: {\"id\":\"c\",\"object\":\"chat.completion.chunk\",\"created\":1,"
-                  "\"model\":\"m1\",\"choices\":[{\"index\":0,\"delta\":{\"role\":\"assistant\","
-                  "\"content\":\"\"},\"finish_reason\":null}]}\n\n"));
-}
-
-static const char usage[] = "{\"prompt_tokens\":10,\"completion_tokens\":20,\"total_tokens\":30}";
-static const char error_event[] =
-    "data: {\"error\":{\"message\":\"overloaded\",\"type\":\"server_error\",\"code\":\"overloaded\"}}\n\n";
-
-/* `upto` words of n, and the end if all of them. */
-static void put_stream(struct cm_buf *out, struct cm_str text, unsigned upto, bool finish)
-{
-    put_role(out);
-    for (unsigned i = 0; i <= upto && text.n > 0; i++) {
-        size_t n = cm_str_find_char(text, ' ') + 1;
-
-        put_chunk(out, cm_str_head(text, n), NULL);
-        text = cm_str_from(text, n);
-        if (chance(50))
-            cm_buf_append(out, CM_S(": ping\n\n"));
-    }
-    if (!finish)
-        return;
-    put_chunk(out, CM_STR_NONE, "\"stop\"");
-    cm_buf_printf(out,
-                  "data: {\"id\":\"c\",\"object\":\"chat.completion.chunk\",\"created\":1,"
-                  "\"model\":\"m1\",\"choices\":[],\"usage\":%s}\n\ndata: [DONE]\n\n",
-                  usage);
-}
-
-static void put_whole(struct cm_buf *out, struct cm_str text)
-{
-    cm_buf_append(
-        out, CM_S("{\"id\":\"c\",\"object\":\"chat.completion\",\"created\":1,\"model\":\"m1\","
-                  "\"choices\":[{\"index\":0,\"message\":{\"role\":\"assistant\",\"content\":"));
-    cm_json_put_str(out, text);
-    cm_buf_printf(out, "},\"finish_reason\":\"stop\"}],\"usage\":%s}", usage);
-}
-
-static void refuse(struct cm_xfer *x, int status, const char *type, const char *code)
-{
-    x->status = status;
-    x->content_type = "application/json";
-    cm_buf_reset(&x->body);
-    cm_buf_printf(&x->body,
-                  "{\"error\":{\"message\":\"no\",\"type\":\"%s\",\"code\":\"%s\",\"param\":null}}",
-                  type, code);
-}
-
-static void script(struct cm_xfer *x, struct cm_str text, unsigned n)
-{
-    static const int down[] = {500, 502, 503};
-    unsigned middle = (unsigned)dice(n);
-
-    x->status = 200;
-    x->content_type = x->streamed ? "text/event-stream" : "application/json";
-    x->ending = ENDS;
-    switch (x->fault) {
-    case NONE:
-    case FAULTS_N:
-        break;
-    case LIMITED:
-        refuse(x, 429, "requests", "rate_limit_exceeded");
-        snprintf(x->retry_after, sizeof(x->retry_after), "%u", 1 + (unsigned)dice(30));
-        return;
-    case LIMITED_MUTE:
-        refuse(x, 429, "requests", "rate_limit_exceeded");
-        return;
-    case DOWN:
-        refuse(x, down[dice(CM_COUNT(down))], "server_error", "oops");
-        return;
-    case HTML:
-        x->content_type = "text/html";
-        cm_buf_append(&x->body, CM_S("<html><title>Welcome</title></html>"));
-        return;
-    case NOTHING:
-        x->status = 0;
-        x->ending = BREAKS;
-        return;
-    case CUT_HEAD:
-        x->ending = BREAKS;
-        return;
-    case HANG:
-        x->status = 0;
-        x->ending = SILENT;
-        return;
-    case EMPTY:
-        return;
-    case GARBAGE:
-        cm_buf_append(&x->body, CM_S("\x01\x02 what is this\n\n{{{{\n\ndata: {\"choices\":\n\n"));
-        return;
-    case TOO_LONG:
-        refuse(x, 400, "invalid_request_error", "context_length_exceeded");
-        return;
-    case REFUSED:
-        refuse(x, 401, "invalid_request_error", "invalid_api_key");
-        return;
-    case ERROR_FIRST:
-        if (x->streamed) {
-            put_role(&x->body);
-            cm_buf_append(&x->body, cm_str_of(error_event));
-        } else {
-            cm_buf_append(
-                &x->body,
-                CM_S("{\"error\":{\"message\":\"overloaded\",\"type\":\"server_error\"}}"));
-        }
-        return;
-    case CUT:
-    case HANG_MIDDLE:
-    case NO_END:
-    case ERROR_MIDDLE:
-        if (x->streamed) {
-            put_stream(&x->body, text, middle, false);
-            if (x->fault == ERROR_MIDDLE)
-                cm_buf_append(&x->body, cm_str_of(error_event));
-        } else {
-            put_whole(&x->body, text);
-            x->body.n = 1 + dice(x->body.n - 1);
-        }
-        x->ending = x->fault == CUT ? BREAKS : x->fault == HANG_MIDDLE ? SILENT : ENDS;
-        return;
-    }
-    if (x->streamed)
-        put_stream(&x->body, text, n, true);
-    else
-        put_whole(&x->body, text);
-}
 
 /* ---- transfers ---- */
 
@@ -233,7 +59,7 @@ static uint64_t now_of(const struct platform *p)
 
 static void xfer_free(struct cm_xfer *x)
 {
-    cm_buf_clear(&x->body);
+    cm_buf_clear(&x->script.body);
     free(x);
 }
 
@@ -250,9 +76,10 @@ static void heard(struct cm_xfer *x)
     uint64_t limit_ms = 0;
 
     if (x->fault == LIMITED)
-        limit_ms = strtoul(x->retry_after, NULL, 10) * 1000;
-    else if (x->fault == LIMITED_MUTE)
-        limit_ms = 50000; /* a minute, as the configuration says */
+        limit_ms = x->script.limited_s * UINT64_C(1000);
+    else if (x->fault ==
+             LIMITED_MUTE) /* a minute, as the configuration says; Google's half a minute */
+        limit_ms = a->house == 2 ? 25000 : 50000;
     if (limit_ms > 0 && now_of(x->p) + limit_ms > a->limited_until_ms) {
         a->limited_until_ms = now_of(x->p) + limit_ms;
         a->half_open = true;
@@ -266,25 +93,26 @@ static void heard(struct cm_xfer *x)
 
 static void tell_head(struct cm_xfer *x)
 {
-    struct cm_header headers[2] = {{CM_S("content-type"), cm_str_of(x->content_type)},
-                                   {CM_S("retry-after"), cm_str_of(x->retry_after)}};
+    const struct script *s = &x->script;
+    struct cm_header headers[2] = {{CM_S("content-type"), cm_str_of(s->content_type)},
+                                   {CM_S("retry-after"), cm_str_of(s->retry_after)}};
 
     x->headed = true;
-    x->cb->on_head(x->arg, x->status, headers, x->retry_after[0] ? 2 : 1);
+    x->cb->on_head(x->arg, s->status, headers, s->retry_after[0] ? 2 : 1);
 }
 
 static void tell_end(struct cm_xfer *x)
 {
     struct cm_err err = {0};
 
-    if (x->ending == SILENT)
+    if (x->script.ending == SILENT)
         return;
     x->ended = true;
-    if (x->ending == ENDS)
+    if (x->script.ending == ENDS)
         heard(x);
     else
         cm_fail(&err, x->headed ? CM_ERR_CUT : CM_ERR_UPSTREAM_DOWN, "the connection is gone");
-    x->cb->on_end(x->arg, x->ending == ENDS ? NULL : &err);
+    x->cb->on_end(x->arg, x->script.ending == ENDS ? NULL : &err);
 }
 
 static void on_next(void *arg)
@@ -292,12 +120,13 @@ static void on_next(void *arg)
     struct cm_xfer *x = arg;
 
     x->depth++;
-    if (!x->headed && x->status > 0) {
+    if (!x->headed && x->script.status > 0) {
         tell_head(x);
         if (!x->closed)
             arm(x);
-    } else if (x->at < x->body.n) {
-        struct cm_str piece = cm_str_head(cm_str_from(cm_buf_str(&x->body), x->at), 1 + dice(400));
+    } else if (x->at < x->script.body.n) {
+        struct cm_str piece =
+            cm_str_head(cm_str_from(cm_buf_str(&x->script.body), x->at), 1 + dice(400));
 
         x->at += piece.n;
         x->cb->on_data(x->arg, piece);
@@ -314,13 +143,28 @@ static struct account *find_account(struct platform *p, const struct cm_xfer_req
     for (size_t i = 0; i < req->n_headers; i++) {
         struct cm_str value = req->headers[i].value;
 
-        if (!cm_str_eq_nocase(req->headers[i].name, CM_S("authorization")))
-            continue;
+        if (cm_str_starts(value, CM_S("Bearer ")))
+            value = cm_str_from(value, 7);
         for (unsigned k = 0; k < p->n; k++)
-            if (cm_str_eq(cm_str_from(value, 7), cm_str_of(p->accounts[k].key)))
+            if (cm_str_eq_nocase(req->headers[i].name,
+                                 cm_str_of(houses[p->accounts[k].house].header)) &&
+                cm_str_eq(value, cm_str_of(p->accounts[k].key)))
                 return &p->accounts[k];
     }
     world_fail("a request without a known account");
+}
+
+/* In which dialect it is asked, and whether for a stream. */
+static enum dialect dialect_of(const struct account *a, const struct cm_xfer_req *req,
+                               bool *streamed)
+{
+    *streamed = cm_str_has(req->body, CM_S("\"stream\":true")) ||
+                cm_str_has(req->url, CM_S(":streamGenerateContent"));
+    if (a->house == 2)
+        return *streamed && !cm_str_has(req->url, CM_S("alt=sse")) ? GEMINI_ARRAY : GEMINI;
+    if (a->house == 1)
+        return MESSAGES;
+    return cm_str_ends(req->url, CM_S("/chat/completions")) ? CHAT : TEXT;
 }
 
 /* Everything that must not happen to an account. */
@@ -340,15 +184,30 @@ static void check_account(struct platform *p, struct account *a, bool *trial)
     a->trials += a->half_open;
 }
 
-static enum fault choose_fault(const struct platform *p, const struct account *a)
+static enum fault choose_fault(const struct platform *p, const struct account *a, bool broken)
 {
     if (a->dead)
         return REFUSED;
     if (p->outage)
         return chance(500) ? DOWN : NOTHING;
+    if (broken)
+        return DOWN;
     if (!chance(p->faults))
         return NONE;
     return (enum fault)(1 + dice(REFUSED - 1)); /* any but REFUSED */
+}
+
+/* How often accounts are asked for what fails on them. */
+static bool note_broken(struct platform *p, const struct account *a, const struct cm_xfer_req *req)
+{
+    const bool asked = a->house == 0 && cm_str_has(req->body, CM_S(BROKEN_MODEL));
+
+    if (asked && !a->dead) {
+        p->figures.broken_model++;
+        p->figures.broken += a->broken;
+    }
+    p->figures.kept += a->broken && !asked;
+    return a->broken && asked;
 }
 
 static struct cm_xfer *open_xfer(void *arg, const struct cm_xfer_req *req,
@@ -356,9 +215,10 @@ static struct cm_xfer *open_xfer(void *arg, const struct cm_xfer_req *req,
 {
     struct platform *p = arg;
     struct cm_xfer *x = CM_NEW(struct cm_xfer);
-    struct cm_arena texts = {0};
-    size_t at = cm_str_find(req->body, CM_S("\"q:"));
-    unsigned n = 1 + (unsigned)dice(chance(20) ? 3000 : 30);
+    const size_t at = cm_str_find(req->body, CM_S("\"q:"));
+    const unsigned n = 1 + (unsigned)dice(chance(20) ? 3000 : 30);
+    enum dialect dialect;
+    bool streamed;
 
     x->p = p;
     x->cb = cb;
@@ -368,16 +228,16 @@ static struct cm_xfer *open_xfer(void *arg, const struct cm_xfer_req *req,
     x->account->inflight++;
     p->inflight++;
     p->figures.asked++;
-    x->streamed = cm_str_has(req->body, CM_S("\"stream\":true"));
+    dialect = dialect_of(x->account, req, &streamed);
     x->pace_ms = 1 + (unsigned)dice(chance(100) ? 500 : 40);
-    x->fault = choose_fault(p, x->account);
+    x->fault = choose_fault(p, x->account, note_broken(p, x->account, req));
     p->figures.faults += x->fault != NONE;
     p->figures.limited += x->fault == LIMITED || x->fault == LIMITED_MUTE;
     p->figures.refused += x->fault == REFUSED;
     if (at == SIZE_MAX)
         world_fail("a question without its number");
-    script(x, platform_text(&texts, strtoull(req->body.p + at + 3, NULL, 10), ++p->attempts, n), n);
-    cm_arena_clear(&texts);
+    script_write(&x->script, dialect, streamed, x->fault, strtoull(req->body.p + at + 3, NULL, 10),
+                 ++p->attempts, n);
     cm_deadline_init(&x->next, on_next, x);
     arm(x);
     return x;
@@ -423,17 +283,24 @@ struct cm_transport platform_transport(struct platform *p)
 
 /* ---- life ---- */
 
-struct platform *platform_new(struct cm_loop *loop, unsigned accounts, unsigned cap)
+struct platform *platform_new(struct cm_loop *loop, unsigned cap)
 {
     struct platform *p = CM_NEW(struct platform);
 
     p->loop = loop;
-    p->n = accounts;
     p->cap = cap;
-    p->accounts = cm_calloc(accounts, sizeof(*p->accounts));
-    for (unsigned i = 0; i < accounts; i++) {
-        snprintf(p->accounts[i].key, sizeof(p->accounts[i].key), "sk-account-%04u", i);
-        p->accounts[i].dead = i % 10 == 3;
+    for (unsigned h = 0; h < PLATFORM_HOUSES; h++)
+        p->n += houses[h].accounts;
+    p->accounts = cm_calloc(p->n, sizeof(*p->accounts));
+    for (unsigned h = 0, at = 0; h < PLATFORM_HOUSES; h++) {
+        for (unsigned i = 0; i < houses[h].accounts; i++, at++) {
+            struct account *a = &p->accounts[at];
+
+            snprintf(a->key, sizeof(a->key), "%s%04u", houses[h].prefix, i);
+            a->house = h;
+            a->dead = i % 10 == 3;
+            a->broken = h == 0 && i % 5 == 1;
+        }
     }
     return p;
 }
@@ -444,10 +311,11 @@ void platform_free(struct platform *p)
     free(p);
 }
 
-void platform_put_accounts(const struct platform *p, struct cm_buf *out)
+void platform_put_accounts(const struct platform *p, unsigned house, struct cm_buf *out)
 {
     for (unsigned i = 0; i < p->n; i++)
-        cm_buf_printf(out, "  %s\n", p->accounts[i].key);
+        if (p->accounts[i].house == house)
+            cm_buf_printf(out, "  %s\n", p->accounts[i].key);
 }
 
 unsigned platform_inflight(const struct platform *p)

@@ -2,9 +2,10 @@
  *
  *     sim [SEED [EXCHANGES]]       the same seed gives the same run
  *
- * Checked at every step: an account never has more requests than agreed, none while it is limited, none after it was refused (platform.c); every answer
- * is of one attempt, whole or with an error at its end, and given once (clients.c). At the end: every lease is back, every reservation of a key is
- * settled, every exchange was counted once, and memory is what it was. */
+ * Clients of four dialects ask platforms of three, through routes of every strategy: relayed, translated, hedged, drained. Checked at every step: an
+ * account never has more requests than agreed, none while it is limited, none after it was refused (platform.c); every answer is legal in its dialect, of
+ * one attempt, whole or with an error at its end, and given once (clients.c, reading.c). When nothing is under way: every lease is back, every reservation
+ * of a key is settled, every exchange was counted once. At the end: memory is what it was, and accounts that fail for one model were spared it. */
 #include "clients.h"
 #include "platform.h"
 #include "world.h"
@@ -20,10 +21,10 @@
 #include <stdlib.h>
 #include <sys/resource.h>
 
-#define ACCOUNTS 60
 #define CAP 4
 #define ROUND 5000
 #define PER_SECOND 200
+#define COVERED 20000 /* so many exchanges see everything */
 #define MEMORY_GROWTH (256u * 1024)
 
 struct sim {
@@ -39,17 +40,31 @@ struct sim {
 
 static const char *const keys[] = {"sk-plain-0001", "sk-limited-0002", "sk-parallel-0003",
                                    "sk-budget-0004"};
-static const char *const models[] = {"m1", "up/m1", "best", "quick"};
+/* "/" is a part of a path for Gemini's clients. */
+static const char *const models[] = {"m1",    "m2",    "best",  "quick", "calm",
+                                     "every", "up/m1", "an/c1", "ge/g1"};
+#define PLAIN_MODELS 6
 
 static const char settings[] =
     "[auth]\nkeys = sk-plain-0001\n"
     "[upstream]\nfirst_token_timeout = 3s\nidle_timeout = 3s\nresponse_timeout = 8s\n"
     "total_timeout = 60s\ncooldown = 60s\n"
     "[retry]\nmax_wait = 5s\ncredentials = 8\nretries = 1\n"
-    "[stream]\nkeepalive = 1s\n"
+    "[stream]\nkeepalive = 1s\ncommit_after = 700ms\n"
     "[price m1]\ninput = 1\noutput = 2\n"
-    "[model best]\ntargets =\n  up/m1 weight=2\n  up/m2\nstrategy = weighted\nlarger_targets =\n  up/m3\n"
-    "[model quick]\ntargets =\n  up/m1\n  up/m2\nstrategy = fastest\nhedge_after = 400ms\n";
+    "[model best]\ntargets =\n  up/m1 weight=2\n  an/c1\n  ge/g1\nstrategy = weighted\nlarger_targets =\n  up/m3\n"
+    "[model quick]\ntargets =\n  up/m1\n  an/c1\nstrategy = fastest\nhedge_after = 400ms\n"
+    "[model calm]\ntargets =\n  ge/g1\n  up/m2\nstrategy = least_busy\nhedge_after = auto\n"
+    "[model every]\ntargets =\n  an/c1 temperature=0.5\n  up/m2\n  ge/g1\nstrategy = priority\n";
+
+/* What is drained after its client has left, and what is cancelled. */
+static const char *const houses[PLATFORM_HOUSES] = {
+    "type = openai\nbase_url = https://up.sim/v1\nmodels = m1, m2, m3\n",
+    "type = anthropic\nbase_url = https://an.sim\nmodels = c1\nx.untimed_limit = short\non_disconnect = drain\n"
+    "drain_time = 2s\ndrain_bytes = 2k\ndrain_max = 3\n",
+    "type = gemini\nbase_url = https://ge.sim\nmodels = g1\non_disconnect = drain\n",
+};
+static const char *const house_names[PLATFORM_HOUSES] = {"up", "an", "ge"};
 
 static struct cm_config *configure(const struct platform *p, struct cm_problems *problems)
 {
@@ -59,11 +74,11 @@ static struct cm_config *configure(const struct platform *p, struct cm_problems 
     struct cm_buf text = {0};
 
     cm_buf_append(&text, cm_str_of(settings));
-    cm_buf_printf(&text,
-                  "[provider up]\ntype = openai\nbase_url = https://up.sim/v1\nmax_inflight = %d\n"
-                  "models = m1, m2, m3\ncredentials =\n",
-                  CAP);
-    platform_put_accounts(p, &text);
+    for (unsigned h = 0; h < PLATFORM_HOUSES; h++) {
+        cm_buf_printf(&text, "[provider %s]\n%smax_inflight = %d\ncredentials =\n", house_names[h],
+                      houses[h], CAP);
+        platform_put_accounts(p, h, &text);
+    }
     config = cm_config_parse("sim.ini", cm_buf_str(&text), &source, problems);
     cm_buf_clear(&text);
     if (!config)
@@ -88,7 +103,7 @@ static void set_up(struct sim *s)
     struct cm_config *config;
 
     s->loop = cm_loop_new();
-    s->platform = platform_new(s->loop, ACCOUNTS, CAP);
+    s->platform = platform_new(s->loop, CAP);
     s->memo = cm_memo_new(&cm_clock_system, 1024 * 1024);
     s->host = (struct cm_host){.loop = s->loop,
                                .jobs = cm_jobs_new(s->loop),
@@ -104,7 +119,7 @@ static void set_up(struct sim *s)
     s->handler = cm_gateway_handler(s->gateway);
     add_key(s, 1, keys[1], (struct cm_key_row){.rpm = 2000, .tpm = 3000000});
     add_key(s, 2, keys[2], (struct cm_key_row){.max_parallel = 40});
-    add_key(s, 3, keys[3], (struct cm_key_row){.budget_micro_usd = 100000});
+    add_key(s, 3, keys[3], (struct cm_key_row){.budget_micro_usd = 300000});
 }
 
 /* ---- rounds ---- */
@@ -121,12 +136,15 @@ static void on_answer(void *arg)
 static void ask(void *arg)
 {
     struct sim *s = arg;
+    struct client_question question = {.key = keys[dice(CM_COUNT(keys))],
+                                       .dialect = (enum dialect)dice(GEMINI_ARRAY + 1),
+                                       .streamed = chance(600)};
 
     s->open++;
     if (--s->left_to_ask > 0)
         world_after(s->loop, dice(2000 / PER_SECOND + 1), ask, s);
-    client_ask(s->loop, &s->handler, keys[dice(CM_COUNT(keys))], models[dice(CM_COUNT(models))],
-               chance(600), on_answer, s);
+    question.model = models[dice(question.dialect < GEMINI ? CM_COUNT(models) : PLAIN_MODELS)];
+    client_ask(s->loop, &s->handler, &question, on_answer, s);
 }
 
 static void stop(void *arg)
@@ -162,20 +180,22 @@ static void play_round(struct sim *s, uint64_t n)
 
 /* ---- what must be true when nothing is under way ---- */
 
+/* Adds up what was spent. */
 static void check_key(void *arg, const struct cm_key *key)
 {
     struct cm_key_limits limits;
+    int64_t *spent = arg;
 
-    (void)arg;
     cm_key_limits(key, &limits);
     if (limits.parallel != 0 || limits.reserved_micro_usd != 0)
         world_fail("the key " CM_PRI " still has %lld requests and %lld micro-USD reserved",
                    CM_ARG(cm_key_row(key)->name), (long long)limits.parallel,
                    (long long)limits.reserved_micro_usd);
+    *spent += limits.spent_micro_usd;
 }
 
 /* Sum of a counter over all its labels. */
-static uint64_t counted(struct sim *s, const char *name)
+static double sum_of(struct sim *s, const char *name)
 {
     struct cm_buf text = {0};
     struct cm_str rest;
@@ -193,7 +213,24 @@ static uint64_t counted(struct sim *s, const char *name)
         sum += strtod(value, NULL);
     }
     cm_buf_clear(&text);
-    return (uint64_t)(sum + 0.5);
+    return sum;
+}
+
+static uint64_t counted(struct sim *s, const char *name)
+{
+    return (uint64_t)(sum_of(s, name) + 0.5);
+}
+
+/* Each answer was paid for once: what keys have spent (it is the same day all the time) is what answers cost. */
+static void check_spent(struct sim *s)
+{
+    int64_t spent = 0;
+    double cost;
+
+    cm_keys_each(cm_gateway_keys(s->gateway), check_key, &spent);
+    cost = sum_of(s, "chatmux_cost_usd_total{") * 1e6;
+    if (cost - (double)spent > 1 || (double)spent - cost > 1)
+        world_fail("keys have spent %lld micro-USD, answers cost %.0f", (long long)spent, cost);
 }
 
 static void check_idle(struct sim *s)
@@ -209,8 +246,8 @@ static void check_idle(struct sim *s)
             stats.exchanges, stats.streams, stats.attempts, pool.inflight, pool.waiting);
     if (platform_inflight(s->platform) > 0)
         world_fail("%u transfers are still open", platform_inflight(s->platform));
-    cm_keys_each(cm_gateway_keys(s->gateway), check_key, NULL);
-    if (counted(s, "chatmux_requests_total{") > clients_figures()->asked)
+    check_spent(s);
+    if (counted(s, "chatmux_requests_total{") != clients_figures()->asked)
         world_fail("%llu requests were asked, %llu were counted",
                    (unsigned long long)clients_figures()->asked,
                    (unsigned long long)counted(s, "chatmux_requests_total{"));
@@ -247,6 +284,34 @@ static void play(struct sim *s, uint64_t exchanges)
         world_fail("memory grew from %zu to %zu bytes", before, memory());
 }
 
+static const char *const coverage[] = {
+    "chatmux_hedges_total{provider=\"an\",result=\"won\"}",
+    "chatmux_hedges_total{provider=\"up\",result=\"won\"}",
+    "chatmux_hedges_total{provider=\"up\",result=\"lost\"}",
+    "chatmux_client_disconnects_total{phase=\"before_head\"}",
+    "chatmux_client_disconnects_total{phase=\"middle\"}",
+    "chatmux_attempts_total{provider=\"up\",class=\"ok\"}",
+    "chatmux_attempts_total{provider=\"an\",class=\"ok\"}",
+    "chatmux_attempts_total{provider=\"ge\",class=\"ok\"}",
+    "chatmux_attempts_total{provider=\"an\",class=\"timeout\"}",
+};
+
+/* Of a long run: what was to be seen was seen. */
+static void check_coverage(struct sim *s)
+{
+    const struct platform_figures p = platform_figures(s->platform);
+
+    for (size_t i = 0; i < CM_COUNT(coverage); i++)
+        if (counted(s, coverage[i]) == 0)
+            world_fail("%s was never counted", coverage[i]);
+    for (size_t i = 0; i < CM_COUNT(clients_figures()->by_dialect); i++)
+        if (clients_figures()->by_dialect[i] == 0)
+            world_fail("nobody was answered in dialect %zu", i);
+    if (p.broken * 10 > p.broken_model) /* without a breaker it is one in five */
+        world_fail("of %llu requests %llu went to accounts on which they fail",
+                   (unsigned long long)p.broken_model, (unsigned long long)p.broken);
+}
+
 static void on_closed(void *arg)
 {
     cm_loop_stop(((struct sim *)arg)->loop);
@@ -278,7 +343,14 @@ static void report(struct sim *s, uint64_t seed)
     for (int i = 1; i < 600; i++)
         if (c->by_status[i])
             printf(" %d: %llu", i, (unsigned long long)c->by_status[i]);
-    printf("\n%.1f s of CPU time, %zu KiB held, digest %016llx\n", cpu_s(), memory() / 1024,
+    printf("\ngood answers by dialect:");
+    for (size_t i = 0; i < CM_COUNT(c->by_dialect); i++)
+        printf(" %llu", (unsigned long long)c->by_dialect[i]);
+    printf(
+        "; of %llu requests for a model %llu went to accounts on which it fails, which got %llu others\n",
+        (unsigned long long)p.broken_model, (unsigned long long)p.broken,
+        (unsigned long long)p.kept);
+    printf("%.1f s of CPU time, %zu KiB held, digest %016llx\n", cpu_s(), memory() / 1024,
            (unsigned long long)c->digest);
 }
 
@@ -297,6 +369,8 @@ int main(int argc, char **argv)
     set_up(&s);
     play(&s, exchanges);
     report(&s, seed);
+    if (exchanges >= COVERED)
+        check_coverage(&s);
     tear_down(&s);
     return 0;
 }
