@@ -39,6 +39,7 @@ struct app {
     struct cm_notify *notify;
     struct cm_deadline drain;
     bool draining, cut, closing;
+    bool no_connections, quiet; /* while draining: nobody is connected; no kept stream runs */
 };
 
 void app_print_problems(const struct cm_problems *problems)
@@ -159,9 +160,26 @@ static void app_close(struct app *app)
     cm_gateway_close(app->gateway, on_gateway_closed, app);
 }
 
+static void close_when_idle(struct app *app)
+{
+    if (app->no_connections && app->quiet)
+        app_close(app);
+}
+
 static void on_idle(void *arg)
 {
-    app_close(arg);
+    struct app *app = arg;
+
+    app->no_connections = true;
+    close_when_idle(app);
+}
+
+static void on_quiet(void *arg)
+{
+    struct app *app = arg;
+
+    app->quiet = true;
+    close_when_idle(app);
 }
 
 static void on_drain_over(void *arg)
@@ -191,7 +209,7 @@ static void stop(struct app *app)
             (long long)app->config->server.drain_timeout_ms / 1000);
     cm_notify_stopping(app->notify);
     cm_notify_status(app->notify, "stopping: answers in flight finish");
-    cm_gateway_drain(app->gateway);
+    cm_gateway_drain(app->gateway, on_quiet, app);
     cm_deadline_set(app->loop, &app->drain,
                     cm_loop_now_ms(app->loop) + (uint64_t)app->config->server.drain_timeout_ms);
     cm_httpd_drain(app->httpd, on_idle, app);

@@ -52,6 +52,12 @@ const struct op client_ops[] = {
      OP_CLIENT},
     {"GET", "/v1/models", NULL, "Every model", NULL, NULL, "ModelList", 200, OP_CLIENT},
     {"GET", "/v1/models/{model}", NULL, "One model", NULL, NULL, "ListedModel", 200, OP_CLIENT},
+    {"GET", "/v1/chatmux/streams/{stream}", NULL,
+     "The events of a stream that was asked for with x-chatmux-resumable, after the one that "
+     "Last-Event-ID (or starting_after) names",
+     NULL, NULL, "text/event-stream", 200, OP_CLIENT},
+    {"DELETE", "/v1/chatmux/streams/{stream}", NULL, "Cancel and forget it", NULL, NULL, "Object",
+     200, OP_CLIENT},
     {"GET", "/healthz", NULL, "The process is alive", NULL, NULL, "text/plain", 200, OP_PUBLIC},
     {"GET", "/readyz", NULL, "It serves; 503 while it does not", NULL, NULL, "text/plain", 200,
      OP_PUBLIC},

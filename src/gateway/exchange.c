@@ -112,6 +112,8 @@ void exchange_end(struct exchange *ex, enum outcome outcome, const struct cm_err
         web_gone(ex);
     if (ex->session)
         session_end(ex);
+    if (ex->kept)
+        resume_drop(ex);
     if (ex->head_sent) /* only streams have one of their own; `chat` may still be another thread's */
         report_streams(ex->gw, -1);
     settle_usage(ex, outcome);
@@ -173,6 +175,8 @@ static void finish_response(struct exchange *ex, bool clean)
 {
     struct cm_req *req = ex->req;
 
+    if (ex->kept)
+        resume_end(ex, clean);
     if (!req)
         return;
     exchange_note_bytes(ex);
@@ -203,6 +207,12 @@ static bool sends_events(const struct exchange *ex)
     return !ex->chat->bytes && !(ex->relay && ex->answer_type.n > 0);
 }
 
+/* Whether anybody gets what is written: a client, or those of a stream that is kept. */
+static bool is_heard(const struct exchange *ex)
+{
+    return ex->req || ex->kept;
+}
+
 static void fail(struct exchange *ex, const struct cm_err *err, bool spent)
 {
     enum outcome outcome = ex->committed ? OUTCOME_CUT : OUTCOME_ERROR;
@@ -211,7 +221,7 @@ static void fail(struct exchange *ex, const struct cm_err *err, bool spent)
     exchange_drop_attempt(ex);
     if (ex->session && ex->head_sent) {
         session_fail(ex, &why);
-    } else if (ex->req && ex->head_sent) {
+    } else if (is_heard(ex) && ex->head_sent) {
         struct cm_buf out = {0};
 
         if (sends_events(ex)) {
@@ -241,10 +251,12 @@ void exchange_fail(struct exchange *ex, const struct cm_err *err)
 
 static void write_out(struct exchange *ex, struct cm_str bytes)
 {
-    if (!ex->req || bytes.n == 0)
+    if (!is_heard(ex) || bytes.n == 0)
         return;
     ex->bytes_out += bytes.n;
-    if (cm_resp_write(ex->req, bytes) > CM_HTTPD_HIGH && ex->attempt)
+    if (ex->kept)
+        resume_write(ex->kept, bytes);
+    else if (cm_resp_write(ex->req, bytes) > CM_HTTPD_HIGH && ex->attempt)
         attempt_pause(ex->attempt, true);
 }
 
@@ -253,6 +265,10 @@ static void send_head(struct exchange *ex)
     struct respond r;
 
     respond_begin(&r, ex);
+    if (ex->kept && !sends_events(ex))
+        resume_drop(ex);
+    if (ex->kept)
+        respond_add(&r, CM_S("x-chatmux-stream"), resume_id(ex->kept));
     if (sends_events(ex)) {
         respond_add(&r, CM_S("content-type"),
                     ex->surface->stream_type.n > 0 ? ex->surface->stream_type
@@ -267,6 +283,8 @@ static void send_head(struct exchange *ex)
     report_streams(ex->gw, +1);
     if (ex->req)
         cm_resp_start(ex->req, ex->status, r.v, r.n);
+    if (ex->kept)
+        resume_begin(ex);
 }
 
 void exchange_alive_arm(struct exchange *ex)
@@ -321,6 +339,8 @@ static void on_alive(void *arg)
 
         if (!ex->head_sent)
             send_head(ex); /* commit_after: proxies in front want to see something */
+        if (ex->kept)
+            return; /* from now on its followers have keep-alives of their own */
         if (reads)
             write_out(ex, ex->surface->keepalive);
         cm_resp_flush(ex->req);
@@ -331,14 +351,17 @@ static void on_alive(void *arg)
 
 void exchange_flush(struct exchange *ex)
 {
-    if (!ex->committed || !ex->req)
+    if (!ex->committed || !is_heard(ex))
         return;
     if (ex->hold.n > 0) {
         write_out(ex, cm_buf_str(&ex->hold));
         cm_buf_reset(&ex->hold);
     }
     ex->sent_ms = cm_loop_now_ms(loop_of(ex));
-    cm_resp_flush(ex->req);
+    if (ex->kept)
+        resume_flush(ex->kept);
+    else
+        cm_resp_flush(ex->req);
     if (ex->session)
         session_batch(ex);
 }
@@ -657,7 +680,7 @@ static void answered(struct exchange *ex)
             settle_usage(ex, OUTCOME_OK); /* the last chunk tells it */
             ex->surface->stream_end(ex->stream, &ex->usage, &ex->hold);
         }
-        if (ex->req) {
+        if (is_heard(ex)) {
             if (!ex->committed)
                 commit(ex); /* an answer without any text is an answer, too */
             exchange_flush(ex);

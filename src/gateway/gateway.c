@@ -150,6 +150,8 @@ static void on_gone(void *task_arg)
     void *arg = gw->on_closed_arg;
 
     cm_task_cancel(&gw->web_next);
+    cm_task_cancel(&gw->quiet);
+    resume_free(gw->resume);
     cm_deadline_clear(gw->host->loop, &gw->farewell);
     address_limiter_clear(&gw->requests);
     address_limiter_clear(&gw->bad_keys);
@@ -163,6 +165,14 @@ static void on_gone(void *task_arg)
     listed_free_all(&gw->listed);
     free(gw);
     on_closed(arg);
+}
+
+static void on_quiet(void *task_arg)
+{
+    struct cm_gateway *gw = task_arg;
+
+    if (gw->on_quiet && resume_running(gw->resume) == 0)
+        gw->on_quiet(gw->on_quiet_arg);
 }
 
 static struct cm_gateway *gateway_make(const struct cm_host *host, struct snapshot *s,
@@ -190,6 +200,7 @@ static struct cm_gateway *gateway_make(const struct cm_host *host, struct snapsh
     cm_list_init(&gw->errands);
     cm_list_init(&gw->probes);
     gw->health = health_new();
+    gw->resume = resume_new(gw);
     gw->hedge_purse = 1;
     cm_list_init(&gw->kept);
     cm_list_init(&gw->web_queue);
@@ -199,6 +210,7 @@ static struct cm_gateway *gateway_make(const struct cm_host *host, struct snapsh
     cm_deadline_init(&gw->true_up, on_true_up, gw);
     cm_deadline_init(&gw->save_tokens, creds_save_tokens, gw);
     cm_deadline_init(&gw->farewell, errands_farewell, gw);
+    cm_task_init(&gw->quiet, on_quiet, gw);
     cm_task_init(&gw->gone, on_gone, gw);
     return gw;
 }
@@ -256,10 +268,20 @@ struct cm_httpd_handler cm_gateway_handler(struct cm_gateway *gw)
         .on_request = on_request, .describe_error = describe_error, .arg = gw};
 }
 
-void cm_gateway_drain(struct cm_gateway *gw)
+void gateway_stream_over(struct cm_gateway *gw)
+{
+    if (gw->on_quiet && !gw->closing)
+        cm_task_post(gw->host->loop, &gw->quiet);
+}
+
+void cm_gateway_drain(struct cm_gateway *gw, void (*on_quiet_fn)(void *arg), void *arg)
 {
     gw->draining = true;
     sessions_drain(gw);
+    gw->on_quiet = on_quiet_fn;
+    gw->on_quiet_arg = arg;
+    resume_drain(gw->resume);
+    gateway_stream_over(gw);
 }
 
 void cm_gateway_cut(struct cm_gateway *gw)

@@ -11,6 +11,7 @@
 #include "chatmux/usage/price.h"
 #include "health.h"
 #include "mask.h"
+#include "resume.h"
 
 /* ---- snapshot.c: an immutable, counted view of the configuration, ready to serve ---- */
 
@@ -54,6 +55,7 @@ struct cm_gateway {
     struct cm_map listed;   /* provider name -> struct listed */
     struct cm_metrics *metrics;
     struct figures *figures;
+    struct resume *resume;    /* streams that survive their client */
     struct cm_list exchanges; /* struct exchange */
     struct cm_list sessions;  /* struct session (session.c) */
     struct cm_list kept;      /* creds.c: stored credentials */
@@ -82,6 +84,9 @@ struct cm_gateway {
     uint64_t memory_ms;
     struct cm_rng rng; /* jitter */
     bool draining, closing;
+    void (*on_quiet)(void *arg); /* cm_gateway_drain() */
+    void *on_quiet_arg;
+    struct cm_task quiet;
     struct cm_task gone; /* tells on_closed and frees */
     void (*on_closed)(void *arg);
     void *on_closed_arg;
@@ -91,6 +96,9 @@ struct cm_gateway {
 void gateway_swap(struct cm_gateway *gw, struct snapshot *s);
 /* One run less holds the gateway open. */
 void gateway_attempt_over(struct cm_gateway *gw);
+
+/* One of the kept streams has ended. */
+void gateway_stream_over(struct cm_gateway *gw);
 
 /* The pool has changed: asks it when it next wants to be told the time. */
 void gateway_pool_moved(struct cm_gateway *gw);
@@ -266,13 +274,14 @@ struct exchange {
     int64_t cost_micro_usd;
     bool relay; /* the lane of the current attempt */
     bool head_sent, committed, ended;
-    bool enlarged;            /* the targets are the route's larger ones */
-    bool operator;            /* has shown the admin secret: is told how it was served */
-    bool abandoned;           /* the client has left, the upstream is drained */
-    uint64_t drained;         /* bytes since then */
-    enum phase left_in;       /* CLIENT_GONE: where it left */
-    struct cm_deadline alive; /* keep-alive, commit_after */
-    uint64_t sent_ms;         /* last bytes to the client */
+    bool enlarged;              /* the targets are the route's larger ones */
+    bool operator;              /* has shown the admin secret: is told how it was served */
+    bool abandoned;             /* the client has left, the upstream is drained */
+    uint64_t drained;           /* bytes since then */
+    enum phase left_in;         /* CLIENT_GONE: where it left */
+    struct resume_stream *kept; /* the answer survives its client; NULL = it does not */
+    struct cm_deadline alive;   /* keep-alive, commit_after */
+    uint64_t sent_ms;           /* last bytes to the client */
 
     int status;                   /* what the client was told; 0 = nothing */
     uint64_t began_us, body_us;   /* first byte of the request; its body complete */

@@ -22,13 +22,25 @@ struct figures {
     struct cm_metric_family *requests, *request_seconds, *ttft_seconds, *overhead_seconds,
         *attempts, *credentials, *tokens, *disconnects, *streams_open, *loop_lag, *rss, *build,
         *cost, *drift, *dropped, *queue, *breaker, *models, *hedges, *waste;
-    struct cm_metric_family *refused;
+    struct cm_metric_family *refused, *kept, *kept_bytes, *kept_evicted;
     long streams;
 };
 
 static void set_gauge(struct cm_metric_family *f, double v)
 {
     cm_metric_set(cm_metric_with(f, NULL), v);
+}
+
+static void render_kept(struct figures *f)
+{
+    const struct cm_str running = CM_S("running"), ended = CM_S("ended");
+    struct resume_figures kept;
+
+    resume_figures(f->gw->resume, &kept);
+    cm_metric_set(cm_metric_with(f->kept, &running), (double)kept.running);
+    cm_metric_set(cm_metric_with(f->kept, &ended), (double)kept.ended);
+    set_gauge(f->kept_bytes, (double)kept.bytes);
+    set_gauge(f->kept_evicted, (double)kept.evicted);
 }
 
 static void on_render(void *arg)
@@ -41,6 +53,7 @@ static void on_render(void *arg)
     set_gauge(f->rss, (double)overload_resident_bytes());
     set_gauge(f->drift, (double)cm_keys_drift(f->gw->keys) / 1e6);
     set_gauge(f->dropped, f->gw->store ? (double)cm_store_dropped(f->gw->store) : 0);
+    render_kept(f);
     for (size_t i = 0; i < s->n_instances; i++) {
         struct cm_pool_counts counts;
         size_t models[CM_MODEL_STATES_N];
@@ -78,6 +91,7 @@ struct figures *figures_new(struct cm_gateway *gw)
     static const char *const by_provider[] = {"provider", NULL};
     static const char *const by_result[] = {"provider", "result", NULL};
     static const char *const by_phase[] = {"phase", NULL};
+    static const char *const by_kept[] = {"state", NULL};
     static const char *const by_version[] = {"version", NULL};
     struct cm_metrics *m = gw->metrics;
     struct figures *f = CM_NEW(struct figures);
@@ -140,6 +154,13 @@ struct figures *figures_new(struct cm_gateway *gw)
                           "Second attempts beside a silent one, by their end.", by_result, NULL, 0);
     f->waste = cm_metrics_family(m, CM_COUNTER, "chatmux_hedge_waste_usd_total",
                                  "What the slower ones cost at least.", none, NULL, 0);
+    f->kept = cm_metrics_family(m, CM_GAUGE, "chatmux_kept_streams",
+                                "Streams that survive their client.", by_kept, NULL, 0);
+    f->kept_bytes = cm_metrics_family(m, CM_GAUGE, "chatmux_kept_bytes",
+                                      "Memory of the events they hold.", none, NULL, 0);
+    f->kept_evicted =
+        cm_metrics_family(m, CM_GAUGE, "chatmux_kept_events_evicted_total",
+                          "Events that were given up to make room for others.", none, NULL, 0);
     f->loop_lag =
         cm_metrics_family(m, CM_GAUGE, "chatmux_loop_lag_seconds",
                           "Worst delay of the event loop since the last scrape.", none, NULL, 0);

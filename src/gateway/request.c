@@ -109,6 +109,8 @@ static void parsed(struct exchange *ex)
     char id[CM_ID_CAP];
 
     cm_id_make(id, ex->surface->id_prefix.p, cm_unix_ms());
+    if (chat->stream && streams_again(ex))
+        return;
     if (find_targets(ex, &err) < 0) {
         exchange_fail(ex, &err);
         return;
@@ -123,7 +125,7 @@ static void parsed(struct exchange *ex)
                                        .compat = compat_of(ex) != CM_COMPAT_NONE};
     ex->answer.keep_images = cm_task_makes_media(chat->task) || ex->surface->keeps_images;
     order_targets(ex->gw, ex->snap, ex->targets, ex->n_targets, chat->stream);
-    if (reserve(ex, &err) < 0) {
+    if (reserve(ex, &err) < 0 || (chat->stream && streams_keep(ex, &err) < 0)) {
         exchange_fail(ex, &err);
         return;
     }

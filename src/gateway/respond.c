@@ -33,7 +33,7 @@ void respond_cors(struct respond *r, const struct cm_config *config, const struc
             r, CM_S("access-control-expose-headers"),
             CM_S(
                 "x-request-id, retry-after, x-chatmux-provider, x-chatmux-model, x-chatmux-attempts, "
-                "x-chatmux-dropped, server-timing"));
+                "x-chatmux-dropped, x-chatmux-stream, server-timing"));
         if (preflight) {
             struct cm_str wanted = cm_req_header(req, CM_S("access-control-request-headers"));
 

@@ -36,6 +36,8 @@ const struct route routes[] = {
     {"POST", "/models/*", serve_gemini, GEMINI, ACCESS_KEY},
     {"GET HEAD", "/models", serve_models, OPENAI, ACCESS_KEY},
     {"GET HEAD", "/models/*", serve_model, OPENAI, ACCESS_KEY},
+    {"GET HEAD", "/chatmux/streams/*", serve_stream, OPENAI, ACCESS_KEY},
+    {"DELETE", "/chatmux/streams/*", serve_stream_cancel, OPENAI, ACCESS_KEY},
     {"GET HEAD", "/healthz", serve_healthz, OPENAI, ACCESS_ALL},
     {"GET HEAD", "/readyz", serve_readyz, OPENAI, ACCESS_ALL},
     {"GET HEAD", "/metrics", serve_metrics, OPENAI, ACCESS_PAGE},

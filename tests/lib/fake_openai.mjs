@@ -188,7 +188,7 @@ export function checkChatBody(body, allow = []) {
 // What a gateway must keep to itself: the client's credentials and cookies, where the client came from, hop-by-hop fields.
 const LEAKS = [
     'expect', 'cookie', 'x-api-key', 'x-goog-api-key', 'proxy-authorization', 'proxy-connection', 'proxy-authenticate', 'forwarded', 'via', 'x-forwarded-for',
-    'x-forwarded-host', 'x-forwarded-proto', 'x-real-ip', 'te', 'trailer', 'upgrade', 'keep-alive', 'origin', 'referer', 'x-chatmux-target',
+    'x-forwarded-host', 'x-forwarded-proto', 'x-real-ip', 'te', 'trailer', 'upgrade', 'keep-alive', 'origin', 'referer', 'x-chatmux-target', 'x-chatmux-resumable', 'last-event-id',
 ];
 
 export const LEAKING_HEADERS = LEAKS;
@@ -511,7 +511,7 @@ class FakeOpenai {
             socket.on('error', () => {});
         });
         this.server.on('clientError', (error, socket) => {
-            if (error.code !== 'ECONNRESET') this.refusals.push({ status: 400, message: `not HTTP: ${error.message}` });
+            if (!['ECONNRESET', 'EPIPE'].includes(error.code)) this.refusals.push({ status: 400, message: `not HTTP: ${error.message}` });
             socket.destroy();
         });
     }

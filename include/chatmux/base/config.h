@@ -138,6 +138,9 @@ struct cm_config {
         int64_t max_sessions, max_sessions_per_key; /* 0 = any number */
         int64_t ping_ms, idle_ms, max_duration_ms;  /* 0 = never */
     } realtime;
+    struct {
+        int64_t keep_ms, away_ms, max_bytes, max_total_bytes, max_per_key, max_streams;
+    } resume;
     struct cm_provider_conf *providers;
     size_t n_providers;
     struct cm_model_conf *models;

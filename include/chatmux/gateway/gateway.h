@@ -29,8 +29,9 @@ int cm_gateway_reload(struct cm_gateway *gw, struct cm_config *config,
 /* What the HTTP server calls; valid as long as the gateway. */
 struct cm_httpd_handler cm_gateway_handler(struct cm_gateway *gw);
 
-/* /readyz turns 503. Realtime sessions are closed (1001) as soon as no answer is under way in them. */
-void cm_gateway_drain(struct cm_gateway *gw);
+/* /readyz turns 503. Realtime sessions are closed (1001) as soon as no answer is under way in them. on_quiet, on a later turn, when no kept stream runs, now
+ * or when the last one ends: until then answers may be under way that no connection shows. */
+void cm_gateway_drain(struct cm_gateway *gw, void (*on_quiet)(void *arg), void *arg);
 /* Ends every open exchange with an error in its dialect, at the drain deadline. */
 void cm_gateway_cut(struct cm_gateway *gw);
 
