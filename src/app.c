@@ -383,7 +383,10 @@ static int open_store(struct app *app)
                                    .state_dir = c->store.state_dir,
                                    .master_key = c->store.master_key,
                                    .master_key_file = c->store.master_key_file,
-                                   .keep_days = c->store.keep_days};
+                                   .keep_days = c->store.keep_days,
+                                   .responses_ttl_ms = c->store.responses_ttl_ms,
+                                   .responses_max = c->store.responses_max,
+                                   .responses_bytes = c->store.responses_bytes};
     struct cm_err err = {0};
 
     app->store = cm_store_open(&setup, &err);

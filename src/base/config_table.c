@@ -92,6 +92,14 @@ const struct cm_conf_key cm_conf_keys[] = {
      "one row for each request, with its attempts; without it only usage and costs are kept"},
     {"store", "keep_days", CM_CONF_INT, IN(store.keep_days), "30", 0, 36500, NULL, RESTART, OPEN,
      "how long rows of the request log are kept; 0 = for ever"},
+    {"store", "responses_ttl", CM_CONF_DURATION, IN(store.responses_ttl_ms), "24h", 0,
+     INT64_C(3660) * 24 * 3600 * 1000, NULL, RESTART, OPEN,
+     "how long after its last use a response of the Responses API is kept, with its prompt; 0 = "
+     "none is"},
+    {"store", "responses_max", CM_CONF_INT, IN(store.responses_max), "10000", 1, MANY, NULL,
+     RESTART, OPEN, "how many responses are kept; the least recently used go first"},
+    {"store", "responses_bytes", CM_CONF_SIZE, IN(store.responses_bytes), "256m", 65536,
+     INT64_C(1) << 50, NULL, RESTART, OPEN, "how much they may hold together"},
 
     {"log", "level", CM_CONF_ENUM, IN(log.level), "info", 0, 0, "error|warn|info|debug|trace", LIVE,
      OPEN, "least important lines that are written"},

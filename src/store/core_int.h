@@ -15,6 +15,7 @@ struct cm_store {
     struct cm_store_db *db;  /* owned; by whoever holds in_db */
     struct cm_master master; /* its key: the lane's; source and file never change */
     int64_t keep_days;
+    struct cm_response_bounds responses; /* without the time */
     uint64_t next_id;
     uint64_t ids_below; /* the mark on the disk: what is below is never given again */
     uint64_t rev;       /* of the last state or change */
@@ -24,7 +25,7 @@ struct cm_store {
     struct cm_list waiting;  /* whoever wants what is pending on the disk (write.c) */
     size_t log_bytes;        /* of entries in `pending` and `flying` */
     uint64_t dropped;        /* entries */
-    struct cm_deadline flush_at, sweep_at;
+    struct cm_deadline flush_at, sweep_at, responses_at;
     char trouble[400]; /* "" = none */
     uint64_t retry_ms; /* the next pause; 0 = no trouble */
     bool probe;        /* the pool file refused: find out whether it can be written */
@@ -76,7 +77,8 @@ void cm_flush_wait(struct cm_store *s, cm_store_done_fn *fn, void *arg);
 
 /* ---- the others */
 
-void cm_sweep_due(void *arg); /* struct cm_store: the deadline's */
+void cm_sweep_due(void *arg);     /* struct cm_store: the deadline's */
+void cm_responses_due(void *arg); /* likewise */
 /* One step on the way out, when nothing is in the way. */
 void cm_store_close_on(struct cm_store *s);
 

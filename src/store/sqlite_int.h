@@ -63,13 +63,35 @@ struct cm_store_db {
     struct sq_file pool;
     char *dir; /* owned; never changes: readers use it too */
     struct cm_aead_key key;
-    int untrimmed;      /* memories written since their number was looked at */
+    int untrimmed;              /* memories written since their number was looked at */
+    struct sq_file responses;   /* opened when first used */
+    struct cm_aead_key content; /* seals what is in it; sealed itself, in the pool file */
+    int64_t n_responses, response_bytes;
     struct sq_file day; /* the one written last; closed after a failure */
     int64_t day_no;
     struct cm_map names; /* texts of that file: struct sq_name, owned */
 };
 
-extern const struct sq_schema sq_pool_schema, sq_day_schema, sq_month_schema;
+extern const struct sq_schema sq_pool_schema, sq_day_schema, sq_month_schema, sq_responses_schema;
+
+/* sqlite_pool.c: values that belong to the file; "" = not there. In the arena. */
+int sq_get_meta(struct cm_store_db *db, struct cm_str name, struct cm_arena *arena,
+                struct cm_str *value, struct cm_err *err);
+/* Within a transaction. */
+int sq_put_meta(struct cm_store_db *db, struct cm_str name, struct cm_str blob, struct cm_err *err);
+
+/* sqlite_responses.c: as struct cm_store_driver says */
+int sq_keep_response(struct cm_store_db *db, const struct cm_response_row *row,
+                     const struct cm_response_bounds *bounds, struct cm_err *err);
+int sq_load_responses(struct cm_store_db *db, const struct cm_response_find *find,
+                      const struct cm_response_bounds *bounds, struct cm_arena *arena,
+                      struct cm_response_row **rows, size_t *n, struct cm_err *err);
+int sq_drop_response(struct cm_store_db *db, struct cm_str id, struct cm_str scope,
+                     struct cm_err *err);
+int sq_sweep_responses(struct cm_store_db *db, const struct cm_response_bounds *bounds,
+                       struct cm_err *err);
+/* Within the transaction of a rekey: what seals them is sealed with the new key. */
+int sq_rekey_responses(struct cm_store_db *db, const struct cm_aead_key *key, struct cm_err *err);
 
 /* The pool file's statements: slots of struct sq_file. */
 enum sq_pool_statement {

@@ -64,8 +64,10 @@ static void pool_close(struct cm_store_db *db)
     if (!db)
         return;
     sq_log_close(db);
+    sq_close(&db->responses);
     sq_close(&db->pool);
     cm_wipe(&db->key, sizeof(db->key));
+    cm_wipe(&db->content, sizeof(db->content));
     free(db->dir);
     free(db);
 }
@@ -124,17 +126,23 @@ static sqlite3_stmt *get_meta(struct cm_store_db *db, struct cm_str name, struct
     return st;
 }
 
-static int load_check(struct cm_store_db *db, struct cm_arena *arena, struct cm_str *sealed,
-                      struct cm_err *err)
+int sq_get_meta(struct cm_store_db *db, struct cm_str name, struct cm_arena *arena,
+                struct cm_str *value, struct cm_err *err)
 {
-    sqlite3_stmt *st = get_meta(db, CM_S("key_check"), err);
+    sqlite3_stmt *st = get_meta(db, name, err);
     int rc = st ? sq_step(&db->pool, st, err) : -1;
 
     if (rc < 0)
         return -1;
-    *sealed = rc == 1 ? cm_arena_str(arena, sq_col(st, 0)) : CM_STR_NONE;
+    *value = rc == 1 ? cm_arena_str(arena, sq_col(st, 0)) : CM_STR_NONE;
     sqlite3_reset(st);
     return 0;
+}
+
+static int load_check(struct cm_store_db *db, struct cm_arena *arena, struct cm_str *sealed,
+                      struct cm_err *err)
+{
+    return sq_get_meta(db, CM_S("key_check"), arena, sealed, err);
 }
 
 static sqlite3_stmt *set_meta(struct cm_store_db *db, struct cm_str name, struct cm_err *err)
@@ -147,14 +155,19 @@ static sqlite3_stmt *set_meta(struct cm_store_db *db, struct cm_str name, struct
     return st;
 }
 
-static int put_check(struct cm_store_db *db, struct cm_str sealed, struct cm_err *err)
+int sq_put_meta(struct cm_store_db *db, struct cm_str name, struct cm_str blob, struct cm_err *err)
 {
-    sqlite3_stmt *st = set_meta(db, CM_S("key_check"), err);
+    sqlite3_stmt *st = set_meta(db, name, err);
 
     if (!st)
         return -1;
-    sq_blob(st, 2, sealed);
+    sq_blob(st, 2, blob);
     return sq_run(&db->pool, st, err);
+}
+
+static int put_check(struct cm_store_db *db, struct cm_str sealed, struct cm_err *err)
+{
+    return sq_put_meta(db, CM_S("key_check"), sealed, err);
 }
 
 static int save_check(struct cm_store_db *db, struct cm_str sealed, struct cm_err *err)
@@ -724,7 +737,8 @@ static int rekey(struct cm_store_db *db, const struct cm_aead_key *key, struct c
     }
     if (st)
         sqlite3_reset(st);
-    if (rc == 0 && put_check(db, check, err) == 0 && sq_commit(&db->pool, err) == 0) {
+    if (rc == 0 && put_check(db, check, err) == 0 && sq_rekey_responses(db, key, err) == 0 &&
+        sq_commit(&db->pool, err) == 0) {
         db->key = *key;
         sqlite3_wal_checkpoint_v2(db->pool.db, NULL, SQLITE_CHECKPOINT_TRUNCATE, NULL,
                                   NULL); /* holds the old values */
@@ -820,6 +834,10 @@ const struct cm_store_driver cm_store_sqlite = {
     .write_day = sq_log_write,
     .sweep = sq_log_sweep,
     .save_ids = save_ids,
+    .keep_response = sq_keep_response,
+    .load_responses = sq_load_responses,
+    .drop_response = sq_drop_response,
+    .sweep_responses = sq_sweep_responses,
     .requests = sq_requests,
     .usage = sq_usage,
     .rekey = rekey,

@@ -140,11 +140,15 @@ struct cm_store *cm_store_open(const struct cm_store_setup *setup, struct cm_err
     s->clock = setup->clock ? setup->clock : &cm_clock_system;
     s->driver = driver;
     s->keep_days = setup->keep_days;
+    s->responses = (struct cm_response_bounds){.ttl_ms = setup->responses_ttl_ms,
+                                               .max = setup->responses_max,
+                                               .bytes = setup->responses_bytes};
     CM_ASSERT(uv_mutex_init(&s->in_db) == 0);
     cm_group_init(&s->pending);
     cm_list_init(&s->waiting);
     cm_deadline_init(&s->flush_at, cm_flush_due, s);
     cm_deadline_init(&s->sweep_at, cm_sweep_due, s);
+    cm_deadline_init(&s->responses_at, cm_responses_due, s);
     s->db = driver->open(where, setup->state_dir, err);
     if (!s->db || unlock_db(s, setup, err) < 0 || take_ids(s, err) < 0) {
         store_free(s);
@@ -152,6 +156,7 @@ struct cm_store *cm_store_open(const struct cm_store_setup *setup, struct cm_err
     }
     if (s->keep_days > 0)
         cm_deadline_set(s->loop, &s->sweep_at, cm_loop_now_ms(s->loop) + 1);
+    cm_deadline_set(s->loop, &s->responses_at, cm_loop_now_ms(s->loop) + 1);
     return s;
 }
 
@@ -221,6 +226,7 @@ void cm_store_close(struct cm_store *s, void (*on_closed)(void *arg), void *arg)
     s->closed_arg = arg;
     cm_deadline_clear(s->loop, &s->flush_at);
     cm_deadline_clear(s->loop, &s->sweep_at);
+    cm_deadline_clear(s->loop, &s->responses_at);
     s->closing = true;
     cm_store_close_on(s);
 }

@@ -91,6 +91,18 @@ struct cm_store_group {
     bool probe; /* write the pool file even when there is nothing to write: can it be written? */
 };
 
+/* ---- kept responses ---- */
+
+struct cm_response_bounds {
+    int64_t now_ms, ttl_ms; /* ttl 0: none are kept */
+    int64_t max, bytes;
+};
+struct cm_response_find { /* see cm_store_responses() */
+    struct cm_str id, scope;
+    bool turns;
+    size_t max_bytes;
+};
+
 /* ---- drivers ---- */
 
 struct cm_store_db;
@@ -142,6 +154,18 @@ struct cm_store_driver {
                     struct cm_str *next, struct cm_err *err);
     int (*usage)(const struct cm_store_db *db, const struct cm_usage_query *q,
                  struct cm_arena *arena, struct cm_usage_row **rows, size_t *n, struct cm_err *err);
+
+    /* Kept responses. What `bounds` does not allow goes with each of these. */
+    int (*keep_response)(struct cm_store_db *db, const struct cm_response_row *row,
+                         const struct cm_response_bounds *bounds, struct cm_err *err);
+    int (*load_responses)(struct cm_store_db *db, const struct cm_response_find *find,
+                          const struct cm_response_bounds *bounds, struct cm_arena *arena,
+                          struct cm_response_row **rows, size_t *n, struct cm_err *err);
+    int (*drop_response)(struct cm_store_db *db, struct cm_str id, struct cm_str scope,
+                         struct cm_err *err);
+    /* Those that nobody has used for too long. */
+    int (*sweep_responses)(struct cm_store_db *db, const struct cm_response_bounds *bounds,
+                           struct cm_err *err);
 
     /* All secrets and the check value, in one transaction; from then on the new key is the one set. */
     int (*rekey)(struct cm_store_db *db, const struct cm_aead_key *key, struct cm_str check,

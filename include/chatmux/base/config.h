@@ -118,6 +118,7 @@ struct cm_config {
         struct cm_str master_key, master_key_file; /* master_key is secret; at most one is set */
         bool request_log;
         int64_t keep_days; /* of the request log; 0 = for ever */
+        int64_t responses_ttl_ms, responses_max, responses_bytes; /* ttl 0 = none are kept */
     } store;
     struct {
         int level;  /* enum cm_log_level */

@@ -84,6 +84,19 @@ struct cm_request_row {
         log_only; /* the other way round: nothing was asked of a platform; with both it is nothing at all */
 };
 
+/* One response of the Responses API: of ours with its content, or an upstream's with the credential that made it. */
+struct cm_response_row {
+    struct cm_str id;       /* "resp_…" */
+    struct cm_str scope;    /* whose it is: nobody else is told of it */
+    struct cm_str previous; /* the response it went on from; "" = none */
+    struct cm_str provider; /* an upstream's: which one made it, and … */
+    uint64_t cred_id;       /* … with which account; "" and 0 = it is ours */
+    uint64_t conversation;  /* as the pool knows it; 0 = not known */
+    struct cm_str input,
+        response;       /* ours: JSON of what was asked and answered; sealed on the disk */
+    int64_t created_ms; /* Unix */
+};
+
 /* ---- life ---- */
 
 struct cm_store_setup {
@@ -96,6 +109,9 @@ struct cm_store_setup {
         master_key_file; /* "" = $CREDENTIALS_DIRECTORY/chatmux-master-key (systemd), else master.key beside the database, made with
                                        * mode 0600 at first start */
     int64_t keep_days;   /* of the request log; the roll-ups stay; 0 = all days */
+    /* Of responses: how long after their last use, how many, and bytes of content together; beyond that the least recently used go. ttl 0 = none are
+     * kept, and what an earlier process has kept goes. */
+    int64_t responses_ttl_ms, responses_max, responses_bytes;
     const struct cm_clock *clock; /* not owned; NULL = the system's */
 };
 #define CM_STORE_KEEP_DAYS 30 /* a default for configurations that say nothing */
@@ -192,6 +208,23 @@ void cm_store_log(struct cm_store *s, const struct cm_request_row *row);
 uint64_t cm_store_dropped(const struct cm_store *s);
 /* Writes now what was collected before this call; done (may be NULL) on a later turn. */
 void cm_store_flush(struct cm_store *s, cm_store_done_fn *done, void *arg);
+
+/* ---- kept responses; all in the order of the calls ---- */
+
+bool cm_store_keeps_responses(const struct cm_store *s);
+/* In the place of one with its id. Copied. What cannot be written is lost, and the log tells it; a later cm_store_responses() finds it otherwise. */
+void cm_store_keep_response(struct cm_store *s, const struct cm_response_row *row);
+/* The response of that id, if `scope` is its own; with `turns` also those that it went on from, the oldest first, up to one of an upstream, and all of
+ * them count as used now. n 0 and no error: there is none, or no longer. CM_ERR_NOT_FOUND: an earlier one of them is missing; CM_ERR_TOO_LARGE: together
+ * they are larger than `max_bytes`. Rows live in `arena`, which belongs to the thread until fn is called, on a later turn. */
+typedef void cm_store_responses_fn(void *arg, const struct cm_response_row *rows, size_t n,
+                                   const struct cm_err *err);
+void cm_store_responses(struct cm_store *s, struct cm_str id, struct cm_str scope, bool turns,
+                        size_t max_bytes, struct cm_arena *arena, cm_store_responses_fn *fn,
+                        void *arg);
+/* `done` (may be NULL): it is gone, and nothing of it is left in the file. */
+void cm_store_drop_response(struct cm_store *s, struct cm_str id, struct cm_str scope,
+                            cm_store_done_fn *done, void *arg);
 
 /* ---- reading, for operators: on a thread of its own that holds up no writer; what was given to cm_store_log() before is there ---- */
 
