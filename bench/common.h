@@ -104,7 +104,20 @@ static inline int tcp_socket(int type)
 
 /* --- the request ----------------------------------------------------------------------------- */
 
+enum dialect { OPENAI, ANTHROPIC, GEMINI, N_DIALECTS };
+
+static inline enum dialect dialect_of(const char *name)
+{
+    static const char *const names[N_DIALECTS] = {"openai", "anthropic", "gemini"};
+
+    for (int i = 0; i < N_DIALECTS; i++)
+        if (strcmp(names[i], name) == 0)
+            return (enum dialect)i;
+    die("there is no dialect \"%s\"", name);
+}
+
 struct request_options {
+    enum dialect dialect;
     uint16_t port;
     const char *key;
     const char *model;
@@ -126,7 +139,40 @@ static inline void print_prompt(FILE *out, size_t bytes)
         fputc('x', out);
 }
 
-/* A whole chat completion request on a connection that stays open; the caller frees it. */
+static inline void print_body(FILE *out, const struct request_options *o)
+{
+    static const char *const before[N_DIALECTS] = {
+        "\"messages\":[{\"role\":\"system\",\"content\":\"You are a helpful assistant.\"},"
+        "{\"role\":\"user\",\"content\":\"",
+        "\"max_tokens\":1000,\"system\":\"You are a helpful assistant.\","
+        "\"messages\":[{\"role\":\"user\",\"content\":\"",
+        "\"systemInstruction\":{\"parts\":[{\"text\":\"You are a helpful assistant.\"}]},"
+        "\"contents\":[{\"role\":\"user\",\"parts\":[{\"text\":\"",
+    };
+    static const char *const behind[N_DIALECTS] = {
+        "\"}],\"temperature\":0.7}",
+        "\"}],\"temperature\":0.7}",
+        "\"}]}],\"generationConfig\":{\"temperature\":0.7}}",
+    };
+
+    fputc('{', out);
+    if (o->dialect != GEMINI)
+        fprintf(out, "\"model\":\"%s\",%s", o->model, o->stream ? "\"stream\":true," : "");
+    fputs(before[o->dialect], out);
+    print_prompt(out, o->prompt_bytes);
+    fputs(behind[o->dialect], out);
+}
+
+static inline void print_path(FILE *out, const struct request_options *o)
+{
+    if (o->dialect == GEMINI)
+        fprintf(out, "/v1beta/models/%s:%s", o->model,
+                o->stream ? "streamGenerateContent?alt=sse" : "generateContent");
+    else
+        fputs(o->dialect == ANTHROPIC ? "/v1/messages" : "/v1/chat/completions", out);
+}
+
+/* A whole request for a chat on a connection that stays open; the caller frees it. */
 static inline char *request_text(const struct request_options *o, size_t *length)
 {
     char *body, *text;
@@ -135,24 +181,20 @@ static inline char *request_text(const struct request_options *o, size_t *length
 
     if (out == NULL)
         die("out of memory");
-    fprintf(out, "{\"model\":\"%s\",%s\"messages\":[", o->model,
-            o->stream ? "\"stream\":true," : "");
-    fputs("{\"role\":\"system\",\"content\":\"You are a helpful assistant.\"},"
-          "{\"role\":\"user\",\"content\":\"",
-          out);
-    print_prompt(out, o->prompt_bytes);
-    fputs("\"}],\"temperature\":0.7}", out);
+    print_body(out, o);
     if (fclose(out) != 0)
         die("out of memory");
 
     out = open_memstream(&text, length);
     if (out == NULL)
         die("out of memory");
-    fprintf(
-        out,
-        "POST /v1/chat/completions HTTP/1.1\r\nHost: 127.0.0.1:%u\r\nAuthorization: Bearer %s\r\n"
-        "User-Agent: bench\r\nContent-Type: application/json\r\nContent-Length: %zu\r\n\r\n",
-        o->port, o->key, body_length);
+    fputs("POST ", out);
+    print_path(out, o);
+    fprintf(out,
+            " HTTP/1.1\r\nHost: 127.0.0.1:%u\r\nAuthorization: Bearer %s\r\n"
+            "User-Agent: bench\r\n%sContent-Type: application/json\r\nContent-Length: %zu\r\n\r\n",
+            o->port, o->key, o->dialect == ANTHROPIC ? "anthropic-version: 2023-06-01\r\n" : "",
+            body_length);
     fwrite(body, 1, body_length, out);
     if (fclose(out) != 0)
         die("out of memory");

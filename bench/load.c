@@ -12,11 +12,12 @@
  *                           standard input ends
  *   --stream                asks for streamed answers
  *   --prompt BYTES   (200)  size of the user message
+ *   --dialect NAME (openai) openai, anthropic or gemini: how the gateway is asked
  *   --key K, --model M      what the gateway knows us and the upstream by
  *
  * Ends with one line of JSON; times are microseconds. `first`: until the head of an answer that is
  * not streamed, or until the first delta; `gap`: between two deltas of a stream. An answer that is
- * not 200, is cut, or is a stream without [DONE] counts as failed. */
+ * not 200, is cut, or is a stream without its end mark counts as failed; Gemini's have none. */
 #include "common.h"
 
 #include <getopt.h>
@@ -89,9 +90,9 @@ struct answer {
     char head[MAX_HEAD];
     size_t head_n;
     size_t line_n;  /* of a chunk size or a trailer: what has been seen of it */
-    char event[16]; /* how the present line of the event stream begins */
+    char event[24]; /* how the present line of the event stream begins */
     size_t event_n;
-    bool end_mark; /* data: [DONE] */
+    bool end_mark; /* data: [DONE], event: message_stop */
 };
 
 struct client {
@@ -218,11 +219,17 @@ static void client_start(struct client *c, uint64_t meant_us)
 
 static void on_event_line(struct client *c, uint64_t now)
 {
+    static const char *const marks[N_DIALECTS] = {"data: [DONE]", "event: message_stop", "data: "};
+    const char *mark = marks[options.request.dialect];
     struct answer *a = &c->answer;
 
-    if (a->event_n >= 12 && memcmp(a->event, "data: [DONE]", 12) == 0) {
+    if (a->event_n >= strlen(mark) && memcmp(a->event, mark, strlen(mark)) == 0)
         a->end_mark = true;
-    } else if (a->event_n >= 6 && memcmp(a->event, "data: ", 6) == 0) {
+    if (options.request.dialect == OPENAI && a->end_mark) {
+        a->event_n = 0;
+        return;
+    }
+    if (a->event_n >= 6 && memcmp(a->event, "data: ", 6) == 0) {
         if (c->delta_us == 0) {
             sample(&totals.first, now - c->meant_us);
             totals.held++;
@@ -513,6 +520,7 @@ static void read_options(int argc, char **argv)
         {"hold", no_argument, NULL, 'h'},
         {"stream", no_argument, NULL, 't'},
         {"prompt", required_argument, NULL, 'p'},
+        {"dialect", required_argument, NULL, 'd'},
         {"key", required_argument, NULL, 'k'},
         {"model", required_argument, NULL, 'm'},
         {NULL, 0, NULL, 0},
@@ -538,6 +546,9 @@ static void read_options(int argc, char **argv)
             break;
         case 'p':
             options.request.prompt_bytes = number("--prompt", optarg, 0, 16 << 20);
+            break;
+        case 'd':
+            options.request.dialect = dialect_of(optarg);
             break;
         case 'k':
             options.request.key = optarg;

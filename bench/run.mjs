@@ -14,10 +14,12 @@ import { setTimeout as sleep } from 'node:timers/promises'
 const quick = Boolean(process.env.QUICK && process.env.QUICK !== '0')
 const plan = quick
     ? { rounds: 2, seconds: 1, held: [3000, 9000], settleMs: 1500, starts: 5, capacitySeconds: 1,
-        capacity: [[1, 200], [16, 10_000], [128, 50_000]], streams: [16, 128] }
+        capacity: [[1, 200], [16, 10_000], [128, 50_000]], streams: [16, 128], laneRounds: 1 }
     : { rounds: 7, seconds: 3, held: [3000, 9000], settleMs: 4000, starts: 15, capacitySeconds: 2,
         capacity: [1, 16, 128].flatMap((c) => [200, 10_000, 50_000].map((bytes) => [c, bytes])),
-        streams: [1, 16, 128] }
+        streams: [1, 16, 128], laneRounds: 5 }
+const dialects = ['openai', 'anthropic', 'gemini']
+const laneDeltas = [20, 220]
 const openRate = 1000
 const openConnections = 64
 const closedConnections = 50
@@ -208,7 +210,17 @@ access = yes
 type = openai
 base_url = http://127.0.0.1:${upstreamPort}/v1
 credentials = sk-upstream
-models = ${model}
+models = ${model}, over-openai
+[provider anthropic]
+type = anthropic
+base_url = http://127.0.0.1:${upstreamPort}
+credentials = sk-upstream
+models = over-anthropic
+[provider gemini]
+type = gemini
+base_url = http://127.0.0.1:${upstreamPort}
+credentials = sk-upstream
+models = over-gemini
 `)
     },
     command: [chatmuxBin, 'serve', '-c', join(dir, 'chatmux.ini')],
@@ -320,6 +332,28 @@ async function measureCost(targets) {
         }
     }
     return results
+}
+
+// [{ client, upstream, json, stream, delta }]: microseconds of CPU, a list of one for each round. Nine lanes, of which the
+// relay lanes are those where both are the same; rounds go through all of them, so that all have the same weather.
+async function measureLanes() {
+    const lanes = dialects.flatMap((client) => dialects.map((upstream) => ({ client, upstream, json: [], stream: [], delta: [] })))
+    for (let round = 1; round <= plan.laneRounds; round++) {
+        say(`lanes, round ${round} of ${plan.laneRounds}`)
+        for (const lane of round % 2 ? lanes : [...lanes].reverse()) {
+            const ask = ['--seconds', 1, '--connections', closedConnections, '--dialect', lane.client,
+                '--model', `over-${lane.upstream}`]
+            await answerWith({ deltas: laneDeltas[0] })
+            lane.json.push((await loadWithCpu(chatmux, ...ask)).cpu)
+            const short = (await loadWithCpu(chatmux, ...ask, '--stream')).cpu
+            await answerWith({ deltas: laneDeltas[1] })
+            const long = (await loadWithCpu(chatmux, ...ask, '--stream')).cpu
+            lane.stream.push(short)
+            lane.delta.push((long - short) / (laneDeltas[1] - laneDeltas[0]))
+        }
+    }
+    await answerWith({})
+    return lanes
 }
 
 async function measureCapacity(targets) {
@@ -445,6 +479,27 @@ function promises(cost, held, idle, starts, bytes) {
     return table(['what', 'nginx', 'chatmux', 'compared', 'target', 'met', 'rounds, remarks'], rows)
 }
 
+// Each translation beside the relay lane of the dialect that its client speaks and that of its upstream's.
+function laneTable(lanes) {
+    const of = (client, upstream, part) =>
+        median(lanes.find((lane) => lane.client === client && lane.upstream === upstream)[part])
+    const cells = ({ client, upstream }, part) => {
+        const [ours, ...relays] = [[client, upstream], [client, client], [upstream, upstream]].map((l) => of(...l, part))
+        const ratios = relays.map((relay) => ours / relay)
+        return client === upstream ? [us(ours), ''] : [us(ours), `${times(ratios[0])}, ${times(ratios[1])}`]
+    }
+    const worst = ['json', 'stream', 'delta'].map((part) => Math.max(...lanes
+        .filter(({ client, upstream }) => client !== upstream)
+        .flatMap(({ client, upstream }) => [client, upstream].map((own) => of(client, upstream, part) / of(own, own, part)))))
+    const rows = lanes.map((lane) => [`${lane.client} over ${lane.upstream}`,
+        ...['json', 'stream', 'delta'].flatMap((part) => cells(lane, part))])
+    return `${table(['client over upstream', 'whole answer', 'compared', `stream of ${laneDeltas[0]}`, 'compared', 'each further delta',
+        'compared'], rows)}
+
+The most that a translation costs, by either relay lane: ${times(worst[0])} for a whole answer, ${times(worst[1])} for a
+stream, ${times(worst[2])} for a delta; the target is 2 ×, which is ${worst.every((w) => w <= 2) ? 'met' : '**not met**'}.`
+}
+
 function capacityTables({ json, streams }) {
     const answers = json.map((row) => [row.connections, `${row.bytes / 1000} KB`,
         ...[nginx, chatmux].flatMap(({ name }) => [Math.round(row[name].per_second), us(row[name].latency.p50),
@@ -493,6 +548,14 @@ over to other machines, times do not. \`make bench\` makes this file anew.
 
 ${promises(figures.cost, figures.held, figures.idle, figures.starts, figures.bytes)}
 
+## What translation costs
+
+CPU of chatmux as above, medians of ${plan.laneRounds} rounds of 1 s each. Where client and upstream speak one dialect the relay lane
+carries the bytes; each other row is compared with the relay lane of the client's dialect and with that of the upstream's. Whole
+answers of Anthropic's are asked for as streams when they are translated.
+
+${laneTable(figures.lanes)}
+
 ## Capacity of one core
 
 ${capacityTables(figures.capacity)}
@@ -515,13 +578,14 @@ try {
     execFileSync('taskset', ['-acp', String(otherCpu), String(process.pid)])
     const targets = [nginx, chatmux]
     const cost = await measureCost(targets)
+    const lanes = await measureLanes()
     const capacity = await measureCapacity(targets)
     for (const target of targets)
         await stop(target.child)
     const held = await measureHeld(targets)
     const idle = await measureIdle()
     const starts = measureStart()
-    const text = report({ cost, capacity, held, idle, starts, bytes: strippedBytes() })
+    const text = report({ cost, lanes, capacity, held, idle, starts, bytes: strippedBytes() })
     const file = process.env.RESULTS ?? (quick ? null : 'bench/results.md')
     process.stdout.write(`\n${text}`)
     if (file !== null)

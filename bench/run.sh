@@ -2,7 +2,7 @@
 # Measures the promises of this project and writes bench/results.md; `make bench` builds what it needs and calls it.
 #
 # Environment: CHATMUX_BIN and BENCH_BIN (the folder of load, start and upstream).
-#   QUICK=1       about a minute; figures are rough and go to the terminal only
+#   QUICK=1       a minute and a half; figures are rough and go to the terminal only
 #   RESULTS=FILE  writes there instead
 set -eu
 cd "$(dirname "$0")/.."

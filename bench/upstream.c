@@ -1,10 +1,11 @@
-/* A fake OpenAI platform that costs as little as possible: one thread, epoll, keep-alive HTTP/1.1.
+/* A fake platform that costs as little as possible: one thread, epoll, keep-alive HTTP/1.1. It speaks
+ * OpenAI's dialect, Anthropic's below /v1/messages, and Gemini's where the path has a colon.
  *
  *   upstream [PORT]       listens on 127.0.0.1, prints the port (0 or none: a free one)
  *
- * A POST whose body has "stream":true is answered with server-sent events: `deltas` of them,
- * `interval_us` apart, each in a write of its own, then usage and [DONE]. Every other POST gets one
- * chat.completion. Both begin `delay_us` after the request. All this is set while it runs:
+ * A POST whose body has "stream":true (Gemini: to :streamGenerateContent) is answered with
+ * server-sent events: `deltas` of them, `interval_us` apart, each in a write of its own, then usage
+ * and end mark. Every other POST gets one whole answer. Both begin `delay_us` after the request. All this is set while it runs:
  *
  *   GET /set?deltas=20&interval_us=0&delay_us=0&text_bytes=12
  *
@@ -20,11 +21,14 @@
 #define LISTEN_BACKLOG 16384
 
 /* What every answer is made of; settings in force when an answer begins stay with it to its end. */
-struct script {
-    uint64_t deltas, interval_us, delay_us, text_bytes;
+struct wire {
     char *json;                       /* a whole answer: head and body */
     char *stream_head, *delta, *tail; /* of a streamed one; delta and tail are HTTP chunks */
     size_t json_n, head_n, delta_n, tail_n;
+};
+struct script {
+    uint64_t deltas, interval_us, delay_us, text_bytes;
+    struct wire wires[N_DIALECTS];
 };
 
 enum step { IDLE, JSON, STREAM_HEAD, DELTA, TAIL }; /* what a connection sends next */
@@ -35,6 +39,7 @@ struct client {
     size_t in_n, in_capacity;
     enum step step;
     const struct script *script; /* of the answer under way */
+    const struct wire *wire;     /* in its dialect */
     uint64_t deltas_left;
     const char *out; /* the rest of the piece that the socket did not take; lives in a script */
     size_t out_n;
@@ -94,33 +99,94 @@ static void put_answer_text(FILE *out, uint64_t bytes)
     "\"id\":\"chatcmpl-bench0000000000000000000\",\"created\":1790000000,\"model\":\"bench\","     \
     "\"system_fingerprint\":\"fp_bench00001\","
 
-static void write_json(struct script *s)
+#define ANTHROPIC_MEMBERS                                                                          \
+    "\"id\":\"msg_01bench00000000000000000\",\"type\":\"message\",\"role\":\"assistant\","         \
+    "\"model\":\"bench\",\"stop_sequence\":null,"
+#define ANTHROPIC_INPUT "\"input_tokens\":12,\"cache_read_input_tokens\":0"
+#define GEMINI_MEMBERS "\"modelVersion\":\"bench\",\"responseId\":\"bench000000000000\""
+#define GEMINI_USAGE                                                                               \
+    "\"usageMetadata\":{\"promptTokenCount\":12,\"candidatesTokenCount\":20,\"totalTokenCount\":32},"
+
+/* What stands before and behind the text, in the order of enum dialect. */
+static const struct {
+    const char *before, *behind;
+} whole_forms[N_DIALECTS] = {
+    {"{" COMMON_MEMBERS "\"object\":\"chat.completion\",\"choices\":[{\"index\":0,\"message\":"
+     "{\"role\":\"assistant\",\"content\":\"",
+     "\",\"refusal\":null},\"logprobs\":null,\"finish_reason\":\"stop\"}],"
+     "\"usage\":{\"prompt_tokens\":12,\"completion_tokens\":20,\"total_tokens\":32,"
+     "\"prompt_tokens_details\":{\"cached_tokens\":0},"
+     "\"completion_tokens_details\":{\"reasoning_tokens\":0}}}"},
+    {"{" ANTHROPIC_MEMBERS "\"content\":[{\"type\":\"text\",\"text\":\"",
+     "\"}],\"stop_reason\":\"end_turn\",\"usage\":{" ANTHROPIC_INPUT ",\"output_tokens\":20}}"},
+    {"{\"candidates\":[{\"content\":{\"parts\":[{\"text\":\"",
+     "\"}],\"role\":\"model\"},\"finishReason\":\"STOP\",\"index\":0}]," GEMINI_USAGE GEMINI_MEMBERS
+     "}"},
+};
+static const struct {
+    const char *first;           /* events before the first delta */
+    const char *before, *behind; /* of a delta's text */
+    const char *last;
+} stream_forms[N_DIALECTS] = {
+    {"",
+     "data: {" COMMON_MEMBERS "\"object\":\"chat.completion.chunk\",\"choices\":[{\"index\":0,"
+     "\"delta\":{\"content\":\"",
+     "\"},\"logprobs\":null,\"finish_reason\":null}]}\n\n",
+     "data: {" COMMON_MEMBERS "\"object\":\"chat.completion.chunk\",\"choices\":[{\"index\":0,"
+     "\"delta\":{},\"logprobs\":null,\"finish_reason\":\"stop\"}],\"usage\":{"
+     "\"prompt_tokens\":12,\"completion_tokens\":20,\"total_tokens\":32}}\n\ndata: [DONE]\n\n"},
+    {"event: message_start\ndata: {\"type\":\"message_start\",\"message\":{" ANTHROPIC_MEMBERS
+     "\"content\":[],\"stop_reason\":null,\"usage\":{" ANTHROPIC_INPUT ",\"output_tokens\":1}}}\n\n"
+     "event: content_block_start\ndata: {\"type\":\"content_block_start\",\"index\":0,"
+     "\"content_block\":{\"type\":\"text\",\"text\":\"\"}}\n\n",
+     "event: content_block_delta\ndata: {\"type\":\"content_block_delta\",\"index\":0,"
+     "\"delta\":{\"type\":\"text_delta\",\"text\":\"",
+     "\"}}\n\n",
+     "event: content_block_stop\ndata: {\"type\":\"content_block_stop\",\"index\":0}\n\n"
+     "event: message_delta\ndata: {\"type\":\"message_delta\",\"delta\":{\"stop_reason\":"
+     "\"end_turn\",\"stop_sequence\":null},\"usage\":{\"output_tokens\":20}}\n\n"
+     "event: message_stop\ndata: {\"type\":\"message_stop\"}\n\n"},
+    {"", "data: {\"candidates\":[{\"content\":{\"parts\":[{\"text\":\"",
+     "\"}],\"role\":\"model\"},\"index\":0}]," GEMINI_USAGE GEMINI_MEMBERS "}\r\n\r\n",
+     "data: {\"candidates\":[{\"content\":{\"parts\":[{\"text\":\"\"}],\"role\":\"model\"},"
+     "\"finishReason\":\"STOP\",\"index\":0}]," GEMINI_USAGE GEMINI_MEMBERS "}\r\n\r\n"},
+};
+
+static void write_json(struct script *s, enum dialect d)
 {
     struct text body, whole;
     char *content;
     size_t content_n;
 
     text_open(&body);
-    fputs("{" COMMON_MEMBERS "\"object\":\"chat.completion\",\"choices\":[{\"index\":0,\"message\":"
-          "{\"role\":\"assistant\",\"content\":\"",
-          body.out);
+    fputs(whole_forms[d].before, body.out);
     put_answer_text(body.out, s->text_bytes);
-    fputs("\",\"refusal\":null},\"logprobs\":null,\"finish_reason\":\"stop\"}],"
-          "\"usage\":{\"prompt_tokens\":12,\"completion_tokens\":20,\"total_tokens\":32,"
-          "\"prompt_tokens_details\":{\"cached_tokens\":0},"
-          "\"completion_tokens_details\":{\"reasoning_tokens\":0}}}",
-          body.out);
+    fputs(whole_forms[d].behind, body.out);
     content = text_close(&body, &content_n);
     text_open(&whole);
     fprintf(whole.out,
             "HTTP/1.1 200 OK\r\nContent-Type: application/json\r\nContent-Length: %zu\r\n\r\n%s",
             content_n, content);
     free(content);
-    s->json = text_close(&whole, &s->json_n);
+    s->wires[d].json = text_close(&whole, &s->wires[d].json_n);
 }
 
-static void write_stream(struct script *s)
+/* The same for a text that stays its owner's. */
+static char *text_as_chunk(const char *given, const char *after, size_t *n)
 {
+    struct text t;
+    char *content;
+    size_t content_n;
+
+    text_open(&t);
+    fputs(given, t.out);
+    content = text_close(&t, &content_n);
+    return as_chunk(content, content_n, after, n);
+}
+
+static void write_stream(struct script *s, enum dialect d)
+{
+    struct wire *w = &s->wires[d];
     struct text t;
     char *content;
     size_t n;
@@ -129,28 +195,20 @@ static void write_stream(struct script *s)
     fputs("HTTP/1.1 200 OK\r\nContent-Type: text/event-stream; charset=utf-8\r\n"
           "Cache-Control: no-cache\r\nTransfer-Encoding: chunked\r\n\r\n",
           t.out);
-    s->stream_head = text_close(&t, &s->head_n);
+    if (*stream_forms[d].first) {
+        content = text_as_chunk(stream_forms[d].first, "", &n);
+        fwrite(content, 1, n, t.out);
+        free(content);
+    }
+    w->stream_head = text_close(&t, &w->head_n);
 
     text_open(&t);
-    fputs("data: {" COMMON_MEMBERS
-          "\"object\":\"chat.completion.chunk\",\"choices\":[{\"index\":0,\"delta\":"
-          "{\"content\":\"",
-          t.out);
+    fputs(stream_forms[d].before, t.out);
     put_answer_text(t.out, s->text_bytes);
-    fputs("\"},\"logprobs\":null,\"finish_reason\":null}]}\n\n", t.out);
+    fputs(stream_forms[d].behind, t.out);
     content = text_close(&t, &n);
-    s->delta = as_chunk(content, n, "", &s->delta_n);
-
-    text_open(&t);
-    fprintf(t.out,
-            "data: {" COMMON_MEMBERS
-            "\"object\":\"chat.completion.chunk\",\"choices\":[{\"index\":0,"
-            "\"delta\":{},\"logprobs\":null,\"finish_reason\":\"stop\"}],"
-            "\"usage\":{\"prompt_tokens\":12,\"completion_tokens\":%llu,\"total_tokens\":%llu}}\n\n"
-            "data: [DONE]\n\n",
-            (unsigned long long)s->deltas, (unsigned long long)s->deltas + 12);
-    content = text_close(&t, &n);
-    s->tail = as_chunk(content, n, "0\r\n\r\n", &s->tail_n);
+    w->delta = as_chunk(content, n, "", &w->delta_n);
+    w->tail = text_as_chunk(stream_forms[d].last, "0\r\n\r\n", &w->tail_n);
 }
 
 /* The old script is kept: answers under way still point into it, and there are only a few. */
@@ -158,8 +216,10 @@ static void set_script(struct script settings)
 {
     script = grab(1, sizeof *script);
     *script = settings;
-    write_json(script);
-    write_stream(script);
+    for (int d = 0; d < N_DIALECTS; d++) {
+        write_json(script, (enum dialect)d);
+        write_stream(script, (enum dialect)d);
+    }
 }
 
 /* "deltas=20&interval_us=0", up to a blank. Unknown names are an error of the caller. */
@@ -245,6 +305,7 @@ static bool client_send(struct client *c, const char *p, size_t n)
 static bool client_advance(struct client *c)
 {
     const struct script *s = c->script;
+    const struct wire *w = c->wire;
 
     while (c->step != IDLE && c->out_n == 0 && !c->queued) {
         bool alive = true;
@@ -254,11 +315,11 @@ static bool client_advance(struct client *c)
             break;
         case JSON:
             c->step = IDLE;
-            alive = client_send(c, s->json, s->json_n);
+            alive = client_send(c, w->json, w->json_n);
             break;
         case STREAM_HEAD:
             c->step = s->deltas > 0 ? DELTA : TAIL;
-            alive = client_send(c, s->stream_head, s->head_n);
+            alive = client_send(c, w->stream_head, w->head_n);
             break;
         case DELTA:
             c->deltas_left--;
@@ -266,11 +327,11 @@ static bool client_advance(struct client *c)
                 c->step = TAIL;
             if (s->interval_us > 0)
                 client_wait(c, c->due_us + s->interval_us);
-            alive = client_send(c, s->delta, s->delta_n);
+            alive = client_send(c, w->delta, w->delta_n);
             break;
         case TAIL:
             c->step = IDLE;
-            alive = client_send(c, s->tail, s->tail_n);
+            alive = client_send(c, w->tail, w->tail_n);
             break;
         }
         if (!alive)
@@ -299,14 +360,29 @@ static size_t request_length(struct client *c, size_t *head_n)
     return whole <= c->in_n ? whole : 0;
 }
 
-static void client_begin(struct client *c, enum step first)
+static void client_begin(struct client *c, enum dialect dialect, enum step first)
 {
     c->script = script;
+    c->wire = &script->wires[dialect];
     c->step = first;
     c->deltas_left = script->deltas;
     c->due_us = now_us();
     if (script->delay_us > 0)
         client_wait(c, c->due_us + script->delay_us);
+}
+
+/* By the path of the request line. */
+static enum dialect dialect_of_request(const struct client *c)
+{
+    const char *path = memchr(c->in, ' ', c->in_n);
+    const char *end =
+        path == NULL ? NULL : memchr(path + 1, ' ', c->in_n - (size_t)(path + 1 - c->in));
+
+    if (end == NULL)
+        return OPENAI;
+    if (memmem(path, (size_t)(end - path), "/messages", 9) != NULL)
+        return ANTHROPIC;
+    return memchr(path, ':', (size_t)(end - path)) != NULL ? GEMINI : OPENAI;
 }
 
 static bool client_settings(struct client *c, size_t head_n)
@@ -326,12 +402,15 @@ static bool client_serve(struct client *c)
 
     while (c->step == IDLE && c->out_n == 0 && (whole = request_length(c, &head_n)) > 0) {
         bool alive = true;
-        bool stream = memmem(c->in + head_n, whole - head_n, "\"stream\":true", 13) != NULL;
+        enum dialect dialect = dialect_of_request(c);
+        bool stream = dialect == GEMINI
+                          ? memmem(c->in, head_n, ":streamGenerate", 15) != NULL
+                          : memmem(c->in + head_n, whole - head_n, "\"stream\":true", 13) != NULL;
 
         if (strncmp(c->in, "GET /set", 8) == 0)
             alive = client_settings(c, head_n);
         else
-            client_begin(c, stream ? STREAM_HEAD : JSON);
+            client_begin(c, dialect, stream ? STREAM_HEAD : JSON);
         c->in_n -= whole;
         memmove(c->in, c->in + whole, c->in_n);
         if (!alive || !client_advance(c))
