@@ -248,6 +248,19 @@ static void keep_allowed(struct cm_chat *chat, yyjson_val *names)
     chat->n_tools = kept;
 }
 
+/* The only one that is allowed, if it is there: every dialect can say so, and keeps the others for what was called before. */
+static bool choose_named(struct cm_chat *chat, yyjson_val *names)
+{
+    for (size_t i = 0; yyjson_arr_size(names) == 1 && i < chat->n_tools; i++) {
+        if (!allowed(names, chat->tools[i].name))
+            continue;
+        chat->tool_choice = CM_TOOLS_NAMED;
+        chat->tool_name = chat->tools[i].name;
+        return true;
+    }
+    return false;
+}
+
 static int read_choice(reader *r, yyjson_val *config)
 {
     const struct cm_spot *top = CM_SPOT(NULL, "toolConfig"),
@@ -263,6 +276,8 @@ static int read_choice(reader *r, yyjson_val *config)
         cm_field_str(cm_gemini_member(calling, "mode"), mode_spot, &mode, r->err) ||
         cm_field_is_array(names, names_spot, r->err))
         return -1;
+    if (cm_str_eq(mode, CM_S("ANY")) && choose_named(chat, names))
+        return 0;
     if (yyjson_arr_size(names) > 0)
         keep_allowed(chat, names);
     if (cm_str_eq(mode, CM_S("AUTO")) || cm_str_eq(mode, CM_S("VALIDATED")))
@@ -273,11 +288,6 @@ static int read_choice(reader *r, yyjson_val *config)
         chat->tool_choice = CM_TOOLS_REQUIRED;
     else if (mode.n > 0 && !cm_str_eq(mode, CM_S("MODE_UNSPECIFIED")))
         return cm_field_wrong_value(r->err, mode_spot, mode, "AUTO, ANY, NONE and VALIDATED");
-    if (chat->tool_choice == CM_TOOLS_REQUIRED && yyjson_arr_size(names) == 1 &&
-        chat->n_tools == 1) {
-        chat->tool_choice = CM_TOOLS_NAMED;
-        chat->tool_name = chat->tools[0].name;
-    }
     if (chat->n_tools == 0)
         chat->tool_choice = CM_TOOLS_UNSET;
     return 0;
