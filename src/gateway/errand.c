@@ -337,23 +337,54 @@ void errand_probe(void *arg, const struct cm_cred_info *cred)
     errand_go(e, &in->adapter->probe);
 }
 
+static bool makes_token(const struct cm_gateway *gw, uint64_t cred_id)
+{
+    CM_LIST_EACH(&gw->errands, link)
+    {
+        const struct errand *e = CM_LIST_ITEM(link, struct errand, link);
+
+        if (e->cred_id == cred_id && e->kind == ERRAND_REFRESH)
+            return true;
+    }
+    return false;
+}
+
+/* Where no call of the platform tells whether an account works, making a token does; one at a time. */
+static const struct cm_flow *check_flow(const struct cm_gateway *gw, const struct cm_instance *in,
+                                        uint64_t cred_id, struct cm_str *why)
+{
+    *why = CM_S("there is no such credential");
+    if (!in)
+        return NULL;
+    if (in->adapter->probe.step)
+        return &in->adapter->probe;
+    *why = CM_S("this platform has no check that costs nothing");
+    if (!in->adapter->refresh.step)
+        return NULL;
+    *why = in->lacks.n > 0 ? in->lacks : CM_S("its token is being renewed just now: ask again");
+    return in->lacks.n > 0 || makes_token(gw, cred_id) ? NULL : &in->adapter->refresh;
+}
+
 void cm_gateway_check_cred(struct cm_gateway *gw, uint64_t id, cm_gateway_checked_fn *fn, void *arg)
 {
     struct cm_cred_info cred;
     const struct cm_instance *in =
         cm_pool_get(gw->pool, id, &cred) ? cm_gateway_instance(gw, cred.provider) : NULL;
+    struct cm_str why;
+    const struct cm_flow *flow = check_flow(gw, in, id, &why);
+    struct cm_err err = {0};
     struct errand *e;
 
-    if (!in || !in->adapter->probe.step) {
-        fn(arg, false,
-           in ? "this platform has no check that costs nothing" : "there is no such credential", 0);
+    if (!flow) {
+        cm_fail(&err, CM_ERR_BAD_REQUEST, CM_PRI, CM_ARG(why));
+        fn(arg, false, err.msg, 0);
         return;
     }
     e = errand_new(gw, ERRAND_CHECK, in);
     e->checked = fn;
     e->checked_arg = arg;
     copy_cred(e, &cred);
-    errand_go(e, &in->adapter->probe);
+    errand_go(e, flow);
 }
 
 bool errand_under_way(struct cm_gateway *gw, struct cm_str provider)

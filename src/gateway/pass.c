@@ -134,6 +134,14 @@ static struct cm_str candidates(struct exchange *ex)
     return list;
 }
 
+bool pass_has_takers(const struct exchange *ex)
+{
+    for (size_t i = 0; i < ex->snap->n_instances; i++)
+        if (takes(&ex->snap->instances[i]))
+            return true;
+    return false;
+}
+
 int pass_target(struct exchange *ex, struct cm_err *err)
 {
     const struct snapshot *s = ex->snap;

@@ -454,6 +454,12 @@ static const struct cm_surface *spoken(struct exchange *ex, const struct cm_req 
     return gemini_speaks(ex, req) ? &cm_surface_gemini : &cm_surface_openai_chat;
 }
 
+/* It has words of its own for what is nowhere. */
+static bool is_hixai2api(const struct exchange *ex)
+{
+    return compat_of(ex) == CM_COMPAT_HIXAI2API;
+}
+
 void request_begin(struct cm_gateway *gw, struct cm_req *req)
 {
     struct exchange *ex = CM_NEW(struct exchange);
@@ -485,13 +491,15 @@ void request_begin(struct cm_gateway *gw, struct cm_req *req)
         answer_preflight(ex);
     } else if (found == ROUTE_METHOD) {
         wrong_method(ex, allow);
-    } else if (found == ROUTE_NONE && pass_wants(ex, &rest)) {
+    } else if (found == ROUTE_NONE && (!is_hixai2api(ex) || pass_has_takers(ex)) &&
+               pass_wants(ex, &rest)) {
         ex->surface = &cm_surface_openai_pass;
         if (admit(ex, ACCESS_KEY, &err) < 0)
             exchange_fail(ex, &err);
         else
             serve_pass(ex, rest);
     } else if (found == ROUTE_NONE) {
+        ex->surface = cm_surface_compat(ex->surface, compat_of(ex));
         cm_fail(&err, CM_ERR_NOT_FOUND,
                 "unknown path " CM_PRI
                 "; chat is at /v1/chat/completions, the models are at /v1/models",

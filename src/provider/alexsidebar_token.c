@@ -32,7 +32,7 @@ static enum cm_step ask_token(struct cm_run *run, struct cm_err *err)
 {
     const struct cm_header headers[] = {
         {CM_S("Content-Type"), CM_S("application/x-www-form-urlencoded")},
-        {CM_S("User-Agent"), CM_S("node-fetch/1.0 (+https://github.com/bitinn/node-fetch)")},
+        {CM_S("User-Agent"), alex_option(run, "token_user_agent")},
         {CM_S("X-Client-Version"), alex_option(run, "client_version")},
         {CM_S("X-Firebase-gmpid"), alex_option(run, "gmpid")},
     };

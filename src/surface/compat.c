@@ -21,12 +21,17 @@ struct dialect {
     const struct words *words;
     size_t n_words;
     bool model_object; /* an unknown model is told as an object, with 400 */
+    bool path_object;  /* an unknown path has a body of its own */
 };
 
 #define TOO_OFTEN "{\"success\":false,\"message\":\"请求过于频繁,请稍后再试\"}"
 #define BAD_JSON                                                                                   \
     "{\"error\":{\"message\":\"Invalid request parameters\",\"type\":\"request_error\","           \
     "\"param\":\"\",\"code\":\"500\"}}"
+
+#define UNKNOWN_PATH "unknown path "
+#define MAX_TOKENS_CODE "invalid_max_tokens"
+#define ALEXSIDEBAR_TOKENS_MAX 100000
 
 #define ANY NULL, NULL
 #define CREDENTIALS_SPENT(text)                                                                    \
@@ -78,7 +83,9 @@ static const struct words alexsidebar_words[] = {
 
 #define WORDS(table) .words = (table), .n_words = CM_COUNT(table)
 static const struct dialect dialects[] = {
-    [CM_COMPAT_HIXAI2API] = {.key_refused = "API-KEY校验失败", WORDS(hix_words)},
+    [CM_COMPAT_HIXAI2API] = {.key_refused = "API-KEY校验失败",
+                             WORDS(hix_words),
+                             .path_object = true},
     [CM_COMPAT_GENSPARK2API] = {.key_refused = "authorization(api-secret)校验失败",
                                 WORDS(genspark_words)},
     [CM_COMPAT_ALEXSIDEBAR2API] = {.key_refused = "API-KEY校验失败",
@@ -144,6 +151,30 @@ static void put_unknown_model(struct cm_buf *out, const struct cm_err *err)
     cm_buf_clear(&message);
 }
 
+static bool is_below(struct cm_str path, struct cm_str folder)
+{
+    return cm_str_starts(path, folder) && (path.n == folder.n || path.p[folder.n] == '/');
+}
+
+/* The sentence about an unknown path begins with it. hixai2api has words for those where its routes are; elsewhere it shows its page. */
+static bool unknown_path(const struct dialect *d, const struct cm_err *err, struct cm_str *path)
+{
+    struct cm_str msg = cm_str_of(err->msg);
+
+    if (!d->path_object || err->cls != CM_ERR_NOT_FOUND || !cm_str_starts(msg, CM_S(UNKNOWN_PATH)))
+        return false;
+    msg = cm_str_from(msg, strlen(UNKNOWN_PATH));
+    *path = cm_str_head(msg, cm_str_find(msg, CM_S("; chat is at ")));
+    return is_below(*path, CM_S("/v1")) || is_below(*path, CM_S("/api"));
+}
+
+static void put_unknown_path(struct cm_buf *out, struct cm_str path)
+{
+    cm_buf_append(out, CM_S("{\"error\":\"API endpoint not found\",\"path\":"));
+    cm_json_put_str(out, path);
+    cm_buf_append(out, CM_S(",\"code\":404}"));
+}
+
 static void put_words(struct cm_buf *out, const struct dialect *d, const struct words *w,
                       const struct cm_err *err)
 {
@@ -172,6 +203,7 @@ static void put_bad_json(struct cm_buf *out, const struct dialect *d, const stru
 static void error_body(const struct dialect *d, const struct cm_err *err, struct cm_buf *out)
 {
     const struct words *w = find_words(d, err);
+    struct cm_str path;
 
     if (err->cls == CM_ERR_UNAUTHORIZED)
         put_object(out, cm_str_of(d->key_refused), "invalid_authorization");
@@ -183,6 +215,10 @@ static void error_body(const struct dialect *d, const struct cm_err *err, struct
         put_bad_json(out, d, err);
     else if (is_unknown_model(d, err))
         put_unknown_model(out, err);
+    else if (unknown_path(d, err, &path))
+        put_unknown_path(out, path);
+    else if (has_code(err, MAX_TOKENS_CODE))
+        put_object(out, cm_str_of(err->msg), MAX_TOKENS_CODE);
     else if (w)
         put_words(out, d, w, err);
     else
@@ -198,7 +234,7 @@ static int error_status(const struct dialect *d, const struct cm_err *err)
     return find_words(d, err) ? 500 : cm_err_status(err);
 }
 
-#define X(name, id)                                                                                \
+#define X(name, id, parse)                                                                         \
     void cm_compat_##name##_error(const struct cm_err *err, struct cm_buf *out)                    \
     {                                                                                              \
         error_body(&dialects[id], err, out);                                                       \
@@ -217,6 +253,19 @@ static int error_status(const struct dialect *d, const struct cm_err *err)
     }
 CM_COMPAT_DIALECTS(X)
 #undef X
+
+/* Its limit is one for all models. */
+int cm_compat_alexsidebar_parse(struct cm_chat *chat, struct cm_str body, struct cm_err *err)
+{
+    if (cm_openai_chat_parse(chat, body, err) < 0)
+        return -1;
+    if (chat->max_tokens <= ALEXSIDEBAR_TOKENS_MAX)
+        return 0;
+    cm_fail_param(err, CM_ERR_BAD_REQUEST, "max_tokens", "Max tokens %lld exceeds limit %d",
+                  (long long)chat->max_tokens, ALEXSIDEBAR_TOKENS_MAX);
+    cm_str_copy(err->code, sizeof(err->code), CM_S(MAX_TOKENS_CODE));
+    return -1;
+}
 
 void cm_compat_media_error(const struct cm_err *err, struct cm_buf *out)
 {

@@ -340,12 +340,12 @@ static void stream_clear(void *state)
     cm_buf_clear(&st->prefix);
 }
 
-#define SURFACE(put_stream_error, put_error, status)                                               \
+#define SURFACE(parse_body, put_stream_error, put_error, status)                                   \
     {                                                                                              \
         .dialect = CM_DIALECT_OPENAI_CHAT,                                                         \
         .task = CM_TASK_CHAT,                                                                      \
         .id_prefix = CM_S_INIT("chatcmpl-"),                                                       \
-        .parse = cm_openai_chat_parse,                                                             \
+        .parse = parse_body,                                                                       \
         .stream_size = sizeof(struct stream),                                                      \
         .stream_begin = stream_begin,                                                              \
         .stream_event = stream_event,                                                              \
@@ -359,11 +359,11 @@ static void stream_clear(void *state)
     }
 
 const struct cm_surface cm_surface_openai_chat =
-    SURFACE(cm_openai_stream_error, cm_openai_put_error, NULL);
+    SURFACE(cm_openai_chat_parse, cm_openai_stream_error, cm_openai_put_error, NULL);
 
 const struct cm_surface cm_surfaces_compat[] = {
-#define X(name, id)                                                                                \
-    [id] = SURFACE(cm_compat_##name##_stream_error, cm_compat_##name##_error,                      \
+#define X(name, id, parse)                                                                         \
+    [id] = SURFACE(parse, cm_compat_##name##_stream_error, cm_compat_##name##_error,               \
                    cm_compat_##name##_status),
     CM_COMPAT_DIALECTS(X)
 #undef X

@@ -38,12 +38,13 @@ void cm_openai_named_error(void *state, const struct cm_err *err, struct cm_buf 
 /* {"error":{…}} with all four members. */
 void cm_openai_put_error(const struct cm_err *err, struct cm_buf *out);
 
-/* compat.c: name in function names, enum cm_compat */
+/* compat.c: name in function names, enum cm_compat, what reads a request */
 #define CM_COMPAT_DIALECTS(X)                                                                      \
-    X(hix, CM_COMPAT_HIXAI2API)                                                                    \
-    X(genspark, CM_COMPAT_GENSPARK2API)                                                            \
-    X(alexsidebar, CM_COMPAT_ALEXSIDEBAR2API)
-#define X(name, id)                                                                                \
+    X(hix, CM_COMPAT_HIXAI2API, cm_openai_chat_parse)                                              \
+    X(genspark, CM_COMPAT_GENSPARK2API, cm_openai_chat_parse)                                      \
+    X(alexsidebar, CM_COMPAT_ALEXSIDEBAR2API, cm_compat_alexsidebar_parse)
+int cm_compat_alexsidebar_parse(struct cm_chat *chat, struct cm_str body, struct cm_err *err);
+#define X(name, id, parse)                                                                         \
     void cm_compat_##name##_error(const struct cm_err *err, struct cm_buf *out);                   \
     int cm_compat_##name##_status(const struct cm_err *err);                                       \
     void cm_compat_##name##_stream_error(void *state, const struct cm_err *err, struct cm_buf *out);

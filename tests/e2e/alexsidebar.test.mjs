@@ -247,6 +247,23 @@ scenario('a refresh token that is refused waits for the operator, others serve',
     assert.ok(!gw.output.includes(refreshToken('unknown')));
 });
 
+scenario('an operator’s check makes a token, and tells what is wrong with an account', async (t) => {
+    const { fake, gw } = await pair(t, { fake: { accounts: ['one', 'two'], strict: false }, provider: { credentials: [refreshToken('unknown'), refreshToken('one')] } });
+    await until(async () => (await credentials(gw)).map((c) => c.state).sort().join() === 'needs_login,ok', 'one to be ok');
+    const made = fake.tokens.length;
+    const check = async (state) => {
+        const { id } = (await credentials(gw)).find((c) => c.state === state);
+        return (await request(gw, { method: 'POST', path: `/admin/api/credentials/${id}/check`, key: ADMIN })).json;
+    };
+    const good = await check('ok');
+    assert.deepEqual([good.ok, good.state], [true, 'ok'], good.message);
+    const bad = await check('needs_login');
+    assert.equal(bad.ok, false);
+    assert.match(bad.message, /INVALID_REFRESH_TOKEN/);
+    assert.equal(fake.tokens.length, made + 2);
+    assert.equal((await request(gw, { body: chat('o1') })).status, 200);
+});
+
 scenario('a token service that is down: the old token goes on', async (t) => {
     const { fake, gw } = await pair(t, { fake: { accounts: ['one'], lifeS: 10 } });
     await allAre(gw, 'ok');

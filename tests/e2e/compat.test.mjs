@@ -213,6 +213,11 @@ scenario('hixai2api: ROUTE_PREFIX, PROXY_URL and the page of its routes', async 
     assert.equal(page.status, 200);
     assert.match(page.head, /content-type: text\/html/i);
     assert.match((await curl(`${gw.url}/swagger/doc.json`)).json.openapi, /^3\./);
+    for (const path of ['/v1/nope', '/api/nope', '/v1/chat/nope']) {
+        const nowhere = await curl(`${gw.url}${path}`);
+        assert.deepEqual([nowhere.status, nowhere.json], [404, { error: 'API endpoint not found', path, code: 404 }]);
+    }
+    assert.match((await curl(`${gw.url}/nope`)).json.error.message, /unknown path/);
     const off = await startGateway(t, { seed: { BACKEND_SECRET: SECRET, SWAGGER_ENABLE: '0' } });
     assert.equal((await curl(`${off.url}/swagger/index.html`)).status, 404);
 });
@@ -362,6 +367,9 @@ scenario('alexsidebar2api: its tokens and secrets by comma, its lock, its models
     const unknown = await curl(...askLine(gw, { key: SECRET, model: 'gpt-9' }));
     assert.deepEqual([unknown.status, unknown.json], [400, { error: { message: 'Model gpt-9 not supported', type: 'invalid_request_error', param: '', code: 'invalid_model' } }]);
 
+    const long = await curl(...askLine(gw, { key: SECRET, model: 'o1', max_tokens: 100001 }));
+    assert.deepEqual([long.status, long.json], [400, { error: { message: 'Max tokens 100001 exceeds limit 100000', type: 'invalid_request_error', param: '', code: 'invalid_max_tokens' } }]);
+
     fake.always(alexSay.status(429, { error: 'Too many concurrent requests', message: 'You have reached your maximum concurrent request limit. Please try again later.' }));
     const limited = await curl(...askLine(gw, { key: SECRET, model: 'o1' }));
     assert.deepEqual([limited.status, limited.json.error], [500, 'All cookies are temporarily unavailable.']);
@@ -369,6 +377,16 @@ scenario('alexsidebar2api: its tokens and secrets by comma, its lock, its models
     assert.equal(none.json.error, 'no cookies available');
     assert.ok(Number(/retry-after: (\d+)/i.exec(none.head)[1]) > 60, 'locked for as long as the variable says');
     assert.equal((await curl(`${gw.url}/swagger/index.html`)).status, 200);
+});
+
+scenario('alexsidebar2api: without the one variable more it serves, and says which', async (t) => {
+    const fake = await startFakeAlexSidebar(t);
+    const gw = await startGateway(t, { seed: { AS_COOKIE: fake.credentials.join(','), CHATMUX_PROVIDER_ALEXSIDEBAR_BASE_URL: fake.base, CHATMUX_PROVIDER_ALEXSIDEBAR_X_TOKEN_URL: fake.base } });
+    const lacking = await curl(...askLine(gw, { model: 'o1' }));
+    assert.equal(lacking.status, 503, lacking.text);
+    assert.match(lacking.json.error.message, /x\.firebase_key .*AS_FIREBASE_KEY/);
+    assert.equal((await curl(`${gw.url}/v1/models`)).json.data.length, Object.keys(MODELS).length);
+    assert.deepEqual([fake.tokens.length, (await curl(`${gw.url}/readyz`)).status], [0, 200]);
 });
 
 // ---- clients ----------------------------------------------------------------------------------------------------

@@ -485,14 +485,39 @@ END_TEST
 
 START_TEST(options_move_the_calls)
 {
-    static const char *const options[] = {"firebase_key",    "k",    "token_url",  "https://t",
-                                          "token_path",      "/tp",  "chat_path",  "/c",
-                                          "app_version",     "9.9",  "app_build",  "7",
-                                          "accept_language", "de",   "local_id",   "MYMACMYMAC",
-                                          "client_version",  "cv",   "gmpid",      "gm",
-                                          "anthropic_key",   "sk-a", "openai_key", "sk-o",
-                                          "perplexity_key",  "sk-p", "gemini_key", "sk-g",
-                                          "image_urls",      "yes",  NULL};
+    static const char *const options[] = {"firebase_key",
+                                          "k",
+                                          "token_url",
+                                          "https://t",
+                                          "token_path",
+                                          "/tp",
+                                          "chat_path",
+                                          "/c",
+                                          "app_version",
+                                          "9.9",
+                                          "app_build",
+                                          "7",
+                                          "accept_language",
+                                          "de",
+                                          "local_id",
+                                          "MYMACMYMAC",
+                                          "client_version",
+                                          "cv",
+                                          "gmpid",
+                                          "gm",
+                                          "anthropic_key",
+                                          "sk-a",
+                                          "openai_key",
+                                          "sk-o",
+                                          "perplexity_key",
+                                          "sk-p",
+                                          "gemini_key",
+                                          "sk-g",
+                                          "image_urls",
+                                          "yes",
+                                          "token_user_agent",
+                                          "tua",
+                                          NULL};
     static const char *const any[] = {"mine=agent_new", NULL};
     struct fake_setup setup = {
         .type = "alexsidebar",
@@ -524,6 +549,7 @@ START_TEST(options_move_the_calls)
     fake_run(&setup, &r);
     ck_assert(r.done);
     ck_str(r.requests[0].url, "https://t/tp?key=k");
+    ck_assert_str_eq(header(0, "user-agent"), "tua");
     ck_assert_str_eq(header(0, "x-client-version"), "cv");
     ck_assert_str_eq(header(0, "x-firebase-gmpid"), "gm");
     fake_result_clear(&r);

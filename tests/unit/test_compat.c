@@ -5,6 +5,7 @@
 #include "chatmux/codec/json.h"
 #include "unit.h"
 
+#include <stdio.h>
 #include <stdlib.h>
 
 #define HIX CM_COMPAT_HIXAI2API
@@ -103,6 +104,63 @@ START_TEST(requests_that_are_wrong)
           "\"param\":\"\",\"code\":\"invalid_model\"}}");
     check(HIX, error(CM_ERR_CONTEXT_LENGTH, "", "input text too long: 9 characters"), 500,
           "{\"error\":\"input text too long: 9 characters\"}");
+}
+END_TEST
+
+/* What nobody serves, where hixai2api has routes. */
+START_TEST(paths_of_nobody)
+{
+    static const char *const below[] = {"/v1", "/v1/x", "/api/\"x\", ; chat"};
+    char msg[200];
+
+    for (size_t i = 0; i < CM_COUNT(below); i++) {
+        struct cm_buf body = {0};
+
+        snprintf(msg, sizeof(msg), "unknown path %s; chat is at /v1/chat/completions", below[i]);
+        cm_buf_append(&body, CM_S("{\"error\":\"API endpoint not found\",\"path\":"));
+        cm_json_put_z(&body, below[i]);
+        cm_buf_append(&body, CM_S(",\"code\":404}"));
+        check(HIX, error(CM_ERR_NOT_FOUND, "", msg), 404, cm_buf_z(&body));
+        cm_buf_clear(&body);
+    }
+    check(HIX, error(CM_ERR_NOT_FOUND, "", "unknown path /v1x; chat is at"), 404,
+          "{\"error\":{\"message\":\"unknown path /v1x; chat is at\",\"type\":"
+          "\"invalid_request_error\",\"param\":null,\"code\":null}}");
+    check(ALEX, error(CM_ERR_NOT_FOUND, "", "unknown path /v1; chat is at"), 404,
+          "{\"error\":{\"message\":\"unknown path /v1; chat is at\",\"type\":"
+          "\"invalid_request_error\",\"param\":null,\"code\":null}}");
+}
+END_TEST
+
+static int parse(enum cm_compat compat, const char *more, struct cm_err *err)
+{
+    struct cm_arena arena = {0};
+    struct cm_chat chat = {.arena = &arena};
+    int rc;
+
+    *err = (struct cm_err){0};
+    rc = surface(compat)->parse(
+        &chat,
+        cm_arena_printf(&arena,
+                        "{\"model\":\"o1\",\"messages\":[{\"role\":\"user\",\"content\":\"x\"}]%s}",
+                        more),
+        err);
+    cm_arena_clear(&arena);
+    return rc;
+}
+
+START_TEST(more_tokens_than_alexsidebar2api_allows)
+{
+    struct cm_err err;
+
+    ck_assert_int_eq(parse(ALEX, ",\"max_tokens\":100000", &err), 0);
+    ck_assert_int_eq(parse(ALEX, "", &err), 0);
+    ck_assert_int_eq(parse(HIX, ",\"max_tokens\":100001", &err), 0);
+    ck_assert_int_eq(parse(ALEX, ",\"max_tokens\":\"x\"", &err), -1);
+    ck_assert_int_eq(parse(ALEX, ",\"max_tokens\":100001", &err), -1);
+    check(ALEX, err, 400,
+          "{\"error\":{\"message\":\"Max tokens 100001 exceeds limit 100000\",\"type\":"
+          "\"invalid_request_error\",\"param\":\"\",\"code\":\"invalid_max_tokens\"}}");
 }
 END_TEST
 
@@ -274,6 +332,8 @@ Suite *suite_compat(void)
     tcase_add_test(t, only_the_chat_surface_has_variants);
     tcase_add_test(t, keys_and_addresses);
     tcase_add_test(t, requests_that_are_wrong);
+    tcase_add_test(t, paths_of_nobody);
+    tcase_add_test(t, more_tokens_than_alexsidebar2api_allows);
     tcase_add_test(t, accounts_and_platforms);
     tcase_add_test(t, pictures_and_videos_of_genspark2api);
     tcase_add_test(t, chunks_have_their_members);
