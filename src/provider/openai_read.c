@@ -125,8 +125,13 @@ enum cm_step openai_refused_body(struct cm_run *run, struct openai *o, struct cm
 {
     yyjson_doc *doc = cm_json_parse(cm_buf_str(&o->body), &cm_json_limits_event, NULL);
 
-    openai_refused(run, o->status, o->retry_after_s, openai_error_of(yyjson_doc_get_root(doc)),
-                   err);
+    if (!doc && o->status == 404 && o->task == CM_TASK_CHAT) /* a page: it is not the request */
+        cm_fail(err, CM_ERR_UPSTREAM_DOWN,
+                CM_PRI " answered with status 404 and no reason: check base_url",
+                CM_ARG(cm_run_instance(run)->name));
+    else
+        openai_refused(run, o->status, o->retry_after_s, openai_error_of(yyjson_doc_get_root(doc)),
+                       err);
     yyjson_doc_free(doc);
     return CM_STEP_FAIL;
 }

@@ -325,6 +325,9 @@ static enum cm_step whole_ended(struct cm_run *run, struct openai *o, struct cm_
                 CM_ARG(cm_run_instance(run)->name), doc ? "it is no JSON object" : why.msg);
     } else if (error) {
         openai_refused(run, 0, o->retry_after_s, error, err);
+    } else if (yyjson_arr_size(cm_json_opt(root, "choices")) == 0) {
+        cm_fail(err, CM_ERR_UPSTREAM_DOWN, CM_PRI " sent an answer without choices",
+                CM_ARG(cm_run_instance(run)->name));
     } else {
         if (openai_read_usage(cm_json_opt(root, "usage"), &usage))
             cm_run_usage(run, &usage);

@@ -541,7 +541,7 @@ START_TEST(odd_figures_are_bounded)
     struct fake_answer answer = {
         200, JSON,
         CM_S_INIT(
-            "{\"usage\":{\"prompt_tokens\":5,\"completion_tokens\":3,\"prompt_cache_hit_tokens\":4,"
+            "{\"choices\":[{}],\"usage\":{\"prompt_tokens\":5,\"completion_tokens\":3,\"prompt_cache_hit_tokens\":4,"
             "\"prompt_tokens_details\":{\"cached_tokens\":-1,\"cache_write_tokens\":9},"
             "\"completion_tokens_details\":{\"reasoning_tokens\":7}}}"),
         FAKE_COMPLETE};
@@ -557,7 +557,7 @@ START_TEST(odd_figures_are_bounded)
     ck_assert_int_eq(f.usage.out_reasoning, 3);
     fake_clear(&f);
 
-    answer.body = CM_S("{\"usage\":{\"prompt_tokens\":9223372036854775807,"
+    answer.body = CM_S("{\"choices\":[{}],\"usage\":{\"prompt_tokens\":9223372036854775807,"
                        "\"completion_tokens\":9223372036854775807}}");
     fake_init(&f);
     play(&f, WHOLE, &answer, 0);
@@ -598,14 +598,14 @@ END_TEST
 
 START_TEST(error_null_is_no_error)
 {
-    struct fake_answer answer = {200, JSON, CM_S_INIT("{\"error\":null,\"choices\":[]}"),
+    struct fake_answer answer = {200, JSON, CM_S_INIT("{\"error\":null,\"choices\":[{}]}"),
                                  FAKE_COMPLETE};
     struct fake f;
 
     fake_init(&f);
     play(&f, WHOLE, &answer, 0);
     ck_done(&f, "null");
-    ck_str(cm_buf_str(&f.relay), "{\"error\":null,\"choices\":[]}");
+    ck_str(cm_buf_str(&f.relay), "{\"error\":null,\"choices\":[{}]}");
     ck_assert_uint_eq(f.n_usages, 0);
     fake_clear(&f);
 }
