@@ -477,6 +477,7 @@ void ask_fail(struct cm_pool *pool, struct provider *p, const struct cm_pool_ask
         return;
     if (p->lacks) {
         cm_fail(err, CM_ERR_NO_CREDENTIAL, CM_PRI ": %s", CM_ARG(ask->provider), p->lacks);
+        cm_str_copy(err->code, sizeof(err->code), CM_S("not_configured"));
         return;
     }
     w = ask_want(p, ask, model_hash(ask->model));

@@ -102,12 +102,18 @@ static bool has_code(const struct cm_err *err, const char *code)
     return strcmp(err->code, code) == 0;
 }
 
+/* A setting that those systems had built in is missing: no error of theirs, and an operator looks for it. */
+static bool is_ours(const struct cm_err *err)
+{
+    return err->cls == CM_ERR_NO_CREDENTIAL && has_code(err, "not_configured");
+}
+
 static const struct words *find_words(const struct dialect *d, const struct cm_err *err)
 {
     for (size_t i = 0; i < d->n_words; i++) {
         const struct words *w = &d->words[i];
 
-        if (w->cls == err->cls && (!w->code || has_code(err, w->code)) &&
+        if (w->cls == err->cls && !is_ours(err) && (!w->code || has_code(err, w->code)) &&
             (!w->says || strstr(err->msg, w->says)))
             return w;
     }

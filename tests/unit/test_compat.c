@@ -168,6 +168,9 @@ START_TEST(accounts_and_platforms)
 {
     check(HIX, error(CM_ERR_NO_CREDENTIAL, "", "m"), 500,
           "{\"error\":\"No valid cookies available\",\"detail\":\"m\"}");
+    check(ALEX, error(CM_ERR_NO_CREDENTIAL, "not_configured", "set x"), 503,
+          "{\"error\":{\"message\":\"set x\",\"type\":\"server_error\",\"param\":null,"
+          "\"code\":\"not_configured\"}}");
     check(ALEX, error(CM_ERR_NO_CREDENTIAL, "", "m"), 500,
           "{\"error\":\"no cookies available\",\"detail\":\"m\"}");
     for (enum cm_compat c = HIX; c <= ALEX; c++) {

@@ -108,7 +108,7 @@ struct cm_pool_provider {
      * are not held against the account itself. */
     int64_t breaker_rate, breaker_attempts;
     /* A setting that is missing, in a sentence for operators and clients; "" = nothing. As long as it is, all who are enabled are needs_login (reason
-     * "config"), nobody is refreshed, and cm_pool_lease() fails with it. A refresh that fails with CM_ERR_CONFIG has the same effect, until providers
+     * "config"), nobody is refreshed, and cm_pool_lease() fails with it (code "not_configured"). A refresh that fails with CM_ERR_CONFIG has the same effect, until providers
      * are told again or one of the credentials is reset. */
     struct cm_str lacks;
 };
