@@ -3,8 +3,10 @@
 
 #include "chatmux/base/mem.h"
 
+#include <limits.h>
 #include <openssl/crypto.h>
 #include <openssl/evp.h>
+#include <openssl/hmac.h>
 #include <pthread.h>
 #include <stdio.h>
 
@@ -26,6 +28,17 @@ void cm_sha256(struct cm_str bytes, unsigned char out[CM_SHA256_SIZE])
     pthread_once(&sha256_once, sha256_fetch);
     ok = EVP_Digest(bytes.n > 0 ? bytes.p : "", bytes.n, out, NULL, sha256, NULL);
     CM_ASSERT(ok == 1);
+}
+
+void cm_hmac_sha256(struct cm_str key, struct cm_str bytes, unsigned char out[CM_SHA256_SIZE])
+{
+    const unsigned char *ok;
+
+    CM_ASSERT(key.n <= INT_MAX);
+    pthread_once(&sha256_once, sha256_fetch);
+    ok = HMAC(sha256, key.n > 0 ? key.p : "", (int)key.n,
+              (const unsigned char *)(bytes.n > 0 ? bytes.p : ""), bytes.n, out, NULL);
+    CM_ASSERT(ok);
 }
 
 bool cm_secret_eq(struct cm_str a, struct cm_str b)

@@ -69,6 +69,8 @@ bool cm_event_semantic(const struct cm_event *ev)
     case CM_EVENT_SIGNATURE:
     case CM_EVENT_REDACTED:
     case CM_EVENT_USAGE:
+    case CM_EVENT_SERVED:
+    case CM_EVENT_CONVERSATION:
     case CM_EVENT_FINISH:
     case CM_EVENT_HEAD:
         break;
@@ -281,6 +283,14 @@ int cm_answer_add(struct cm_answer *a, const struct cm_event *ev, struct cm_err 
         own_free(c->finish_text);
         c->finish_text = own(ev->text);
         break;
+    case CM_EVENT_SERVED:
+        own_free(a->served);
+        a->served = own(ev->name);
+        break;
+    case CM_EVENT_CONVERSATION:
+        own_free(a->conversation);
+        a->conversation = own(ev->id);
+        break;
     case CM_EVENT_SIGNATURE:
     case CM_EVENT_REDACTED:
     case CM_EVENT_USAGE:
@@ -333,6 +343,8 @@ void cm_answer_clear(struct cm_answer *a)
         own_free(a->images[i].prompt);
     }
     free(a->images);
+    own_free(a->served);
+    own_free(a->conversation);
     for (size_t i = 0; i < a->n_vectors; i++)
         cm_buf_clear(&a->vectors[i]);
     free(a->vectors);

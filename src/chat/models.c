@@ -45,7 +45,9 @@ struct wish {
     unsigned features;
 };
 
-#define MODIFIERS (CM_MODEL_SEARCH | CM_MODEL_THINKING | CM_MODEL_NEWS | CM_MODEL_ACADEMIC)
+#define MODIFIERS                                                                                  \
+    (CM_MODEL_SEARCH | CM_MODEL_THINKING | CM_MODEL_NEWS | CM_MODEL_ACADEMIC | CM_MODEL_SILENT |   \
+     CM_MODEL_FOLD)
 
 /* Takes one of the `allowed` modifiers off that was not taken before. */
 static bool wish_strip(struct wish *w, unsigned allowed)
@@ -54,10 +56,9 @@ static bool wish_strip(struct wish *w, unsigned allowed)
         struct cm_str suffix;
         unsigned feature;
     } modifiers[] = {
-        {CM_S_INIT("-search"), CM_MODEL_SEARCH},
-        {CM_S_INIT("-thinking"), CM_MODEL_THINKING},
-        {CM_S_INIT("-news"), CM_MODEL_NEWS},
-        {CM_S_INIT("-academic"), CM_MODEL_ACADEMIC},
+        {CM_S_INIT("-search"), CM_MODEL_SEARCH}, {CM_S_INIT("-thinking"), CM_MODEL_THINKING},
+        {CM_S_INIT("-news"), CM_MODEL_NEWS},     {CM_S_INIT("-academic"), CM_MODEL_ACADEMIC},
+        {CM_S_INIT("-silent"), CM_MODEL_SILENT}, {CM_S_INIT("-fold"), CM_MODEL_FOLD},
     };
 
     for (size_t i = 0; i < CM_COUNT(modifiers); i++) {
@@ -88,6 +89,8 @@ static struct cm_target make_target(const struct cm_models *m, size_t offer,
         .thinking = w->features & CM_MODEL_THINKING,
         .news = w->features & CM_MODEL_NEWS,
         .academic = w->features & CM_MODEL_ACADEMIC,
+        .silent = w->features & CM_MODEL_SILENT,
+        .fold = w->features & CM_MODEL_FOLD,
     };
 }
 

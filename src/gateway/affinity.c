@@ -48,6 +48,11 @@ static uint64_t of_beginning(const struct exchange *ex)
     return hash;
 }
 
+uint64_t handed_to(const struct exchange *ex)
+{
+    return ex->chat->task == CM_TASK_CHAT ? cm_handle_credential(ex->chat) : 0;
+}
+
 uint64_t affinity_of(const struct exchange *ex, bool *begins)
 {
     *begins = false;

@@ -220,6 +220,7 @@ int attempt_ask(struct exchange *ex, struct cm_pool_ask *ask, struct cm_err *err
                                 .tried = ex->tried,
                                 .affinity = ex->affinity,
                                 .holder = holder_of(ex, target, chat),
+                                .only = ex->only_credential,
                                 .begins = ex->begins};
     return 0;
 }
@@ -331,6 +332,10 @@ static void note_try(struct exchange *ex, const struct attempt *a, const struct 
     cm_json_put_str(out, cm_lease_label(a->lease));
     cm_buf_append(out, CM_S(",\"model\":"));
     cm_json_put_str(out, a->target->model);
+    if (!a->lost && ex->served_model.n > 0) {
+        cm_buf_append(out, CM_S(",\"served\":"));
+        cm_json_put_str(out, ex->served_model);
+    }
     cm_buf_append(out, CM_S(",\"result\":"));
     cm_json_put_str(out, class);
     note_choice(ex, a, out);

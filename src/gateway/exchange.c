@@ -13,6 +13,7 @@
 #include <stdlib.h>
 
 #define HOLD_MAX (8u * 1024 * 1024) /* before anything meant something */
+#define SERVED_MAX 200              /* bytes of a model's name */
 #define BACKOFF_FIRST_MS 500
 #define BACKOFF_MAX_MS 8000
 
@@ -493,6 +494,8 @@ void exchange_event(struct exchange *ex, const struct cm_event *ev)
         ex->refusal = cm_arena_str(&ex->arena, ev->text);
         return;
     }
+    if (ev->kind == CM_EVENT_SERVED)
+        ex->served_model = cm_arena_str(&ex->arena, cm_str_head(ev->name, SERVED_MAX));
     count_output(ex, ev);
     if (ex->abandoned) {
         ex->drained += ev->text.n;
@@ -515,6 +518,7 @@ static void forget_attempt(struct exchange *ex)
     cm_answer_clear(&ex->answer);
     memset(&ex->usage, 0, sizeof(ex->usage));
     ex->refusal = CM_STR_NONE;
+    ex->served_model = CM_STR_NONE;
 }
 
 /* Every credential and target was tried. `err`: why the last lease was refused. */
@@ -660,6 +664,11 @@ void exchange_next(struct exchange *ex)
     if (ex->rotated < (unsigned)ex->snap->config->retry.credentials + ex->retries &&
         admitted(ex, &err) == 0 && attempt_ask(ex, &ask, &err) == 0)
         lease = cm_pool_lease(ex->gw->pool, &ask, &err);
+    if (!lease && ex->only_credential && cm_chat_last(ex->chat, CM_ROLE_ASSISTANT)) {
+        ex->only_credential = 0; /* all of the conversation is there: another account can be told */
+        exchange_next(ex);
+        return;
+    }
     if (lease)
         take_lease(ex, lease);
     else

@@ -226,7 +226,9 @@ struct exchange {
     struct cm_reservation reservation;
     struct cm_pool_wait *waiting; /* in line for a credential */
     struct cm_buf tries;          /* JSON: every attempt so far, for the request log */
-    struct cm_str served_by;      /* label of the latest credential; in the arena */
+    struct cm_str
+        served_model; /* what the platform calls the model that answers, where it told of another; in the arena */
+    struct cm_str served_by; /* label of the latest credential; in the arena */
     uint64_t served_by_id;
     struct cm_web *web;         /* a route of a layer above; NULL = one of ours */
     struct session *session;    /* a WebSocket; in the arena; NULL = an answer like others */
@@ -250,7 +252,8 @@ struct exchange {
     unsigned rotated;  /* of them, those that count against retry.credentials and the retries */
     unsigned retries;  /* back-off retries of this target */
     uint64_t affinity; /* the conversation; 0 = none */
-    bool begins;       /* its first turn */
+    uint64_t only_credential; /* it has the conversation that the client wants to go on; 0 = any */
+    bool begins;              /* its first turn */
     struct cm_tried
         *tried; /* credentials, for this target; in the arena, NULL before the first failure */
     struct cm_err *last,
@@ -481,6 +484,8 @@ void web_gone(struct exchange *ex); /* the exchange ends; the handler may still 
 
 /* *begins: its first turn. */
 uint64_t affinity_of(const struct exchange *ex, bool *begins);
+/* The credential of the platform's conversation that the client hands back (`conversation_id`); 0 = it does not. */
+uint64_t handed_to(const struct exchange *ex);
 
 /* ---- pages.c: everything that is no chat ---- */
 

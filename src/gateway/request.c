@@ -135,6 +135,7 @@ static void parsed(struct exchange *ex)
         return;
     }
     ex->affinity = affinity_of(ex, &ex->begins);
+    ex->only_credential = handed_to(ex);
     if (chat->stream)
         exchange_alive_arm(ex);
     exchange_next(ex);

@@ -202,7 +202,10 @@ void respond_begin(struct respond *r, struct exchange *ex)
     if (ex->attempts > 0) {
         respond_add(r, CM_S("x-chatmux-provider"),
                     ex->snap->offers[ex->targets[ex->target].provider].provider);
-        respond_add(r, CM_S("x-chatmux-model"), ex->targets[ex->target].model);
+        respond_add(r, CM_S("x-chatmux-model"),
+                    ex->served_model.n > 0 && cm_header_value_ok(ex->served_model)
+                        ? ex->served_model
+                        : ex->targets[ex->target].model);
         respond_add(r, CM_S("x-chatmux-attempts"), cm_arena_printf(&ex->arena, "%u", ex->attempts));
         respond_add(r, CM_S("x-chatmux-dropped"), ex->dropped);
         add_timing(r, ex);

@@ -62,16 +62,10 @@ static enum cm_step another_challenge(struct cm_run *run, struct deepseek *d, st
 
 /* ---- The question ---- */
 
-static void put_bool(struct cm_buf *out, const char *name, bool value)
-{
-    cm_buf_printf(out, ",\"%s\":%s", name, value ? "true" : "false");
-}
-
 static enum cm_step talk(struct cm_run *run, struct deepseek *d, const char *path,
-                         struct cm_buf *body)
+                         struct cm_str body)
 {
-    const struct deepseek_ask ask = {
-        .path_option = path, .body = cm_buf_settle(body, cm_run_arena(run)), .proof = d->proof};
+    const struct deepseek_ask ask = {.path_option = path, .body = body, .proof = d->proof};
 
     d->state = DEEPSEEK_DO_TALK;
     return deepseek_stream(run, &d->account, &ask);
@@ -79,29 +73,7 @@ static enum cm_step talk(struct cm_run *run, struct deepseek *d, const char *pat
 
 static enum cm_step ask_question(struct cm_run *run, struct deepseek *d)
 {
-    struct cm_buf body = {0};
-
-    cm_buf_append(&body, CM_S("{\"chat_session_id\":"));
-    cm_json_put_str(&body, d->session);
-    cm_buf_append(&body, CM_S(",\"parent_message_id\":"));
-    if (d->parent > 0)
-        cm_json_put_int(&body, d->parent);
-    else
-        cm_buf_append(&body, CM_S("null"));
-    cm_buf_append(&body, CM_S(",\"model_type\":"));
-    if (d->model_type.n > 0)
-        cm_json_put_str(&body, d->model_type);
-    else
-        cm_buf_append(&body, CM_S("null"));
-    cm_buf_append(&body, CM_S(",\"prompt\":"));
-    cm_json_put_str(&body, d->prompt);
-    cm_buf_append(&body, CM_S(",\"ref_file_ids\":"));
-    deepseek_files_put_ids(&d->files, &body);
-    put_bool(&body, "thinking_enabled", d->thinking);
-    put_bool(&body, "search_enabled", d->searching);
-    put_bool(&body, "preempt", false);
-    cm_buf_put(&body, '}');
-    return talk(run, d, "chat_path", &body);
+    return talk(run, d, "chat_path", deepseek_question(run, d));
 }
 
 static enum cm_step ask_or_prove(struct cm_run *run, struct deepseek *d)
@@ -123,73 +95,6 @@ static enum cm_step create_session(struct cm_run *run, struct deepseek *d)
 
     d->state = DEEPSEEK_DO_CREATE;
     return deepseek_fetch(run, &d->account, &ask);
-}
-
-static int unsupported(struct cm_err *err, const char *param, const char *why)
-{
-    cm_fail_param(err, CM_ERR_BAD_REQUEST, param, "%s", why);
-    cm_str_copy(err->code, sizeof(err->code), CM_S("unsupported_value"));
-    return -1;
-}
-
-/* What the platform has not must not vanish from the request unsaid. */
-static int check_request(const struct cm_chat *chat, struct cm_err *err)
-{
-    if (chat->untranslatable.cls != CM_ERR_NONE) {
-        *err = chat->untranslatable;
-        return -1;
-    }
-    if (chat->n > 1)
-        return unsupported(err, "n", "deepseek gives one answer to a request: 'n' must be 1.");
-    if (chat->n_tools > 0 && chat->tool_choice != CM_TOOLS_NONE)
-        return unsupported(
-            err, "tools",
-            "deepseek calls no tools: leave 'tools' out or set 'tool_choice' to 'none'.");
-    return 0;
-}
-
-static enum deepseek_conversations conversations(const struct cm_run *run)
-{
-    if (deepseek_option_is(run, "conversations", "delete"))
-        return DEEPSEEK_DELETE;
-    return deepseek_option_is(run, "conversations", "new") ? DEEPSEEK_NEW : DEEPSEEK_CONTINUE;
-}
-
-static enum deepseek_marks marks(const struct cm_run *run)
-{
-    if (deepseek_option_is(run, "citations", "links"))
-        return DEEPSEEK_MARKS_LINKS;
-    return deepseek_option_is(run, "citations", "marks") ? DEEPSEEK_MARKS_KEPT
-                                                         : DEEPSEEK_MARKS_ANNOTATIONS;
-}
-
-/* "SESSION MESSAGE", as complete() wrote it. */
-static bool find_thread(struct cm_run *run, struct deepseek *d, size_t *from)
-{
-    struct cm_thread thread;
-    uint64_t message;
-
-    if (d->conversations != DEEPSEEK_CONTINUE || !cm_run_thread(run, &thread))
-        return false;
-    d->session = cm_str_cut(&thread.value, ' ');
-    if (!cm_str_to_u64(thread.value, INT64_MAX, &message))
-        return false;
-    d->parent = (int64_t)message;
-    *from = thread.from;
-    return true;
-}
-
-static int make_prompt(struct cm_run *run, struct deepseek *d, size_t from, struct cm_err *err)
-{
-    d->prompt = deepseek_prompt(cm_run_arena(run), cm_run_chat(run), from,
-                                deepseek_option_is(run, "prompt_style", "brackets")
-                                    ? DEEPSEEK_STYLE_BRACKETS
-                                    : DEEPSEEK_STYLE_MARKERS);
-    if (d->prompt.n == 0)
-        return cm_fail_param(err, CM_ERR_BAD_REQUEST, "messages", "the messages hold no text");
-    d->usage = (struct cm_usage){.source = CM_USAGE_ESTIMATED,
-                                 .in_uncached = cm_estimate_tokens(d->prompt)};
-    return 0;
 }
 
 static enum cm_step create_or_ask(struct cm_run *run, struct deepseek *d)
@@ -222,20 +127,19 @@ static enum cm_step start(struct cm_run *run, struct deepseek *d, struct cm_err 
 {
     size_t from = 0;
 
-    if (check_request(cm_run_chat(run), err))
+    if (deepseek_check_request(cm_run_chat(run), err))
         return CM_STEP_FAIL;
     deepseek_account(run, &d->account);
     if (deepseek_bearer(run, &d->account).n == 0) {
         cm_fail(err, CM_ERR_EXPIRED, "this deepseek account has to log in first");
         return CM_STEP_FAIL;
     }
-    d->conversations = conversations(run);
+    d->conversations = deepseek_conversations(run);
     d->thinking = deepseek_wants_thinking(run);
     d->searching = cm_run_target(run)->search;
     d->model_type = deepseek_model_type(run);
-    deepseek_stream_init(&d->stream, run, marks(run));
-    d->threaded = find_thread(run, d, &from);
-    if (make_prompt(run, d, from, err))
+    deepseek_stream_init(&d->stream, run, deepseek_marks(run));
+    if (deepseek_find_thread(run, d, &from, err) || deepseek_make_prompt(run, d, from, err))
         return CM_STEP_FAIL;
     return upload(run, d, from, err);
 }
@@ -247,7 +151,12 @@ static enum cm_step begin_anew(struct cm_run *run, struct deepseek *d, struct cm
     d->threaded = false;
     d->session = CM_STR_NONE;
     d->parent = 0;
-    if (make_prompt(run, d, 0, err))
+    if (d->alone) {
+        cm_fail_param(err, CM_ERR_NOT_FOUND, "conversation_id",
+                      "deepseek does not have this conversation any more: send it as a whole");
+        return CM_STEP_FAIL;
+    }
+    if (deepseek_make_prompt(run, d, 0, err))
         return CM_STEP_FAIL;
     return upload(run, d, 0, err);
 }
@@ -272,15 +181,16 @@ static void tell_usage(struct cm_run *run, struct deepseek *d)
 static enum cm_step complete(struct cm_run *run, struct deepseek *d, enum cm_finish finish,
                              bool over)
 {
+    const bool goes_on = d->conversations == DEEPSEEK_CONTINUE && finish == CM_FINISH_STOP &&
+                         d->stream.message_id > 0;
+
     deepseek_stream_flush(&d->stream);
     tell_usage(run, d);
+    if (goes_on)
+        cm_run_conversation(run, deepseek_thread_value(run, d));
     cm_run_finish(run, finish);
-    if (d->conversations == DEEPSEEK_CONTINUE && finish == CM_FINISH_STOP &&
-        d->stream.message_id > 0)
-        cm_run_thread_keep(run,
-                           cm_arena_printf(cm_run_arena(run), CM_PRI " %lld", CM_ARG(d->session),
-                                           (long long)d->stream.message_id),
-                           THREAD_MS);
+    if (goes_on)
+        cm_run_thread_keep(run, deepseek_thread_value(run, d), THREAD_MS);
     if (d->conversations == DEEPSEEK_DELETE)
         deepseek_left_put(run, d->session, cm_run_unix_ms(run) + DEEPSEEK_ALONE_MS);
     if (!deepseek_wants_more(run, d))
@@ -312,7 +222,7 @@ static enum cm_step go_on(struct cm_run *run, struct deepseek *d, bool over)
     cm_json_put_str(&body, d->session);
     cm_buf_printf(&body, ",\"message_id\":%lld,\"fallback_to_resume\":true}",
                   (long long)d->stream.message_id);
-    return talk(run, d, "continue_path", &body);
+    return talk(run, d, "continue_path", cm_buf_settle(&body, cm_run_arena(run)));
 }
 
 static enum cm_step finished(struct cm_run *run, struct deepseek *d, bool over, struct cm_err *err)
@@ -577,7 +487,8 @@ const struct cm_provider cm_provider_deepseek = {
     .models = deepseek_models,
     .n_models = DEEPSEEK_MODELS,
     .any_features = DEEPSEEK_FEATURES,
-    .understands = CM_FIELD_EFFORT,
+    .understands = CM_FIELD_EFFORT | CM_FIELD_PARALLEL,
+    .tools_by_prompt = true,
     .isolated = true,
     .max_inflight = 1,
     .cooldown_ms = 60000,

@@ -22,7 +22,7 @@ int64_t deepseek_solve(struct cm_str prefix, const unsigned char want[DEEPSEEK_H
 /* ---- deepseek_models.c ---- */
 
 #define DEEPSEEK_MODELS 6
-#define DEEPSEEK_FEATURES (CM_MODEL_SEARCH | CM_MODEL_THINKING)
+#define DEEPSEEK_FEATURES (CM_MODEL_SEARCH | CM_MODEL_THINKING | CM_MODEL_SILENT | CM_MODEL_FOLD)
 extern const struct cm_model_row deepseek_models[DEEPSEEK_MODELS];
 extern const struct cm_option deepseek_options[];
 
@@ -304,6 +304,7 @@ struct deepseek {
     struct cm_str model_type;
     bool own;      /* the conversation was made by this run */
     bool threaded; /* it goes on */
+    bool alone;    /* as in cm_thread */
     bool talked;   /* the platform took the question */
     bool leaving;
     struct deepseek_stream stream;
@@ -325,6 +326,21 @@ struct deepseek {
 enum cm_step deepseek_flow_challenge(struct cm_run *run, struct deepseek *d,
                                      enum deepseek_state state);
 enum cm_step deepseek_flow_prove(struct cm_run *run, struct deepseek *d, enum deepseek_state state);
+
+/* ---- deepseek_question.c ---- */
+
+/* What the platform has not must not vanish from the request unsaid. */
+int deepseek_check_request(const struct cm_chat *chat, struct cm_err *err);
+enum deepseek_conversations deepseek_conversations(const struct cm_run *run);
+enum deepseek_marks deepseek_marks(const struct cm_run *run);
+/* Fills session, parent, threaded and alone, and *from = the first message to be sent. */
+int deepseek_find_thread(struct cm_run *run, struct deepseek *d, size_t *from, struct cm_err *err);
+/* By which the conversation is found when it goes on after this answer. */
+struct cm_str deepseek_thread_value(struct cm_run *run, const struct deepseek *d);
+/* Fills prompt and usage. */
+int deepseek_make_prompt(struct cm_run *run, struct deepseek *d, size_t from, struct cm_err *err);
+/* The body of chat_path. */
+struct cm_str deepseek_question(struct cm_run *run, const struct deepseek *d);
 
 /* ---- deepseek_after.c: what is done when the answer is there, when it failed and when the client leaves ---- */
 

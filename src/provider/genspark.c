@@ -388,7 +388,8 @@ static int check_request(const struct cm_chat *chat, struct cm_err *err)
     if (chat->n_tools > 0 && chat->tool_choice != CM_TOOLS_NONE)
         return unsupported(
             err, "tools",
-            "genspark calls no tools: leave 'tools' out or set 'tool_choice' to 'none'.");
+            "genspark calls no tools itself: leave 'tools' out, set 'tool_choice' to 'none', or have "
+            "the operator set x.tools = prompt.");
     for (size_t i = 0; i < chat->n_msgs; i++) {
         for (size_t k = 0; k < chat->msgs[i].n_parts; k++) {
             if (chat->msgs[i].parts[k].kind != CM_PART_AUDIO)
@@ -521,6 +522,8 @@ const struct cm_provider cm_provider_genspark = {
     .models = models,
     .n_models = CM_COUNT(models),
     .any_features = CM_MODEL_SEARCH,
+    .understands = CM_FIELD_PARALLEL,
+    .tools_by_prompt = true,
     .isolated = true,
     .tasks = CM_TASK_BIT(CHAT) | CM_TASK_BIT(IMAGE) | CM_TASK_BIT(IMAGE_EDIT) | CM_TASK_BIT(VIDEO),
     .max_inflight = 2, /* three at once are too many for a free account */

@@ -41,6 +41,8 @@ const struct cm_option genspark_options[] = {
          "chats that go on: none, the conversation's own, or the last one of client and model"),
     TIME("continue_ttl", "24h", 1000, 30 * 24 * HOUR_MS, "how long after its last use"),
     STR("pre_messages", "", "JSON array of messages put behind the system text of every new chat"),
+    ENUM("tools", "prompt", "prompt|refuse",
+         "requests with tools: told in the prompt, calls are read out of the answer; or refused"),
     BOOL("delete_chat", "no", "delete the chat on the site after the answer"),
     BOOL("create_chat", "yes",
          "with delete_chat: make the chat before the question, so that its id is always known"),

@@ -30,6 +30,7 @@ static void run_unref(struct cm_run *run)
         run->setup.flow->clear(run->state);
     cm_buf_clear(&run->reply);
     cm_buf_clear(&run->memory.said);
+    run_shape_clear(run);
     cm_arena_clear(&run->arena);
     free(run);
 }
@@ -597,6 +598,7 @@ struct cm_run *cm_run_open(const struct cm_host *host, const struct cm_run_setup
     run->refs = 1;
     run->state =
         cm_arena_zalloc(&run->arena, setup->flow->state_size ? setup->flow->state_size : 1);
+    run_shape_init(run);
     run->began_us = cm_mono_us();
     run->began_ms = run->call_ms = run->byte_ms = cm_loop_now_ms(host->loop);
     cm_deadline_init(&run->clock, on_clock, run);

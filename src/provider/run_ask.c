@@ -262,6 +262,14 @@ int64_t cm_run_unix_ms(const struct cm_run *run)
 
 void cm_run_emit(struct cm_run *run, const struct cm_event *ev)
 {
+    if (run->shape)
+        run_shape(run, ev);
+    else
+        run_emit(run, ev);
+}
+
+void run_emit(struct cm_run *run, const struct cm_event *ev)
+{
     if (run->closed || run->answered)
         return;
     if (run->semantic_us == 0 && cm_event_semantic(ev))

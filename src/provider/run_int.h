@@ -3,6 +3,7 @@
 #define CHATMUX_RUN_INT_H
 
 #include "chatmux/provider/run.h"
+#include "tools_int.h"
 
 /* The part of a run that remember.c and threads.c have. */
 struct run_memory {
@@ -13,6 +14,15 @@ struct run_memory {
     const unsigned char
         *found; /* the key of the conversation that goes on; in the arena; NULL = none */
     bool follows, found_old; /* the second: another gateway led it */
+};
+
+/* shape.c's part: how the answer is changed on its way out. */
+struct run_shape {
+    bool silent;  /* no reasoning, no citations */
+    bool fold;    /* reasoning is text in a block that pages fold */
+    bool folding; /* and it is open */
+    bool tools;   /* calls are read out of the text */
+    struct tools_reader reader;
 };
 
 #define FLIGHTS(X) X(NONE) X(FETCH) X(STREAM) X(WS) X(SLEEP) X(COMPUTE)
@@ -70,6 +80,7 @@ struct cm_run {
     const char *refused;     /* `strict` is set, and this member has no effect */
     bool flow_done, stopping, closed, gone; /* gone: the credential was released */
     struct run_memory memory;
+    struct run_shape *shape; /* in the arena; NULL: the answer goes out as it is */
 };
 
 /* ---- run.c ---- */
@@ -87,7 +98,16 @@ extern const struct cm_ws_cb run_ws_cb;
 void run_job_work(struct cm_job *job);
 void run_job_done(struct cm_job *job);
 
+/* ---- shape.c ---- */
+
+/* Where the target or tools want it; `chat` is then another one. */
+void run_shape_init(struct cm_run *run);
+void run_shape_clear(struct cm_run *run);
+void run_shape(struct cm_run *run, const struct cm_event *ev);
+
 /* ---- run_ask.c, remember.c, threads.c ---- */
+
+void run_emit(struct cm_run *run, const struct cm_event *ev); /* as it is */
 
 struct run_memory *run_memory(struct cm_run *run);
 struct cm_memo *run_memo(const struct cm_run *run); /* NULL: nothing is remembered */

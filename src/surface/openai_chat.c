@@ -24,6 +24,8 @@ struct stream {
     struct cm_buf prefix; /* `data: {…"choices":[{"index":0,"delta":{"content":` */
     size_t n_to_index;    /* of it, up to `"index":` */
     size_t n_to_delta;    /* of it, up to `"delta":{` */
+    struct cm_buf
+        told; /* members of ours beside `choices` in the finish chunk, each with a comma in front */
     struct choice *choices;
     size_t n_choices;
 };
@@ -82,6 +84,8 @@ static void put_tail(const struct stream *st, const char *finish, struct cm_buf 
     } else {
         cm_buf_append(out, CM_S("},\"finish_reason\":null}]"));
     }
+    if (finish)
+        cm_buf_append(out, cm_buf_str(&st->told));
     if (st->meta.compat)
         put_compat_end(NULL, out);
     else if (st->meta.include_usage)
@@ -283,6 +287,12 @@ static void stream_event(void *state, const struct cm_event *ev, struct cm_buf *
         cm_buf_put(out, ']');
         put_tail(st, NULL, out);
         break;
+    case CM_EVENT_SERVED:
+        cm_openai_put_member(&st->told, CM_S("served_model"), ev->name);
+        break;
+    case CM_EVENT_CONVERSATION:
+        cm_openai_put_member(&st->told, CM_S("conversation_id"), ev->id);
+        break;
     case CM_EVENT_FINISH:
         put_finish(st, c, ev, out);
         break;
@@ -338,6 +348,7 @@ static void stream_clear(void *state)
     free(st->choices), st->choices = NULL;
     st->n_choices = 0;
     cm_buf_clear(&st->prefix);
+    cm_buf_clear(&st->told);
 }
 
 #define SURFACE(parse_body, put_stream_error, put_error, status)                                   \

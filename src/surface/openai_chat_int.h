@@ -35,6 +35,8 @@ void cm_openai_only_relayed(struct cm_chat *chat);
 /* A failure inside a stream, in two spellings. */
 void cm_openai_stream_error(void *state, const struct cm_err *err, struct cm_buf *out);
 void cm_openai_named_error(void *state, const struct cm_err *err, struct cm_buf *out);
+/* `,"name":"value"`; nothing for an empty value. */
+void cm_openai_put_member(struct cm_buf *out, struct cm_str name, struct cm_str value);
 /* {"error":{…}} with all four members. */
 void cm_openai_put_error(const struct cm_err *err, struct cm_buf *out);
 

@@ -67,6 +67,16 @@ void cm_openai_put_citation(struct cm_buf *out, const struct cm_citation *c)
     cm_buf_append(out, CM_S("}}"));
 }
 
+void cm_openai_put_member(struct cm_buf *out, struct cm_str name, struct cm_str value)
+{
+    if (value.n == 0)
+        return;
+    cm_buf_put(out, ',');
+    cm_json_put_str(out, name);
+    cm_buf_put(out, ':');
+    cm_json_put_str(out, value);
+}
+
 void cm_openai_put_error(const struct cm_err *err, struct cm_buf *out)
 {
     cm_buf_append(out, CM_S("{\"error\":{\"message\":"));
@@ -182,7 +192,11 @@ void cm_openai_chat_whole(const struct cm_answer_meta *meta, const struct cm_ans
         cm_json_put_z(out, answer->usage.service_tier);
     }
     cm_buf_append(out, CM_S(",\"system_fingerprint\":null"));
-    if (meta->compat)
+    if (meta->compat) {
         cm_buf_append(out, CM_S(",\"suggestions\":null"));
+    } else {
+        cm_openai_put_member(out, CM_S("served_model"), answer->served);
+        cm_openai_put_member(out, CM_S("conversation_id"), answer->conversation);
+    }
     cm_buf_put(out, '}');
 }

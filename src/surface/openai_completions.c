@@ -280,6 +280,8 @@ static void stream_event(void *state, const struct cm_event *ev, struct cm_buf *
     case CM_EVENT_CITATION:
     case CM_EVENT_EMBEDDING:
     case CM_EVENT_USAGE:
+    case CM_EVENT_SERVED:
+    case CM_EVENT_CONVERSATION:
     case CM_EVENT_HEAD:
     case CM_EVENT_RELAY:
         break;

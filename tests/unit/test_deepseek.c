@@ -697,6 +697,7 @@ END_TEST
 
 START_TEST(what_the_platform_has_not_is_refused)
 {
+    static const char *const no_tools[] = {"tools", "refuse", "prefetch", "no", NULL};
     static const struct {
         const char *body, *param; /* NULL = not refused */
     } cases[] = {
@@ -709,7 +710,7 @@ START_TEST(what_the_platform_has_not_is_refused)
     };
 
     for (size_t i = 0; i < CM_COUNT(cases); i++) {
-        play(cases[i].body, plain, &(struct fake_reply){.end = FAKE_DOWN}, 1);
+        play(cases[i].body, no_tools, &(struct fake_reply){.end = FAKE_DOWN}, 1);
         ck_assert_uint_eq(r.n_requests, cases[i].param ? 0 : 1);
         if (cases[i].param) {
             ck_assert_int_eq(r.err.cls, CM_ERR_BAD_REQUEST);

@@ -565,6 +565,7 @@ END_TEST
 
 START_TEST(what_the_platform_has_not_is_refused)
 {
+    static const char *const no_tools[] = {"tools", "refuse", NULL};
     static const struct {
         const char *body, *param;
     } cases[] = {
@@ -580,7 +581,9 @@ START_TEST(what_the_platform_has_not_is_refused)
     };
 
     for (size_t i = 0; i < CM_COUNT(cases); i++) {
-        fake_run(&(struct fake_setup){.type = "genspark", .body = cases[i].body}, &r);
+        fake_run(
+            &(struct fake_setup){.type = "genspark", .body = cases[i].body, .options = no_tools},
+            &r);
         ck_assert_uint_eq(r.n_requests, 0);
         ck_assert_int_eq(r.err.cls, CM_ERR_BAD_REQUEST);
         ck_assert_str_eq(r.err.param, cases[i].param);

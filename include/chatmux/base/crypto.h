@@ -7,6 +7,8 @@
 #define CM_SHA256_SIZE 32
 void cm_sha256(struct cm_str bytes, unsigned char out[CM_SHA256_SIZE]);
 
+void cm_hmac_sha256(struct cm_str key, struct cm_str bytes, unsigned char out[CM_SHA256_SIZE]);
+
 /* Constant time in the bytes of equal-length inputs. */
 bool cm_secret_eq(struct cm_str a, struct cm_str b);
 

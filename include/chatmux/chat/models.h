@@ -22,6 +22,8 @@ struct cm_model_row {
 #define CM_MODEL_IMAGE_OUT 4u /* makes images */
 #define CM_MODEL_NEWS 8u      /* "-news": a search among news */
 #define CM_MODEL_ACADEMIC 16u /* "-academic": a search among papers */
+#define CM_MODEL_SILENT 32u   /* "-silent": neither reasoning nor citations are told */
+#define CM_MODEL_FOLD 64u /* "-fold": reasoning stands in the text, in a block that pages fold */
 
 /* One provider's offer. */
 struct cm_offer {
@@ -43,6 +45,7 @@ struct cm_target {
     int64_t priority, weight;
     bool search, thinking;             /* modifiers that were in the name */
     bool news, academic;               /* kinds of search; `search` is set as well */
+    bool silent, fold;                 /* what becomes of reasoning */
     const struct cm_model_conf *route; /* whose strategy counts; NULL = the name is no route */
     struct cm_str
         overrides; /* of requests that go to it: "temperature=0.2 …", as cm_chat_override() reads it */

@@ -92,6 +92,9 @@ struct cm_provider {
         keyless; /* an empty list of credentials is one without a secret: demo, servers that ask for no key */
     bool isolated; /* web platform: connections are never shared between credentials */
     bool
+        tools_by_prompt; /* its models read and write texts only: where the option `tools` (prompt, refuse) says so, tools are told
+                           * in the prompt and calls are read out of the answer: the chat that the flow sees has none */
+    bool
         needs_token; /* chat needs a token of `refresh`: a credential without one is refreshed before it serves */
     int64_t max_inflight;  /* default per credential; 0 = unlimited */
     int64_t cooldown_ms;   /* default after a limit without a time */

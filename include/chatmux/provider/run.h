@@ -107,6 +107,10 @@ struct cm_run_info {
 };
 void cm_run_info(const struct cm_run *run, struct cm_run_info *out);
 
+/* The credential that a request's `conversation_id` speaks of, when that is one of our handles (cm_run_conversation()): nobody else can go on there. 0 =
+ * it has none. Whether it is genuine its run decides. */
+uint64_t cm_handle_credential(const struct cm_chat *chat);
+
 /* ---- For adapters, within step ---- */
 
 struct cm_call {
@@ -209,10 +213,19 @@ struct cm_str cm_run_text_key(struct cm_run *run, struct cm_str text);
 struct cm_thread {
     struct cm_str value; /* what was kept; in the run's arena */
     size_t from;         /* first message the platform has not seen */
+    bool
+        alone; /* by a handle, and the messages do not hold what came before: nobody else can be told of it */
 };
 /* To be called before anything is emitted. True: this client's conversation so far is one that ended with an answer of this credential in the same
  * model, and nothing but new messages follow. White space does not count when messages are compared. */
 bool cm_run_thread(struct cm_run *run, struct cm_thread *out);
+/* The same by the handle that the client has handed back, before cm_run_thread(). 1: it is good, for this client, credential and model; `from` is
+ * behind the last answer, or at the first message that is no system text. 0: there is none, or a wrong one beside a whole conversation. -1: it
+ * is not good and what it stands for is not in the messages (*err, for the client). */
+int cm_run_handed(struct cm_run *run, struct cm_thread *out, struct cm_err *err);
+/* Before FINISH: tells the client a handle (`conversation_id`) by which it can go on with new messages alone, for as long as the platform keeps the
+ * conversation. It outlives a restart, holds no secret, and is of no use to anybody else's key. */
+void cm_run_conversation(struct cm_run *run, struct cm_str value);
 /* After FINISH, before cm_run_answered(), when cm_run_thread() was asked: `value` is found when this conversation goes on. It is no secret, and one of
  * another account that has the same conversation is forgotten. */
 void cm_run_thread_keep(struct cm_run *run, struct cm_str value, int64_t ttl_ms);
