@@ -450,7 +450,8 @@ static void whole_event(struct exchange *ex, const struct cm_event *ev)
 {
     struct cm_err err = {0};
 
-    first_meaning(ex);
+    if (ev->kind != CM_EVENT_SERVED && ev->kind != CM_EVENT_CONVERSATION)
+        first_meaning(ex);
     if (!ex->relay) {
         if (cm_answer_add(&ex->answer, ev, &err) < 0)
             exchange_attempt_ended(ex, &err);

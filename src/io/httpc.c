@@ -369,8 +369,8 @@ static void easy_set(struct hc_easy *e, struct cm_xfer *x)
             cm_str_copy(e->proxy, req->proxy.n + 1, req->proxy);
         curl_easy_setopt(e->curl, CURLOPT_PROXY, e->proxy ? e->proxy : "");
     }
-    if (req->unix_path.n > 0 || req->pinned_key.n > 0)
-        hc_easy_set_local(e, req->unix_path, req->pinned_key);
+    if (req->unix_path.n > 0 || req->pinned_key.n > 0 || req->unverified)
+        hc_easy_set_local(e, req->unix_path, req->pinned_key, req->unverified);
     if (x->resolve) {
         curl_easy_setopt(e->curl, CURLOPT_RESOLVE, x->resolve);
         e->has_resolve = true;

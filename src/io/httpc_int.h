@@ -77,7 +77,7 @@ struct hc_easy {
     int64_t connect_timeout_ms;
     long upload_buffer;
     enum hc_method { HC_GET, HC_HEAD, HC_POST, HC_OTHER } method;
-    bool has_local; /* a unix path or a pinned key is set */
+    bool has_local; /* a unix path, a pinned key or `unverified` is set */
     bool has_body, has_resolve, websocket;
 };
 
@@ -152,7 +152,8 @@ size_t hc_on_body(char *p, size_t size, size_t n, void *arg);
 struct hc_pool *hc_pool_get(struct cm_httpc *hc, const struct cm_xfer_req *req);
 struct hc_easy *hc_easy_get(struct hc_pool *pool);
 /* Empty ones undo it. */
-void hc_easy_set_local(struct hc_easy *e, struct cm_str unix_path, struct cm_str pinned_key);
+void hc_easy_set_local(struct hc_easy *e, struct cm_str unix_path, struct cm_str pinned_key,
+                       bool unverified);
 void hc_easy_put(struct hc_easy *e); /* out of the multi; to the idle ones or away */
 void hc_pool_enter(struct hc_pool *pool, struct cm_xfer *x);
 void hc_pool_leave(struct hc_pool *pool, struct cm_xfer *x);

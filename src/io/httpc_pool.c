@@ -331,16 +331,18 @@ static void easy_free(struct hc_easy *e)
 }
 
 /* libcurl copies both, and compares both before it takes an open connection. */
-void hc_easy_set_local(struct hc_easy *e, struct cm_str unix_path, struct cm_str pinned_key)
+void hc_easy_set_local(struct hc_easy *e, struct cm_str unix_path, struct cm_str pinned_key,
+                       bool unverified)
 {
+    const bool checks = pinned_key.n == 0 && !unverified;
     char *path = unix_path.n > 0 ? cm_str_dup(unix_path) : NULL;
     char *key = pinned_key.n > 0 ? cm_str_dup(pinned_key) : NULL;
 
     curl_easy_setopt(e->curl, CURLOPT_UNIX_SOCKET_PATH, path);
     curl_easy_setopt(e->curl, CURLOPT_PINNEDPUBLICKEY, key);
-    curl_easy_setopt(e->curl, CURLOPT_SSL_VERIFYPEER, key ? 0L : 1L);
-    curl_easy_setopt(e->curl, CURLOPT_SSL_VERIFYHOST, key ? 0L : 2L);
-    e->has_local = path || key;
+    curl_easy_setopt(e->curl, CURLOPT_SSL_VERIFYPEER, checks ? 1L : 0L);
+    curl_easy_setopt(e->curl, CURLOPT_SSL_VERIFYHOST, checks ? 2L : 0L);
+    e->has_local = path || !checks;
     free(path);
     free(key);
 }
@@ -354,7 +356,7 @@ void hc_easy_put(struct hc_easy *e)
         e->has_resolve = false;
     }
     if (e->has_local)
-        hc_easy_set_local(e, CM_STR_NONE, CM_STR_NONE);
+        hc_easy_set_local(e, CM_STR_NONE, CM_STR_NONE, false);
     if (e->pool->n_free >= HC_MAX_FREE_EASY) {
         easy_free(e);
         return;
@@ -481,17 +483,18 @@ static struct hc_group *group_get(struct cm_httpc *hc, struct cm_str key, size_t
 }
 
 /* A connection that was opened under other rules must not serve: one to a private address would pass `public_only`, and one that another authority
- * vouched for would pass `ca_file`. */
+ * vouched for would pass `ca_file`; one whose server nobody vouched for would pass as checked. */
 struct hc_pool *hc_pool_get(struct cm_httpc *hc, const struct cm_xfer_req *req)
 {
     struct cm_str key = req->isolation.n > 0 ? req->isolation : CM_S("\0-");
     struct cm_buf long_key = {0};
     struct hc_group *group;
 
-    if (req->public_only || req->ca_file.n > 0) {
+    if (req->public_only || req->unverified || req->ca_file.n > 0) {
         cm_buf_append(&long_key, req->isolation);
         cm_buf_put(&long_key, '\0');
         cm_buf_put(&long_key, req->public_only ? 'p' : '-');
+        cm_buf_put(&long_key, req->unverified ? 'u' : '-');
         cm_buf_append(&long_key, req->ca_file);
         key = cm_buf_str(&long_key);
     }

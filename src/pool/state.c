@@ -344,6 +344,18 @@ static uint64_t told_ms(const struct cm_err *why)
     return why->retry_after_s > 0 ? (uint64_t)why->retry_after_s * SECOND_MS : 0;
 }
 
+/* Everybody who goes out the same way is asked by the same challenge. */
+static void rest_address(struct cred *c, uint64_t for_ms, bool decided, const char *reason)
+{
+    CM_LIST_EACH(&c->provider->creds, link)
+    {
+        struct cred *other = CM_LIST_ITEM(link, struct cred, link);
+
+        if (cm_str_eq(other->ident->proxy, c->ident->proxy))
+            limit(other, CM_CRED_STATE_COOLING, for_ms, decided && other == c, reason);
+    }
+}
+
 static uint64_t cooldown_of(const struct cred *c)
 {
     return c->provider->cooldown_ms > 0 ? (uint64_t)c->provider->cooldown_ms : COOLDOWN_MS;
@@ -365,7 +377,10 @@ static void judge(struct cred *c, uint64_t model, const struct cm_err *why, bool
         expired(c, info->name);
         break;
     case CM_CRED_VERIFY:
-        await_operator(c, CM_CRED_STATE_VERIFY, info->name);
+        if (why->of_address)
+            rest_address(c, told ? told : cooldown_of(c), decided, info->name);
+        else
+            await_operator(c, CM_CRED_STATE_VERIFY, info->name);
         break;
     case CM_CRED_COOL:
         limit(c, CM_CRED_STATE_COOLING, told ? told : cooldown_of(c), decided, info->name);

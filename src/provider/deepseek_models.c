@@ -76,7 +76,8 @@ const struct cm_option deepseek_options[] = {
      .type = CM_CONF_ENUM,
      .def = "prompt",
      .choices = "prompt|refuse",
-     .help = "requests with tools: told in the prompt, calls are read out of the answer; or refused"},
+     .help =
+         "requests with tools: told in the prompt, calls are read out of the answer; or refused"},
     {.name = "prefetch",
      .type = CM_CONF_BOOL,
      .def = "yes",

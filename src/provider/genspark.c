@@ -75,6 +75,7 @@ static enum cm_step verify(struct cm_run *run, struct genspark *g)
     if (c->verifier_url.n == 0)
         return ask(run, g);
     call.url = cm_arena_printf(cm_run_arena(run), CM_PRI "/genspark", CM_ARG(c->verifier_url));
+    call.unverified = !genspark_option_bool(run, "verifier_tls_check");
     g->state = GENSPARK_VERIFY;
     return cm_run_fetch(run, &call);
 }
@@ -107,6 +108,8 @@ static enum cm_step verified(struct cm_run *run, struct genspark *g, const struc
         return ask(run, g);
     }
     cm_fail(err, CM_ERR_VERIFICATION_REQUIRED, "genspark's x.verifier_url gave no token: %s", why);
+    err->of_address = true; /* no account is at fault, and none would get one */
+    err->retry_after_s = genspark_cooldown_s(run, "challenge_cooldown");
     return CM_STEP_FAIL;
 }
 
@@ -268,6 +271,12 @@ static enum cm_step ask_failed(struct cm_run *run, struct genspark *g, struct cm
         return ask_again(run, g, err);
     }
     if (cannot_go_on(g, &why)) {
+        if (g->alone) {
+            cm_fail_param(err, CM_ERR_NOT_FOUND, "conversation_id",
+                          "genspark does not go on in this conversation any more: send it as a "
+                          "whole");
+            return CM_STEP_FAIL;
+        }
         genspark_leave_chat(run, g);
         g->repeated = g->more = true;
         return ask_again(run, g, err);
@@ -292,12 +301,14 @@ static void check_served(struct cm_run *run, const struct genspark *g)
         return;
     cm_warn("genspark", CM_PRI " was asked for model " CM_PRI ", but " CM_PRI " answered",
             CM_ARG(cm_run_cred(run)->label), CM_ARG(g->ask.model), CM_ARG(served));
+    cm_run_served(run, served);
 }
 
 static enum cm_step finish(struct cm_run *run, struct genspark *g)
 {
     check_served(run, g);
     cm_run_usage(run, &g->answer.usage);
+    genspark_tell_chat(run, g);
     cm_run_finish(run, CM_FINISH_STOP);
     genspark_keep_chat(run, g);
     if (!wants_delete(run, g) ||
@@ -467,9 +478,11 @@ static int read_request(struct cm_run *run, struct genspark *g, struct cm_err *e
 
 static enum cm_step start(struct cm_run *run, struct genspark *g, struct cm_err *err)
 {
-    if (read_request(run, g, err))
+    if (read_request(run, g, err) || genspark_find_chat(run, g, err))
         return CM_STEP_FAIL;
-    genspark_find_chat(run, g);
+    if (g->ask.kind == GENSPARK_MIXTURE &&
+        !(cm_run_target(run)->row && cm_run_target(run)->row->number == GENSPARK_MIXTURE))
+        cm_run_served(run, CM_S("mixture-of-agents")); /* a name that is in no list */
     return prepared(run, g, genspark_parts_begin(run, g, err));
 }
 

@@ -108,20 +108,35 @@ static void find_media_chat(struct cm_run *run, struct genspark *g)
     g->ask.goes_on = g->ask.project.n > 0;
 }
 
-void genspark_find_chat(struct cm_run *run, struct genspark *g)
+/* The conversation's own: by the client's handle, or by what was said. 0: there is none. */
+static int thread_chat(struct cm_run *run, struct genspark *g, struct cm_err *err)
 {
     struct cm_thread thread;
+    int found = cm_run_handed(run, &thread, err);
+
+    if (found == 0)
+        found = cm_run_thread(run, &thread) ? 1 : 0;
+    if (found > 0) {
+        g->ask.project = thread.value;
+        g->ask.from = thread.from;
+        g->alone = thread.alone;
+    }
+    return found;
+}
+
+int genspark_find_chat(struct cm_run *run, struct genspark *g, struct cm_err *err)
+{
     struct cm_str project;
 
     if (genspark_makes_media(g->ask.kind)) {
         find_media_chat(run, g);
-        return;
+        return 0;
     }
     if (bound_chat(run, g)) {
         g->ask.from = genspark_first_new(cm_run_chat(run));
-    } else if (genspark_option_is(run, "continue", "thread") && cm_run_thread(run, &thread)) {
-        g->ask.project = thread.value;
-        g->ask.from = thread.from;
+    } else if (genspark_option_is(run, "continue", "thread")) {
+        if (thread_chat(run, g, err) < 0)
+            return -1;
     } else if (genspark_option_is(run, "continue", "model") &&
                cm_run_recall(run, chat_key(run, g), &project)) {
         g->ask.project = cm_arena_str(cm_run_arena(run), project);
@@ -130,6 +145,16 @@ void genspark_find_chat(struct cm_run *run, struct genspark *g)
     g->ask.goes_on = g->ask.project.n > 0;
     if (g->ask.dialect == GENSPARK_COPILOT)
         g->ask.from = 0; /* it wants to hear all of it again */
+    return 0;
+}
+
+void genspark_tell_chat(struct cm_run *run, const struct genspark *g)
+{
+    const struct cm_str project = g->ask.project.n > 0 ? g->ask.project : g->answer.project;
+
+    if (!g->is_theirs && !genspark_makes_media(g->ask.kind) &&
+        genspark_option_is(run, "continue", "thread"))
+        cm_run_conversation(run, project);
 }
 
 void genspark_keep_chat(struct cm_run *run, const struct genspark *g)

@@ -206,8 +206,10 @@ enum cm_step genspark_fetch(struct cm_run *run, const struct genspark_ask *ask,
 
 /* ---- genspark_chats.c ---- */
 
-/* Fills ask.project, goes_on and from when a chat can go on. */
-void genspark_find_chat(struct cm_run *run, struct genspark *g);
+/* Fills ask.project, goes_on and from when a chat can go on. -1: the client asks for one that cannot (*err). */
+int genspark_find_chat(struct cm_run *run, struct genspark *g, struct cm_err *err);
+void genspark_tell_chat(struct cm_run *run,
+                        const struct genspark *g); /* to the client, before FINISH */
 void genspark_keep_chat(struct cm_run *run, const struct genspark *g); /* after FINISH */
 /* This account cannot go on in ask.project, for an hour at least: all has to be asked anew. */
 void genspark_leave_chat(struct cm_run *run, struct genspark *g);
@@ -270,6 +272,7 @@ struct genspark { /* the flow's memory */
     struct genspark_ask ask;
     struct cm_str made; /* the chat that CREATE has made */
     bool is_theirs;     /* ask.project was given by the operator */
+    bool alone;         /* as in cm_thread */
     bool repeated;      /* it was asked a second time, of a new chat */
     bool more;          /* and that one has to hear more: see genspark_parts_again() */
     struct genspark_answer answer;

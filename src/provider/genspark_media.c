@@ -327,9 +327,11 @@ static bool wants_bytes(struct cm_run *run, struct cm_str url)
 static void check_model(struct cm_run *run, const struct genspark *g,
                         const struct genspark_job *job)
 {
-    if (job->model.n > 0 && !cm_str_eq_nocase(job->model, g->ask.model))
-        cm_warn("genspark", CM_PRI " was asked for model " CM_PRI ", but " CM_PRI " made it",
-                CM_ARG(cm_run_cred(run)->label), CM_ARG(g->ask.model), CM_ARG(job->model));
+    if (job->model.n == 0 || cm_str_eq_nocase(job->model, g->ask.model))
+        return;
+    cm_warn("genspark", CM_PRI " was asked for model " CM_PRI ", but " CM_PRI " made it",
+            CM_ARG(cm_run_cred(run)->label), CM_ARG(g->ask.model), CM_ARG(job->model));
+    cm_run_served(run, job->model);
 }
 
 /* The address, or the bytes. */

@@ -171,9 +171,13 @@ static void refuse_page(const struct cm_run *run, int status, struct cm_str body
     if (is_challenge(body)) {
         cm_fail(err, CM_ERR_VERIFICATION_REQUIRED,
                 PREFIX "wants a human to verify this account or address (status %d)", status);
+        err->of_address = true;
+        err->retry_after_s = genspark_cooldown_s(run, "challenge_cooldown");
     } else if (is_block(body)) {
         cm_fail(err, CM_ERR_VERIFICATION_REQUIRED,
                 PREFIX "has blocked this address: set a proxy for the provider or the account");
+        err->of_address = true;
+        err->retry_after_s = genspark_cooldown_s(run, "block_cooldown");
     } else if (is_out_of_service(body)) {
         cm_fail(err, CM_ERR_UPSTREAM_DOWN, PREFIX "is out of service (status %d)", status);
         err->retry_after_s = genspark_cooldown_s(run, "page_cooldown");

@@ -57,10 +57,11 @@ uint64_t cm_handle_credential(const struct cm_chat *chat)
 
 static void mac_of(struct cm_run *run, struct cm_str text, unsigned char out[CM_SHA256_SIZE])
 {
+    struct cm_str client = cm_run_scope(run), number = cm_str_cut(&client, ' '); /* names change */
     const struct cm_str signed_text = cm_arena_printf(
         cm_run_arena(run), "conversation\n" CM_PRI "\n" CM_PRI "\n" CM_PRI "\n" CM_PRI,
-        CM_ARG(cm_run_instance(run)->name), CM_ARG(cm_run_scope(run)),
-        CM_ARG(cm_run_target(run)->model), CM_ARG(text));
+        CM_ARG(cm_run_instance(run)->name), CM_ARG(number), CM_ARG(cm_run_target(run)->model),
+        CM_ARG(text));
 
     cm_hmac_sha256(cm_run_cred(run)->secret, signed_text, out);
 }

@@ -196,8 +196,14 @@ static enum cm_step start(struct cm_run *run, struct hix *h, struct cm_err *err)
     cm_percent(&model, cm_run_target(run)->model);
     h->model = cm_buf_settle(&model, cm_run_arena(run));
     h->usage.source = CM_USAGE_ESTIMATED;
-    if (hix_continues(run))
-        h->threaded = cm_run_thread(run, &thread);
+    if (hix_continues(run)) {
+        const int found = cm_run_handed(run, &thread, err);
+
+        if (found < 0)
+            return CM_STEP_FAIL;
+        h->threaded = found > 0 || cm_run_thread(run, &thread);
+        h->alone = thread.alone;
+    }
     h->chat_id = thread.value;
     return prepare(run, h, thread.from, err);
 }
@@ -205,6 +211,11 @@ static enum cm_step start(struct cm_run *run, struct hix *h, struct cm_err *err)
 /* The chat has gone, or was never this account's: all that was said so far goes into another one. */
 static enum cm_step begin_anew(struct cm_run *run, struct hix *h, struct cm_err *err)
 {
+    if (h->alone) {
+        cm_fail_param(err, CM_ERR_NOT_FOUND, "conversation_id",
+                      "hix does not have this conversation any more: send it as a whole");
+        return CM_STEP_FAIL;
+    }
     h->begun_anew = true;
     h->threaded = false;
     h->n_put = 0;
@@ -373,6 +384,8 @@ static enum cm_step finish(struct cm_run *run, struct hix *h, struct cm_err *err
         return hix_fail(run, h, &why, err);
     }
     cm_run_usage(run, &h->usage);
+    if (hix_continues(run))
+        cm_run_conversation(run, h->chat_id);
     cm_run_finish(run, CM_FINISH_STOP);
     if (hix_continues(run))
         cm_run_thread_keep(run, h->chat_id, cm_option_int(cm_run_instance(run), "continue_ttl"));

@@ -147,6 +147,7 @@ struct hix {
     struct hix_ask ask;
     struct cm_str chat_id, model; /* model: percent-encoded, for the referer */
     bool created, threaded;       /* by this run; of an earlier answer */
+    bool alone;                   /* as in cm_thread */
     bool begun_anew;              /* the earlier chat was not ours any more */
 
     struct cm_attach attach; /* FETCH: files that the client only points at */

@@ -74,6 +74,7 @@ static void call_prepare(struct cm_run *run, const struct cm_call *call, enum fl
                                 .proxy = cred->proxy.n ? cred->proxy : c->proxy,
                                 .ca_file = c->ca_file,
                                 .http_version = c->http_version,
+                                .unverified = call->unverified,
                                 .connect_timeout_ms = c->connect_timeout_ms};
     if (call->foreign) {
         req->isolation = CM_S("\1foreign");
@@ -303,6 +304,12 @@ void cm_run_usage(struct cm_run *run, const struct cm_usage *usage)
 void cm_run_finish(struct cm_run *run, enum cm_finish finish)
 {
     cm_run_emit(run, &(struct cm_event){.kind = CM_EVENT_FINISH, .finish = finish});
+}
+
+void cm_run_served(struct cm_run *run, struct cm_str model)
+{
+    if (model.n > 0)
+        cm_run_emit(run, &(struct cm_event){.kind = CM_EVENT_SERVED, .name = model});
 }
 
 void cm_run_model(struct cm_run *run, const struct cm_model_row *row)

@@ -104,6 +104,8 @@ void run_job_done(struct cm_job *job);
 void run_shape_init(struct cm_run *run);
 void run_shape_clear(struct cm_run *run);
 void run_shape(struct cm_run *run, const struct cm_event *ev);
+/* Whether the flow sees this chat as tools_as_text(). */
+bool run_emulates_tools(const struct cm_instance *in, const struct cm_chat *chat);
 
 /* ---- run_ask.c, remember.c, threads.c ---- */
 

@@ -11,17 +11,16 @@
 #define FOLD_BEGIN CM_S("<details><summary>Reasoning</summary>\n\n")
 #define FOLD_END CM_S("\n\n</details>\n\n")
 
-static bool emulates_tools(const struct cm_run_setup *setup)
+bool run_emulates_tools(const struct cm_instance *in, const struct cm_chat *chat)
 {
-    return setup->chat && setup->instance->adapter->tools_by_prompt &&
-           tools_are_wanted(setup->chat) &&
-           cm_str_eq(cm_option_value(setup->instance, "tools"), CM_S("prompt"));
+    return in->adapter->tools_by_prompt && tools_are_wanted(chat) &&
+           cm_str_eq(cm_option_value(in, "tools"), CM_S("prompt"));
 }
 
 void run_shape_init(struct cm_run *run)
 {
     const struct cm_target *t = run->setup.target;
-    const bool tools = emulates_tools(&run->setup);
+    const bool tools = run->setup.chat && run_emulates_tools(run->setup.instance, run->setup.chat);
 
     if (!tools && !(t && (t->silent || t->fold)))
         return;

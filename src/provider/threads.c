@@ -157,6 +157,8 @@ uint64_t cm_thread_holder(struct cm_memo *memo, const struct cm_instance *in,
     struct finding found;
     uint64_t id = 0;
 
+    if (run_emulates_tools(in, chat)) /* as the run will see it */
+        c.chat = tools_as_text(&arena, chat);
     if (memo && chat->task == CM_TASK_CHAT && find(memo, in, &c, &arena, &found))
         memcpy(&id, found.value.p + CM_SHA256_SIZE, sizeof(id));
     cm_arena_clear(&arena);
@@ -187,7 +189,8 @@ bool cm_run_thread(struct cm_run *run, struct cm_thread *out)
                    arena, cm_str((const char *)found.key, sizeof(found.key)))
                    .p;
     m->found_old = found.old;
-    *out = (struct cm_thread){cm_arena_str(arena, cm_str_from(found.value, HEAD)), found.from};
+    *out = (struct cm_thread){.value = cm_arena_str(arena, cm_str_from(found.value, HEAD)),
+                              .from = found.from};
     return true;
 }
 

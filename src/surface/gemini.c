@@ -211,7 +211,7 @@ static void stream_event(void *state, const struct cm_event *ev, struct cm_buf *
     case CM_EVENT_USAGE: /* comes with the end */
     case CM_EVENT_SERVED:
     case CM_EVENT_CONVERSATION:
-    case CM_EVENT_HEAD:  /* the relay lane does not pass here */
+    case CM_EVENT_HEAD: /* the relay lane does not pass here */
     case CM_EVENT_RELAY:
         break;
     }

@@ -103,13 +103,32 @@ scenario('names in no list go to the mixture, or as they are', async (t) => {
     assert.equal(fake.asks[0].json.ai_chat_enable_search, true);
 });
 
-scenario('another model than the one asked for is told in the log', async (t) => {
+scenario('another model than the one asked for is told', async (t) => {
     const { fake, gw, sdk } = await pair(t);
-    fake.next(say.answer({ served: 'claude-sonnet-4-5-20250929' }), say.answer({ served: 'gpt-5.2-2025-12-11' }));
-    await sdk.chat.completions.create({ model: 'gpt-5.2', messages: ask('x') });
+    const another = () => say.answer({ served: 'claude-sonnet-4-5-20250929' });
+    fake.next(another(), say.answer({ served: 'gpt-5.2-2025-12-11' }), another());
+    const { data, response } = await sdk.chat.completions.create({ model: 'gpt-5.2', messages: ask('x') }).withResponse();
     await gw.waitLog(/asked for model gpt-5\.2, but claude-sonnet-4-5-20250929 answered/);
-    await sdk.chat.completions.create({ model: 'gpt-5.2', messages: ask('x') });
+    assert.equal(response.headers.get('x-chatmux-model'), 'claude-sonnet-4-5-20250929');
+    assert.equal(data.served_model, 'claude-sonnet-4-5-20250929');
+    assert.equal(data.model, 'gpt-5.2');
+    const same = await sdk.chat.completions.create({ model: 'gpt-5.2', messages: ask('x') }).withResponse();
     assert.ok(!/but gpt-5\.2-2025/.test(gw.output), 'a date behind the name is the same model');
+    assert.equal(same.response.headers.get('x-chatmux-model'), 'gpt-5.2');
+    assert.equal(same.data.served_model, undefined);
+
+    // the head of a stream is out by then: its last chunk has it
+    const streamed = readChatStream((await request(gw, { body: chat('gpt-5.2', 'x', { stream: true }) })).bytes);
+    assert.equal(streamed.chunks.find((chunk) => chunk.choices[0]?.finish_reason).served_model, 'claude-sonnet-4-5-20250929');
+});
+
+scenario('who answers for a name in no list is told in the head', async (t) => {
+    const { gw } = await pair(t, { provider: { models: '*' } });
+    for (const stream of [true, false]) {
+        const answer = await request(gw, { body: chat('nobody-knows-it', 'x', { stream }) });
+        assert.equal(answer.status, 200, answer.text);
+        assert.equal(answer.headers['x-chatmux-model'], 'mixture-of-agents');
+    }
 });
 
 scenario('its models are in the list', async (t) => {
@@ -209,8 +228,9 @@ const CATALOGUE = [
     ['not logged in (401)', say.notLogin(), 502, 'upstream_auth', /needs_login/],
     ['not logged in (200)', say.notLogin(200), 502, 'upstream_auth', /needs_login/],
     ['not logged in (403)', say.notLogin(403), 502, 'upstream_auth', /disabled/],
-    ['challenge', say.challenge(), 503, 'verification_required', /verify/],
-    ['blocked', say.blocked(), 503, 'verification_required', /verify/],
+    // about the address: nobody else behind it is asked, and all of them rest
+    ['challenge', say.challenge(), 503, 'verification_required', /genspark#2: ok -> cooling for 60 s/, 1],
+    ['blocked', say.blocked(), 503, 'verification_required', /genspark#2: ok -> cooling for 3600 s/, 1],
     ['out of service', say.outOfService(), 502, 'upstream_error', null],
     ['500', say.status(500, 'Internal Server Error'), 502, 'upstream_error', null],
     ['503', say.status(503, '<html>busy</html>'), 502, 'upstream_error', null],
@@ -230,14 +250,20 @@ const CATALOGUE = [
 
 for (const stream of [true, false])
     scenario(`failures of the catalogue, ${stream ? 'streamed' : 'whole'}`, { timeout: 120_000 }, async (t) => {
-        for (const [what, behave, status, code, state] of CATALOGUE) {
+        for (const [what, behave, status, code, state, asks = 2] of CATALOGUE) {
             const { fake, gw } = await pair(t);
             fake.always(behave);
             const answer = await request(gw, { body: chat('gpt-5.2', 'x', { stream }) });
             assert.equal(answer.status, status, `${what}: ${answer.text}`);
             assert.equal(answer.error.code, code, `${what}: ${answer.text}`);
             assert.ok(!/<html/i.test(answer.text));
-            assert.equal(fake.asks.length, 2, `${what}: the other account was not tried`);
+            assert.equal(fake.asks.length, asks, `${what}: how many accounts were asked`);
+            if (asks === 1) {
+                assert.ok([60, 3600].includes(Number(answer.headers['retry-after'])), what);
+                const next = await request(gw, { body: chat('gpt-5.2', 'x', { stream }) });
+                assert.equal(next.status, 429, `${what}: ${next.text}`);
+                assert.equal(fake.asks.length, 1, `${what}: asked again at once`);
+            }
             if (state) await gw.waitLog(state, `${what}: ${state}`);
             await gw.kill();
         }
@@ -504,6 +530,18 @@ scenario('a verification service that fails: told, or done without', async (t) =
         assert.equal((await request(lenient.gw, { body: chat('gpt-5.2') })).status, 200);
         assert.equal(lenient.fake.asks[0].json.g_recaptcha_token, '');
     }
+});
+
+scenario('a verification service with a certificate of its own making', async (t) => {
+    const verifier = await startVerifier(t, { tls: true });
+    const checked = await pair(t, { fake: { verifier }, provider: { 'x.verifier_url': verifier.url } });
+    const refused = await request(checked.gw, { body: chat('gpt-5.2') });
+    assert.equal(refused.status, 503, refused.text);
+    assert.equal(refused.headers['retry-after'], '60');
+    assert.equal(verifier.asked.length, 0);
+    const { fake, gw } = await pair(t, { fake: { verifier }, provider: { 'x.verifier_url': verifier.url, 'x.verifier_tls_check': 'no' } });
+    assert.equal((await request(gw, { body: chat('gpt-5.2') })).status, 200);
+    assert.ok(fake.asks[0].json.g_recaptcha_token.length > 0);
 });
 
 // ---- Many at once ----

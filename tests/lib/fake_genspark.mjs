@@ -1,9 +1,13 @@
 // A strict www.genspark.ai: both ask dialects as event streams, projects that belong to an account, pictures and videos as jobs, uploads, the small
 // calls about an account; and an operator's verification service. Written from the protocol notes.
+import { spawnSync } from 'node:child_process';
 import { randomUUID } from 'node:crypto';
+import { readFileSync } from 'node:fs';
 import http from 'node:http';
+import https from 'node:https';
+import { join } from 'node:path';
 import { setTimeout as sleep } from 'node:timers/promises';
-import { CLIENT_KEY, atEnd } from './gateway.mjs';
+import { CLIENT_KEY, atEnd, makeDir } from './gateway.mjs';
 import { NOT_LOGIN, say, spaced, StreamWriter } from './genspark_say.mjs';
 
 export { say };
@@ -578,10 +582,18 @@ export async function startPublicHost(t) {
     return host;
 }
 
-/** The operator's verification service: GET /genspark gives a token for each question. `answer` replaces what it says. */
-export async function startVerifier(t) {
+function selfSigned() {
+    const dir = makeDir();
+    const [key, cert] = [join(dir, 'key'), join(dir, 'cert')];
+    const made = spawnSync('openssl', ['req', '-x509', '-newkey', 'ec', '-pkeyopt', 'ec_paramgen_curve:P-256', '-nodes', '-days', '2', '-keyout', key, '-out', cert, '-subj', '/CN=verifier'], { encoding: 'utf8' });
+    if (made.status !== 0) throw new Error(`openssl: ${made.error ?? made.stderr}`);
+    return { key: readFileSync(key), cert: readFileSync(cert) };
+}
+
+/** The operator's verification service: GET /genspark gives a token for each question. `answer` replaces what it says. tls: with a certificate that signs itself. */
+export async function startVerifier(t, { tls = false } = {}) {
     const verifier = { issued: new Set(), asked: [], answer: null };
-    const server = http.createServer((req, res) => {
+    const server = (tls ? https.createServer(selfSigned()) : http.createServer()).on('request', (req, res) => {
         verifier.asked.push({ method: req.method, url: req.url, headers: req.headers });
         const token = `03AF${randomUUID()}`;
         let [status, body] = verifier.answer ?? [200, { code: 200, token, message: 'ok' }];
@@ -591,7 +603,7 @@ export async function startVerifier(t) {
         res.end(typeof body === 'string' ? body : JSON.stringify(body));
     });
     await new Promise((done) => server.listen(0, '127.0.0.1', done));
-    verifier.url = `http://127.0.0.1:${server.address().port}`;
+    verifier.url = `${tls ? 'https' : 'http'}://127.0.0.1:${server.address().port}`;
     atEnd(t, () => new Promise((done) => (server.closeAllConnections(), server.close(done))));
     return verifier;
 }

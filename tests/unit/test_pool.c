@@ -279,6 +279,34 @@ START_TEST(no_secret_no_blame)
 }
 END_TEST
 
+/* A challenge is about the address: whoever goes out the same way rests, an account behind a proxy of its own does not, and nobody waits for an
+ * operator. */
+START_TEST(a_challenge_rests_those_behind_the_address)
+{
+    struct cm_cred_info info = info_of(3, "sk-3");
+    struct cm_err why = why_of(CM_ERR_VERIFICATION_REQUIRED, 60);
+
+    why.of_address = true;
+    add(1);
+    add(2);
+    info.proxy = CM_S("http://proxy:1");
+    cm_pool_put(pool, &info);
+    cm_lease_give_back(lease_as((struct cm_pool_ask){.only = 1}), &why, 0, 0);
+    expect(1, COOLING, 60 * S);
+    expect(2, COOLING, 60 * S);
+    expect(3, OK, 0);
+    ck_str(get(2).reason, "verification_required");
+    ck_assert_uint_eq(serves((struct cm_pool_ask){0}), 3);
+    pass(60 * S);
+    expect(2, HALF_OPEN, 0);
+    cm_lease_give_back(lease_as((struct cm_pool_ask){.only = 2}), &why, 0, 0);
+    expect(2, COOLING, 120 * S);
+    expect(1, COOLING, 60 * S);
+    cm_lease_give_back(lease_as((struct cm_pool_ask){.only = 3}), &why, 0, 0);
+    expect(3, COOLING, 60 * S);
+}
+END_TEST
+
 START_TEST(a_provider_without_cooldown_cools_a_minute)
 {
     provider.cooldown_ms = 0;
@@ -1883,6 +1911,7 @@ Suite *suite_pool(void)
     tcase_add_loop_test(c, each_verdict, 0, CM_COUNT(verdicts));
     tcase_add_loop_test(c, no_secret_no_blame, 0, CM_COUNT(verdicts));
     tcase_add_test(c, a_provider_without_cooldown_cools_a_minute);
+    tcase_add_test(c, a_challenge_rests_those_behind_the_address);
     tcase_add_test(c, cooling_ends_half_open_and_one_request_decides);
     tcase_add_test(c, cooling_ends_for_a_choice);
     tcase_add_test(c, failing_half_open_doubles_up_to_an_hour);

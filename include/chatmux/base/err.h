@@ -69,10 +69,12 @@ enum cm_err_class {
 struct cm_err {
     enum cm_err_class cls;
     int retry_after_s; /* 0 = not told */
-    int http_status;   /* towards the client; 0 = the class's own */
-    char msg[400];     /* one sentence to act on; valid UTF-8; safe to show a client: no secrets */
-    char param[64];    /* the offending field in the client's own words, "" = none */
-    char code[48];     /* towards the client instead of the class's, "" = the class's */
+    bool
+        of_address; /* VERIFICATION_REQUIRED: it is about the address that we came from, and ends by itself: whoever comes from there rests */
+    int http_status; /* towards the client; 0 = the class's own */
+    char msg[400];   /* one sentence to act on; valid UTF-8; safe to show a client: no secrets */
+    char param[64];  /* the offending field in the client's own words, "" = none */
+    char code[48];   /* towards the client instead of the class's, "" = the class's */
 };
 
 /* What a class means; never NULL. */

@@ -60,8 +60,8 @@ static inline int64_t cm_usage_out(const struct cm_usage *u)
     X(CITATION)  /* url, name = title, text = what is cited; from, to */                                                                    \
     X(EMBEDDING) /* index = of the input; data = float32 numbers as bytes, little-endian */                                                 \
     X(USAGE)     /* usage, running totals: the last one counts */                                                                           \
-    X(SERVED) /* name = the model that answers, in the platform's words, where it is another than was asked for */                           \
-    X(CONVERSATION) /* id = what a client may hand back to go on in the platform's own conversation; before FINISH */                        \
+    X(SERVED) /* name = the model that answers, in the platform's words, where it is another than was asked for */                          \
+    X(CONVERSATION) /* id = what a client may hand back to go on in the platform's own conversation; before FINISH */                       \
     X(FINISH) /* finish: one choice has ended; text: see there. Of a session: it was closed with the code `status` and the reason `text` */ \
     X(HEAD) /* relay lane: status, headers of the upstream's answer, before any RELAY; media_type \
                = what the client is told, "" = what its dialect says */                                         \

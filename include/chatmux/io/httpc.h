@@ -33,6 +33,8 @@ struct cm_xfer_req {      /* slices are borrowed until cm_xfer_close() */
     /* "" = the certificate is checked; else "sha256//BASE64" of the one public key that is accepted, for whatever name and by whomever its certificate was
      * issued: for a server whose certificate is known as a file. */
     struct cm_str pinned_key;
+    bool
+        unverified; /* any certificate is accepted: where an operator says so of a service of theirs */
 };
 
 struct cm_xfer_cb {

@@ -132,6 +132,8 @@ struct cm_call {
     /* A client chose the address (provider/attach.h): private and loopback ones are refused unless allow_private_fetch, and nothing of the operator's goes
      * along: no header.…, no connection of the credential's. A proxy cannot be watched, so it is only used with allow_private_fetch. */
     bool foreign;
+    bool
+        unverified; /* any certificate is accepted; for a service of the operator's, and on its own connection */
 };
 
 enum cm_step cm_run_fetch(struct cm_run *run, const struct cm_call *call); /* -> REPLY or FAILED */
@@ -175,6 +177,9 @@ void cm_run_text(struct cm_run *run,
 void cm_run_reasoning(struct cm_run *run, struct cm_str text);
 void cm_run_usage(struct cm_run *run, const struct cm_usage *usage);
 void cm_run_finish(struct cm_run *run, enum cm_finish finish);
+/* Another model than the one that was asked for answers: as early as it is known. Clients read it in x-chatmux-model, or, when their answer has begun, as
+ * `served_model` of its last chunk. */
+void cm_run_served(struct cm_run *run, struct cm_str model);
 void cm_run_model(struct cm_run *run, const struct cm_model_row *row); /* models_list */
 /* refresh, login, probe: what later runs get as cred.token; expires 0 = not known. Once, before DONE. */
 void cm_run_token(struct cm_run *run, struct cm_str token, int64_t expires_unix_ms);
