@@ -167,7 +167,6 @@ static bool read_value(struct cm_conf_load *l, const struct cm_seed_var *var,
         if (!cm_str_to_u64(s->value, DAYS_MAX, &number) || number == 0)
             return false;
         s->value = cm_arena_printf(a, CM_PRI "d", CM_ARG(s->value));
-        remark(l, cm_arena_printf(a, "%s: %s", var->name, var->words));
         break;
     case CM_SEED_PORT:
         s->value = cm_arena_printf(a, "0.0.0.0:" CM_PRI, CM_ARG(s->value));

@@ -10,7 +10,7 @@ enum cm_seed_form {
     CM_SEED_LIST, /* between commas; empty items are dropped */
     CM_SEED_NUMBER, /* decimal digits; anything else leaves the default, as in that system, and is told */
     CM_SEED_SECONDS, /* the same, becomes a duration */
-    CM_SEED_DAYS,    /* a duration, if there is at least one; `words` is told then */
+    CM_SEED_DAYS,    /* a duration, if there is at least one */
     CM_SEED_PORT,    /* of server.listen, on all addresses */
     CM_SEED_PROXY,   /* socks5:// means socks5h:// there */
     CM_SEED_WORDS,   /* `words` translate it */

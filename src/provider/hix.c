@@ -389,6 +389,8 @@ static enum cm_step finish(struct cm_run *run, struct hix *h, struct cm_err *err
     cm_run_finish(run, CM_FINISH_STOP);
     if (hix_continues(run))
         cm_run_thread_keep(run, h->chat_id, cm_option_int(cm_run_instance(run), "continue_ttl"));
+    if (!hix_option_bool(run, "delete_chat"))
+        hix_note_use(run, h->chat_id);
     return hix_wind_up(run, h, err);
 }
 

@@ -4,6 +4,7 @@
 #include "chatmux/base/secret.h"
 #include "hix_int.h"
 
+#define AGED_MAX 200   /* old chats that one probe deletes */
 #define SMALL_MS 15000 /* for the calls around an answer */
 
 /* ---- the cookie ---- */
@@ -286,7 +287,9 @@ int hix_told_session(struct cm_run *run, const struct cm_ev *ev, bool renew, str
 
 const char *hix_account_state_name(const void *state)
 {
-    return ((const struct hix_account *)state)->state == HIX_ACCOUNT_SESSION ? "SESSION" : "CREDIT";
+    static const char *const names[] = {"SESSION", "CREDIT", "AGED"};
+
+    return names[((const struct hix_account *)state)->state];
 }
 
 /* True: logged in. */
@@ -317,6 +320,24 @@ enum cm_step hix_refresh_step(struct cm_run *run, const struct cm_ev *ev, struct
     return session_told(run, ev, err) ? CM_STEP_DONE : CM_STEP_FAIL;
 }
 
+/* The account works; what is left is to tidy up in it, and no failure of the probe. */
+static enum cm_step delete_aged(struct cm_run *run, struct hix_account *a)
+{
+    a->state = HIX_ACCOUNT_AGED;
+    if (a->n_deleted++ == AGED_MAX || !hix_take_aged(run, &a->chat, &a->stretch))
+        return CM_STEP_DONE;
+    return hix_delete_chat(run, a->chat);
+}
+
+static enum cm_step aged_deleted(struct cm_run *run, struct hix_account *a, const struct cm_ev *ev)
+{
+    if (hix_is_deleted(ev))
+        return delete_aged(run, a);
+    cm_run_odd(run, "an old chat is not deleted", ev->data);
+    hix_put_back(run, a->chat, a->stretch);
+    return CM_STEP_DONE;
+}
+
 enum cm_step hix_probe_step(struct cm_run *run, const struct cm_ev *ev, struct cm_err *err)
 {
     struct hix_account *a = cm_run_state(run);
@@ -330,12 +351,14 @@ enum cm_step hix_probe_step(struct cm_run *run, const struct cm_ev *ev, struct c
         a->state = HIX_ACCOUNT_CREDIT;
         return session_told(run, ev, err) ? hix_ask_credit(run) : CM_STEP_FAIL;
     }
+    if (a->state == HIX_ACCOUNT_AGED)
+        return aged_deleted(run, a, ev);
     if (ev->kind == CM_EV_FAILED) {
         *err = *ev->err;
         return CM_STEP_FAIL;
     }
     if (hix_told_credit(run, ev, &credit) == 0)
-        return CM_STEP_DONE;
+        return delete_aged(run, a);
     refused(run, ev, err);
     if (ev->status == 200 && err->cls == CM_ERR_UPSTREAM_DOWN)
         cm_fail(err, CM_ERR_UPSTREAM_DOWN, "hix tells no credit of this account");

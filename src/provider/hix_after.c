@@ -14,17 +14,23 @@ static void put_id(struct cm_buf *body, struct cm_str id)
     cm_buf_append(body, CM_S("}}}"));
 }
 
+enum cm_step hix_delete_chat(struct cm_run *run, struct cm_str chat)
+{
+    struct cm_buf body = {0};
+
+    put_id(&body, chat);
+    return hix_fetch(run, hix_option(run, "delete_path"), CM_S("/"),
+                     cm_buf_settle(&body, cm_run_arena(run)));
+}
+
 /* Deletes the first of the doomed. */
 static enum cm_step delete_chat(struct cm_run *run, struct hix *h)
 {
     struct cm_str rest = h->doomed;
-    struct cm_buf body = {0};
 
     cm_run_hang_up(run); /* [DONE] was seen: the stream's own end is not waited for */
     h->state = HIX_DELETE;
-    put_id(&body, cm_str_cut(&rest, '\n'));
-    return hix_fetch(run, hix_option(run, "delete_path"), CM_S("/"),
-                     cm_buf_settle(&body, cm_run_arena(run)));
+    return hix_delete_chat(run, cm_str_cut(&rest, '\n'));
 }
 
 /* This run's chat is to go, and with it what earlier ones left behind. */
@@ -42,7 +48,7 @@ static bool must_delete(struct cm_run *run, struct hix *h)
     return true;
 }
 
-static bool is_deleted(const struct cm_ev *ev)
+bool hix_is_deleted(const struct cm_ev *ev)
 {
     yyjson_doc *doc =
         ev->kind == CM_EV_REPLY ? cm_json_parse(ev->data, &cm_json_limits_event, NULL) : NULL;
@@ -105,7 +111,7 @@ enum cm_step hix_deleted(struct cm_run *run, struct hix *h, const struct cm_ev *
 {
     struct cm_str rest = h->doomed;
 
-    if (!is_deleted(ev)) {
+    if (!hix_is_deleted(ev)) {
         cm_run_odd(run, "a chat is not deleted", ev->data);
         remember_undeleted(run, h->doomed);
         return hix_wind_up(run, h, err);

@@ -62,6 +62,14 @@ struct cm_str hix_seed_pair(struct cm_arena *arena, yyjson_val *question, yyjson
 bool hix_old_thread(struct cm_arena *arena, const struct cm_chat *chat, struct cm_str *name,
                     size_t *from);
 
+/* ---- hix_aged.c ---- */
+
+/* An answer was given in this chat: it is not old. */
+void hix_note_use(struct cm_run *run, struct cm_str chat);
+/* One that nobody has used for x.delete_after, in the arena; false: there is none. It is in no list any more; hix_put_back() when it could not go. */
+bool hix_take_aged(struct cm_run *run, struct cm_str *chat, int64_t *stretch);
+void hix_put_back(struct cm_run *run, struct cm_str chat, int64_t stretch);
+
 /* ---- hix_upload.c ---- */
 
 struct hix_file_type {
@@ -126,7 +134,10 @@ enum cm_step hix_ask_session(struct cm_run *run);
 int hix_told_session(struct cm_run *run, const struct cm_ev *ev, bool renew, struct cm_err *err);
 
 struct hix_account {
-    enum hix_account_state { HIX_ACCOUNT_SESSION, HIX_ACCOUNT_CREDIT } state;
+    enum hix_account_state { HIX_ACCOUNT_SESSION, HIX_ACCOUNT_CREDIT, HIX_ACCOUNT_AGED } state;
+    struct cm_str chat; /* AGED: the one that is being deleted, and of which stretch of time it is */
+    int64_t stretch;
+    int n_deleted;
 };
 const char *hix_account_state_name(const void *state);
 enum cm_step hix_refresh_step(struct cm_run *run, const struct cm_ev *ev, struct cm_err *err);
@@ -172,6 +183,8 @@ struct hix {
 
 /* ---- hix_after.c ---- */
 
+enum cm_step hix_delete_chat(struct cm_run *run, struct cm_str chat);
+bool hix_is_deleted(const struct cm_ev *ev);
 /* The id of the chat that createChat has made; "" = it has not. */
 struct cm_str hix_read_chat_id(struct cm_run *run, const struct cm_ev *ev);
 /* The answer is with its client, or has failed (h->why): what is left to do for the account. */

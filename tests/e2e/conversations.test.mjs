@@ -72,6 +72,20 @@ scenario('a chat that the platform has dropped meanwhile begins anew', async (t)
     assert.match(json.question, /Name a colour\.[^]*Another\./);
 });
 
+scenario('CHAT_MAX_DAYS: a chat that nobody has used for so long goes, also after a restart', async (t) => {
+    const fake = await startFakeHix(t, { sessions: SESSIONS.slice(0, 1) });
+    const gw = await startGateway(t, { config: { auth: { admin_secret: SECRET }, 'provider hix': { type: 'hix', base_url: fake.base, credentials: fake.sessions, 'x.delete_after': '200ms' } } });
+    await turn(gw, fake, [user('one')]);
+    await gw.restart();
+    await turn(gw, fake, [user('two')]);
+    const [{ id }] = (await request(gw, { path: '/admin/api/credentials', key: SECRET })).json.data;
+    await sleep(450);
+    const checked = await request(gw, { method: 'POST', path: `/admin/api/credentials/${id}/check`, key: SECRET });
+    assert.equal(checked.json.ok, true, checked.text);
+    assert.equal(fake.chats.size, 0);
+    assert.equal(fake.of('/api/trpc/hixChat.deleteChat').length, 2);
+});
+
 // ---- hixai2api's ---------------------------------------------------------------------------------------------------
 
 const THINKING = '<think>\nif (a < b)\n</think>Violet & "so on"\n';

@@ -163,8 +163,8 @@ START_TEST(chats_of_hixai2api_have_an_age)
 {
     accept("BACKEND_SECRET=x CHAT_MAX_DAYS=7", NULL);
     ck_str(option("continue_ttl"), "7d");
-    ck_assert_uint_eq(c->remarks.n, 1);
-    ck_assert(is_told("CHAT_MAX_DAYS: chats are forgotten"));
+    ck_str(option("delete_after"), "7d");
+    ck_assert_uint_eq(c->remarks.n, 0);
     accept("BACKEND_SECRET=x CHAT_MAX_DAYS=0", NULL);
     ck_str(option("delete_chat"), "yes");
     ck_assert_uint_eq(option("continue_ttl").n, 0);
@@ -361,8 +361,7 @@ START_TEST(every_row_of_every_system_is_sound)
             bool option = v->key && cm_conf_is_open_key(cm_str_of(v->key));
 
             ck_assert_msg((v->form == CM_SEED_IGNORED) == (v->key == NULL), "%s", v->name);
-            ck_assert_msg(v->words || (v->form != CM_SEED_IGNORED && v->form != CM_SEED_WORDS &&
-                                       v->form != CM_SEED_DAYS),
+            ck_assert_msg(v->words || (v->form != CM_SEED_IGNORED && v->form != CM_SEED_WORDS),
                           "%s", v->name);
             ck_assert_msg(!v->key || option ||
                               cm_conf_row(cm_str_of(v->section), cm_str_of(v->key)),

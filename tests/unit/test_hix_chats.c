@@ -10,6 +10,7 @@
 
 #include "provider/hix_int.h"
 #include <stdlib.h>
+#include <unistd.h>
 
 static const char *const deleting[] = {"delete_chat", "yes", NULL};
 static struct fake_result r;
@@ -124,6 +125,74 @@ static void first_turn(const char *const *options)
     ck_assert(r.done);
     fake_result_clear(&r);
 }
+
+/* ---- chats that nobody has used for long ---- */
+
+static const char *const aging[] = {"delete_after", "200ms", NULL};
+#define LOGGED_IN "{\"user\":{\"name\":\"n\"},\"expires\":\"2098-01-01T00:00:00.000Z\"}"
+
+/* The id of the chat that a probe has deleted; "" = none. */
+static const char *deleted_by_probe(struct fake_reply answer)
+{
+    static char id[32];
+    const struct fake_reply replies[] = {{.body = LOGGED_IN}, {.body = USAGE}, answer};
+
+    fake_run(&(struct fake_setup){.type = "hix",
+                                  .errand = "probe",
+                                  .body = BODY("gpt-4o", "one"),
+                                  .memo = memo,
+                                  .options = aging,
+                                  .replies = replies,
+                                  .n_replies = 3},
+             &r);
+    ck_assert_msg(r.done, "%s", r.err.msg);
+    id[0] = '\0';
+    if (r.n_requests > 2) {
+        ck_assert(cm_str_has(r.requests[2].url, CM_S("deleteChat")));
+        cm_str_copy(id, sizeof(id), r.requests[2].body);
+    }
+    fake_result_clear(&r);
+    return id;
+}
+
+#define THE_CHAT "{\"0\":{\"json\":{\"id\":\"chat-1\"}}}"
+
+START_TEST(a_chat_that_nobody_uses_is_deleted_in_time)
+{
+    const struct fake_reply well = {.body = DELETED};
+
+    first_turn(aging);
+    ck_assert_str_eq(deleted_by_probe(well), "");
+    usleep(420000); /* its stretch of time is over, and as long again as it may be unused */
+    ck_assert_str_eq(deleted_by_probe((struct fake_reply){.status = 500, .body = "x"}), THE_CHAT);
+    ck_assert_str_eq(deleted_by_probe((struct fake_reply){.end = FAKE_DOWN}), THE_CHAT);
+    ck_assert_str_eq(deleted_by_probe(well), THE_CHAT);
+    ck_assert_str_eq(deleted_by_probe(well), "");
+}
+END_TEST
+
+START_TEST(a_chat_that_is_used_again_stays)
+{
+    const struct fake_reply well = {.body = DELETED};
+
+    first_turn(aging);
+    usleep(420000);
+    fake_run(&(struct fake_setup){.type = "hix",
+                                  .body = TURN_2,
+                                  .memo = memo,
+                                  .options = aging,
+                                  .replies = &(struct fake_reply){.content_type = STREAM,
+                                                                  .body = SAYS("due")},
+                                  .n_replies = 1},
+             &r);
+    ck_assert(r.done);
+    ck_assert_uint_eq(r.n_requests, 1);
+    fake_result_clear(&r);
+    ck_assert_str_eq(deleted_by_probe(well), "");
+    usleep(420000);
+    ck_assert_str_eq(deleted_by_probe(well), THE_CHAT);
+}
+END_TEST
 
 START_TEST(a_chat_that_is_not_ours_is_begun_anew)
 {
@@ -356,6 +425,8 @@ Suite *suite_hix_chats(void)
     tcase_add_checked_fixture(t, with_memo, without_memo);
     tcase_set_timeout(t, 20);
     tcase_add_test(t, each_pair_goes_on_in_its_chat);
+    tcase_add_test(t, a_chat_that_nobody_uses_is_deleted_in_time);
+    tcase_add_test(t, a_chat_that_is_used_again_stays);
     tcase_add_test(t, a_chat_that_is_not_ours_is_begun_anew);
     tcase_add_test(t, others_begin_a_chat_of_their_own);
     tcase_add_test(t, a_chat_goes_after_its_answer);
