@@ -62,6 +62,8 @@ uint64_t affinity_of(const struct exchange *ex, bool *begins)
         if (value.n > 0)
             return scoped(ex, "header", value);
     }
+    if (responses_conversation(ex))
+        return responses_conversation(ex);
     for (size_t i = 0; i < CM_COUNT(session_members); i++) {
         struct cm_str value = CM_STR_NONE;
 

@@ -171,7 +171,7 @@ static struct cm_str pool_model(struct exchange *ex)
 }
 
 /* Names may repeat and change their owner, ids do not; a configured key has none, but a digest. */
-static struct cm_str scope_of(struct exchange *ex)
+struct cm_str exchange_scope(struct exchange *ex)
 {
     const struct cm_key_row *row = ex->client_key ? cm_key_row(ex->client_key) : NULL;
     struct cm_buf text = {0};
@@ -195,7 +195,7 @@ static uint64_t holder_of(struct exchange *ex, const struct cm_target *t,
 
     if (!in->adapter->isolated || chat->task != CM_TASK_CHAT)
         return 0;
-    return cm_thread_holder(ex->gw->host->memo, in, t, chat, scope_of(ex));
+    return cm_thread_holder(ex->gw->host->memo, in, t, chat, exchange_scope(ex));
 }
 
 int attempt_ask(struct exchange *ex, struct cm_pool_ask *ask, struct cm_err *err)
@@ -213,15 +213,16 @@ int attempt_ask(struct exchange *ex, struct cm_pool_ask *ask, struct cm_err *err
     }
     if (note_dropped(ex, chat, err) < 0)
         return -1;
-    *ask = (struct cm_pool_ask){.provider = exchange_instance(ex)->name,
-                                .model = pool_model(ex),
-                                .cost = target->row ? target->row->cost : 0,
-                                .purse = target->row ? target->row->purse : 0,
-                                .tried = ex->tried,
-                                .affinity = ex->affinity,
-                                .holder = holder_of(ex, target, chat),
-                                .only = ex->only_credential,
-                                .begins = ex->begins};
+    *ask =
+        (struct cm_pool_ask){.provider = exchange_instance(ex)->name,
+                             .model = pool_model(ex),
+                             .cost = target->row ? target->row->cost : 0,
+                             .purse = target->row ? target->row->purse : 0,
+                             .tried = ex->tried,
+                             .affinity = ex->affinity,
+                             .holder = holder_of(ex, target, chat),
+                             .only = responses_only(ex) ? responses_only(ex) : ex->only_credential,
+                             .begins = ex->begins};
     return 0;
 }
 
@@ -242,7 +243,7 @@ struct attempt *attempt_open(struct exchange *ex, struct cm_lease *lease, size_t
                                           .proxy = cm_lease_proxy(lease),
                                           .isolation = cm_lease_isolation(lease)},
                                  .id = ex->id,
-                                 .scope = scope_of(ex),
+                                 .scope = exchange_scope(ex),
                                  .on_quota = on_quota,
                                  .on_spared = give_back,
                                  .on_dropped = on_dropped};

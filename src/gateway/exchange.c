@@ -61,6 +61,7 @@ void exchange_free(struct exchange *ex)
     cm_buf_clear(&ex->hold);
     cm_buf_clear(&ex->tries);
     cm_key_unref(ex->client_key);
+    responses_free(ex);
     cm_arena_clear(&ex->arena); /* the parsed body first, then what it was parsed from */
     cm_buf_clear(&ex->body);
     if (ex->session)
@@ -122,7 +123,7 @@ void exchange_end(struct exchange *ex, enum outcome outcome, const struct cm_err
     report_exchange(ex, outcome, err);
     if (ex->parsing)
         request_stop_parsing(ex); /* frees when the thread has let go */
-    else
+    else if (!responses_hold(ex))
         exchange_free(ex);
 }
 
@@ -497,6 +498,8 @@ void exchange_event(struct exchange *ex, const struct cm_event *ev)
     }
     if (ev->kind == CM_EVENT_SERVED)
         ex->served_model = cm_arena_str(&ex->arena, cm_str_head(ev->name, SERVED_MAX));
+    if (ev->kind == CM_EVENT_RELAY && ev->id.n > 0 && ex->responses)
+        responses_made(ex, ev->id);
     count_output(ex, ev);
     if (ex->abandoned) {
         ex->drained += ev->text.n;
@@ -689,6 +692,8 @@ static void answered(struct exchange *ex)
             stream_begin(ex);
             settle_usage(ex, OUTCOME_OK); /* the last chunk tells it */
             ex->surface->stream_end(ex->stream, &ex->usage, &ex->hold);
+            if (ex->responses && !ex->abandoned)
+                responses_keep(ex, ex->surface->stream_object(ex->stream));
         }
         if (is_heard(ex)) {
             if (!ex->committed)
@@ -700,6 +705,8 @@ static void answered(struct exchange *ex)
         settle_usage(ex, OUTCOME_OK);
         ex->answer.usage = ex->usage;
         ex->surface->whole(&ex->meta, &ex->answer, &out);
+        if (ex->responses)
+            responses_keep(ex, cm_buf_str(&out));
         if (ex->surface->task == CM_TASK_COUNT_TOKENS)
             memset(&ex->usage, 0, sizeof(ex->usage)); /* nothing was used */
         exchange_attempt_served(ex);

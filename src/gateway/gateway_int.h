@@ -277,14 +277,15 @@ struct exchange {
     int64_t cost_micro_usd;
     bool relay; /* the lane of the current attempt */
     bool head_sent, committed, ended;
-    bool enlarged;              /* the targets are the route's larger ones */
-    bool operator;              /* has shown the admin secret: is told how it was served */
-    bool abandoned;             /* the client has left, the upstream is drained */
-    uint64_t drained;           /* bytes since then */
-    enum phase left_in;         /* CLIENT_GONE: where it left */
-    struct resume_stream *kept; /* the answer survives its client; NULL = it does not */
-    struct cm_deadline alive;   /* keep-alive, commit_after */
-    uint64_t sent_ms;           /* last bytes to the client */
+    bool enlarged;                    /* the targets are the route's larger ones */
+    bool operator;                    /* has shown the admin secret: is told how it was served */
+    bool abandoned;                   /* the client has left, the upstream is drained */
+    uint64_t drained;                 /* bytes since then */
+    enum phase left_in;               /* CLIENT_GONE: where it left */
+    struct responses_part *responses; /* Responses API, and routes of one response; in the arena */
+    struct resume_stream *kept;       /* the answer survives its client; NULL = it does not */
+    struct cm_deadline alive;         /* keep-alive, commit_after */
+    uint64_t sent_ms;                 /* last bytes to the client */
 
     int status;                   /* what the client was told; 0 = nothing */
     uint64_t began_us, body_us;   /* first byte of the request; its body complete */
@@ -330,6 +331,7 @@ int request_check_admin(struct exchange *ex, struct cm_err *err);
 void serve_chat(struct exchange *ex, struct cm_str rest);
 /* Its surface reads the body that has come, or that there is none; then the first attempt. */
 void request_parse(struct exchange *ex);
+void request_parse_body(struct exchange *ex); /* the same, when responses.c has done its part */
 /* CM_ERR_BAD_REQUEST (415) for a body that is compressed. */
 int request_check_coding(const struct exchange *ex, struct cm_err *err);
 /* What a surface and the relay lane may want of the request besides its body. */
@@ -367,6 +369,35 @@ void sessions_drain(
         *gw); /* those without an answer under way, and later the others after theirs */
 /* For the request log: "…" JSON members, or nothing. */
 void session_log(const struct exchange *ex, struct cm_buf *out);
+
+/* ---- responses.c: responses that are kept ---- */
+
+enum responses_wants { RESPONSES_OBJECT, RESPONSES_ITEMS, RESPONSES_DELETE, RESPONSES_CANCEL };
+struct responses_part {
+    struct cm_arena kept;   /* what the store told; its thread's while `reading` */
+    struct cm_str previous; /* the id that is asked after */
+    struct cm_str made;     /* relayed: the upstream's own id */
+    uint64_t only;          /* the account that made it; 0 = any */
+    uint64_t conversation;  /* the pool's, of the turn before; 0 = none */
+    size_t bytes;           /* of earlier turns */
+    enum responses_wants wants;
+    bool reading; /* the store is asked; the exchange's memory waits for its answer */
+};
+/* Before the body is parsed. true: it goes on in request_parse_body(), or has failed. */
+bool responses_prepare(struct exchange *ex);
+/* Its body has been parsed. */
+int responses_check(struct exchange *ex, struct cm_err *err);
+uint64_t responses_conversation(const struct exchange *ex); /* 0 = not known */
+uint64_t responses_only(const struct exchange *ex);         /* the one credential; 0 = any */
+/* The answer is complete: `object`, as the client gets it. */
+void responses_keep(struct exchange *ex, struct cm_str object);
+/* An upstream has told the id of what it makes, once or more. */
+void responses_made(struct exchange *ex, struct cm_str id);
+/* exchange_free() has to wait, and is called by whoever is waited for. */
+bool responses_hold(const struct exchange *ex);
+void responses_free(struct exchange *ex);
+/* /v1/responses/ID, …/input_items, …/cancel */
+void serve_response(struct exchange *ex, struct cm_str rest);
 
 /* ---- order.c ---- */
 
@@ -408,6 +439,9 @@ struct cm_str attempt_provider(const struct attempt *a);
 bool attempt_relays(const struct attempt *a);
 /* What its input has cost at least, in micro-USD. */
 int64_t attempt_waste(const struct attempt *a);
+
+/* Whose the request is: what is kept for one client key is not for another. "" = no key is needed. */
+struct cm_str exchange_scope(struct exchange *ex);
 
 /* ---- hedge.c: a second attempt beside a silent one ---- */
 

@@ -107,7 +107,8 @@ static bool is_harmless(const struct cm_chat *chat)
     for (size_t i = 0; i < CM_COUNT(methods); i++)
         if (cm_str_eq(chat->method, methods[i]))
             return true;
-    return cm_str_eq(chat->path, CM_S("/files")) || cm_str_starts(chat->path, CM_S("/uploads"));
+    return cm_str_eq(chat->path, CM_S("/files")) || cm_str_starts(chat->path, CM_S("/uploads")) ||
+           cm_str_ends(chat->path, CM_S("/cancel"));
 }
 
 static int check_key(const struct exchange *ex, struct cm_err *err)

@@ -111,7 +111,7 @@ static void parsed(struct exchange *ex)
     cm_id_make(id, ex->surface->id_prefix.p, cm_unix_ms());
     if (chat->stream && streams_again(ex))
         return;
-    if (find_targets(ex, &err) < 0) {
+    if ((chat->response && responses_check(ex, &err) < 0) || find_targets(ex, &err) < 0) {
         exchange_fail(ex, &err);
         return;
     }
@@ -183,9 +183,15 @@ static void on_body(void *arg, struct cm_req *req, struct cm_str body)
 
 void request_parse(struct exchange *ex)
 {
+    if (ex->surface->dialect != CM_DIALECT_OPENAI_RESPONSES || !responses_prepare(ex))
+        request_parse_body(ex);
+}
+
+void request_parse_body(struct exchange *ex)
+{
     struct cm_err err = {0};
 
-    if (ex->body.n > PARSE_ON_LOOP_MAX) {
+    if (ex->body.n + (ex->responses ? ex->responses->bytes : 0) > PARSE_ON_LOOP_MAX) {
         ex->parsing = CM_NEW(struct parse_job);
         ex->parsing->ex = ex;
         ex->parsing->job.work = parse_work;
@@ -286,7 +292,8 @@ void request_chat(struct exchange *ex, struct cm_str rest)
     const struct cm_req *req = ex->req;
     struct cm_chat *chat = CM_ARENA_NEW(&ex->arena, struct cm_chat);
 
-    ex->pinned = cm_arena_str(&ex->arena, cm_req_header(req, CM_S("x-chatmux-target")));
+    if (ex->pinned.n == 0) /* else only one provider knows what is asked for */
+        ex->pinned = cm_arena_str(&ex->arena, cm_req_header(req, CM_S("x-chatmux-target")));
 
     chat->arena = &ex->arena;
     chat->method = ex->method;

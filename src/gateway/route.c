@@ -17,6 +17,7 @@ const struct route routes[] = {
     {"POST", "/chat/completions", serve_chat, OPENAI, ACCESS_KEY},
     {"POST", "/responses", serve_chat, RESPONSES, ACCESS_KEY},
     {"POST", "/responses/input_tokens", serve_chat, &cm_surface_responses_tokens, ACCESS_KEY},
+    {"GET HEAD DELETE POST", "/responses/*", serve_response, RESPONSES, ACCESS_KEY},
     {"POST", "/completions", serve_chat, &cm_surface_openai_completions, ACCESS_KEY},
     {"POST", "/embeddings", serve_chat, &cm_surface_openai_embeddings, ACCESS_KEY},
     {"POST", "/moderations", serve_chat, &cm_surface_openai_moderations, ACCESS_KEY},

@@ -577,6 +577,60 @@ START_TEST(counting)
 }
 END_TEST
 
+static const struct {
+    const char *input, *after;
+    int limit;
+    bool ascending;
+    const char *ids, *more; /* NULL = there is no such item */
+} pages[] = {
+    {"\"Hi\"", "", 20, false, "in_7X_0", "false"},
+    {"\"Hi\"", "in_7X_0", 20, false, "", "false"},
+    {"[]", "", 20, false, "", "false"},
+    {"[" ASKED("a") "," ASKED("b") "," SAID("c") "]", "", 2, false, "msg_1 in_7X_1", "true"},
+    {"[" ASKED("a") "," ASKED("b") "," SAID("c") "]", "in_7X_1", 2, false, "in_7X_0", "false"},
+    {"[" ASKED("a") "," ASKED("b") "," SAID("c") "]", "in_7X_0", 1, true, "in_7X_1", "true"},
+    {"[" ASKED("a") "," ASKED("b") "," SAID("c") "]", "msg_1", 9, true, "", "false"},
+    {"[" ASKED("a") "]", "in_7X_1", 9, true, NULL, NULL},
+};
+
+START_TEST(pages_of_items)
+{
+    const struct cm_response_page page = {.after = cm_str_of(pages[_i].after),
+                                          .limit = pages[_i].limit,
+                                          .ascending = pages[_i].ascending};
+    struct cm_buf out = {0}, ids = {0};
+    struct cm_err err = {0};
+    yyjson_val *data, *item;
+    yyjson_doc *doc;
+    size_t i, n;
+
+    if (!pages[_i].ids) {
+        ck_assert_int_eq(
+            cm_responses_items(CM_S(ID), cm_str_of(pages[_i].input), &page, &out, &err), -1);
+        ck_assert_str_eq(err.param, "after");
+        return;
+    }
+    ck_assert_int_eq(cm_responses_items(CM_S(ID), cm_str_of(pages[_i].input), &page, &out, &err),
+                     0);
+    doc = cm_json_parse(cm_buf_str(&out), &cm_json_limits_request, &err);
+    ck_assert_msg(doc != NULL, "%s in %.*s", err.msg, CM_ARG(cm_buf_str(&out)));
+    data = cm_json_get(yyjson_doc_get_root(doc), "data");
+    yyjson_arr_foreach(data, i, n, item)
+    {
+        cm_buf_printf(&ids, "%s" CM_PRI, i ? " " : "",
+                      CM_ARG(cm_json_str(cm_json_get(item, "id"))));
+        ck_str(cm_json_str(cm_json_get(item, "type")), "message");
+        ck_assert(yyjson_is_arr(cm_json_get(item, "content")));
+    }
+    ck_assert_str_eq(ids.p ? cm_buf_z(&ids) : "", pages[_i].ids);
+    ck_assert(yyjson_get_bool(cm_json_get(yyjson_doc_get_root(doc), "has_more")) ==
+              (strcmp(pages[_i].more, "true") == 0));
+    yyjson_doc_free(doc);
+    cm_buf_clear(&ids);
+    cm_buf_clear(&out);
+}
+END_TEST
+
 Suite *suite_responses_surface(void)
 {
     Suite *s = suite_create("responses_surface");
@@ -601,6 +655,7 @@ Suite *suite_responses_surface(void)
     tcase_add_test(out, a_failure_inside);
     tcase_add_test(out, citations_and_logprobs);
     tcase_add_test(out, whole_answers);
+    tcase_add_loop_test(out, pages_of_items, 0, (int)CM_COUNT(pages));
     suite_add_tcase(s, out);
     return s;
 }
