@@ -64,8 +64,6 @@ void exchange_free(struct exchange *ex)
     responses_free(ex);
     cm_arena_clear(&ex->arena); /* the parsed body first, then what it was parsed from */
     cm_buf_clear(&ex->body);
-    if (ex->session)
-        session_free(ex);
     snapshot_unref(ex->snap);
     free(ex);
 }

@@ -363,7 +363,6 @@ void session_fail(struct exchange *ex, const struct cm_err *err);
 void session_gone(struct exchange *ex);    /* the client has left; the same */
 void session_drained(struct exchange *ex); /* what was sent to the upstream has gone out */
 void session_end(struct exchange *ex);     /* of the exchange */
-void session_free(struct exchange *ex);
 void sessions_drain(
     struct cm_gateway
         *gw); /* those without an answer under way, and later the others after theirs */

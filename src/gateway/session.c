@@ -107,11 +107,7 @@ void session_end(struct exchange *ex)
 {
     cm_list_remove(&ex->session->link);
     cm_deadline_clear(ex->gw->host->loop, &ex->session->clock);
-}
-
-void session_free(struct exchange *ex)
-{
-    cm_wsd_free(ex->session->wsd);
+    CM_ASSERT(!ex->session->wsd);
 }
 
 /* ---- from the client ---- */

@@ -215,6 +215,23 @@ static size_t ws_send(void *arg, struct cm_ws *ws, struct cm_str message, bool b
     return f->ws_queued;
 }
 
+static void ws_ping(void *arg, struct cm_ws *ws)
+{
+    struct fake *f = arg;
+
+    ck_assert(!ws->x.closed);
+    f->ws_pings++;
+}
+
+static void ws_say_close(void *arg, struct cm_ws *ws, int code, struct cm_str reason)
+{
+    struct fake *f = arg;
+
+    ck_assert(!ws->x.closed);
+    f->ws_code = code;
+    cm_buf_append(&f->ws_reason, reason);
+}
+
 static void ws_pause(void *arg, struct cm_ws *ws)
 {
     xfer_pause(arg, &ws->x);
@@ -277,6 +294,26 @@ void fake_ws_end(struct fake *f, int code)
     f->ws->x.ws_cb->on_end(f->ws->x.arg, code, CM_STR_NONE, NULL);
 }
 
+void fake_ws_refuse(struct fake *f, int status, const char *headers)
+{
+    struct cm_xfer x = {.arg = f->ws->x.arg,
+                        .cb = &(struct cm_xfer_cb){f->ws->x.ws_cb->on_head, NULL, NULL}};
+
+    tell_head(&x, status, headers);
+    f->ws->x.ws_cb->on_end(f->ws->x.arg, status, CM_STR_NONE,
+                           make_error(&f->ws->x, CM_ERR_UPSTREAM_DOWN));
+}
+
+void fake_ws_pong(struct fake *f)
+{
+    f->ws->x.ws_cb->on_pong(f->ws->x.arg);
+}
+
+void fake_ws_drain(struct fake *f)
+{
+    f->ws->x.ws_cb->on_drain(f->ws->x.arg);
+}
+
 void fake_ws_fail(struct fake *f, enum cm_err_class cls)
 {
     ck_assert_ptr_nonnull(f->ws);
@@ -317,6 +354,13 @@ static void on_batch(void *arg)
     f->n_batches++;
     if (f->on_batch)
         f->on_batch(f);
+}
+
+static void on_run_drain(void *arg)
+{
+    struct fake *f = arg;
+
+    f->n_drains++;
 }
 
 static void on_end(void *arg, const struct cm_err *err)
@@ -377,7 +421,7 @@ static void on_token(void *arg, struct cm_str token, int64_t expires_unix_ms)
 }
 
 static const struct cm_run_cb run_cb = {
-    .on_event = on_event, .on_batch = on_batch, .on_end = on_end};
+    .on_event = on_event, .on_batch = on_batch, .on_end = on_end, .on_drain = on_run_drain};
 
 /* ---- the machine ---- */
 
@@ -394,6 +438,8 @@ void fake_init(struct fake *f)
                                              .close = xfer_close,
                                              .ws_open = ws_open,
                                              .ws_send = ws_send,
+                                             .ws_ping = ws_ping,
+                                             .ws_say_close = ws_say_close,
                                              .ws_pause = ws_pause,
                                              .ws_resume = ws_resume,
                                              .ws_close = ws_close,
@@ -433,6 +479,7 @@ void fake_request(struct fake *f, const struct cm_surface *surface, const char *
     f->chat->arena = &f->chat_arena;
     f->chat->content_type = cm_str_of(content_type ? content_type : "application/json");
     f->chat->path = cm_str_of(f->path);
+    f->chat->query = cm_str_of(f->query);
     body = cm_arena_str(&f->chat_arena, body);
     ck_assert_msg(surface->parse(f->chat, body, &err) == 0, "%s", err.msg);
     if (f->target.model.n == 0)
@@ -448,6 +495,7 @@ void fake_open(struct fake *f)
                                  .cred = f->cred,
                                  .id = CM_S("req_test"),
                                  .scope = f->scope,
+                                 .ping_ms = f->ping_ms,
                                  .on_model = on_model,
                                  .on_dropped = on_dropped,
                                  .on_spared = on_spared,
@@ -536,6 +584,7 @@ void fake_clear(struct fake *f)
     cm_buf_clear(&f->quota);
     cm_buf_clear(&f->token);
     cm_buf_clear(&f->ws_sent);
+    cm_buf_clear(&f->ws_reason);
     cm_arena_clear(&f->chat_arena);
     cm_arena_clear(&f->arena);
 }

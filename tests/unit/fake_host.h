@@ -38,6 +38,8 @@ struct fake {
     struct cm_str scope;              /* who the client is */
     const struct cm_surface *surface; /* that it speaks; NULL = chat completions */
     const char *path;                 /* what the route's * matched; NULL = nothing */
+    const char *query;                /* of the URL; NULL = none */
+    int64_t ping_ms;                  /* of sessions */
     struct cm_target target;
     const struct fake_answer
         *answers; /* the n-th call gets the n-th; NULL = by hand, with the functions below */
@@ -58,6 +60,9 @@ struct fake {
     bool held;             /* the open transfer or connection is paused */
     struct cm_buf ws_sent; /* messages, LF behind each */
     size_t ws_queued;      /* for the test: what the next cm_run_say() is told to wait */
+    unsigned ws_pings, n_drains;
+    int ws_code; /* of the close frame that was sent; 0 = none */
+    struct cm_buf ws_reason;
 
     /* What it said. */
     struct cm_buf text, relay, models; /* models: LF behind each name */
@@ -108,6 +113,9 @@ void fake_ws_open(struct fake *f);
 void fake_ws_message(struct fake *f, struct cm_str message, bool binary);
 void fake_ws_end(struct fake *f, int code);
 void fake_ws_fail(struct fake *f, enum cm_err_class cls);
+void fake_ws_refuse(struct fake *f, int status, const char *headers);
+void fake_ws_pong(struct fake *f);
+void fake_ws_drain(struct fake *f);
 
 /* A file below tests/fixtures, in the fake's arena; and a text with CR LF for LF. */
 struct cm_str fake_fixture(struct fake *f, const char *name);

@@ -491,6 +491,48 @@ START_TEST(a_released_request_gives_its_tokens_back)
 }
 END_TEST
 
+START_TEST(a_long_request_counts_what_it_has_used_so_far)
+{
+    struct cm_key_row row = row_of(1, "s");
+    struct cm_reservation r;
+    struct cm_key *key;
+
+    row.tpm = 1000;
+    row.budget_micro_usd = 100;
+    key = put(&row, "s");
+    r = taken(key, 50, 40);
+    ck_assert_int_eq(cm_key_raise(&r, 20, 30, &err), 0); /* less than was reserved */
+    ck_assert_int_eq(limits_of(key).reserved_micro_usd, 40);
+    ck_assert_int_eq(limits_of(key).remaining_tokens, 950);
+    ck_assert_int_eq(cm_key_raise(&r, 300, 90, &err), 0);
+    ck_assert_int_eq(limits_of(key).reserved_micro_usd, 90);
+    ck_assert_int_eq(limits_of(key).remaining_tokens, 700);
+    refused(key, 1, 20, 1, "are reserved by open requests");
+    ck_assert_int_eq(cm_key_raise(&r, 400, 110, &err), -1);
+    ck_assert_int_eq(err.cls, CM_ERR_CLIENT_LIMIT);
+    ck_assert_str_eq(err.code, "insufficient_quota");
+    ck_assert_int_eq(limits_of(key).reserved_micro_usd, 110);
+    cm_key_settle(&r, 400, 110);
+    ck_assert_int_eq(limits_of(key).reserved_micro_usd, 0);
+    ck_assert_int_eq(limits_of(key).spent_micro_usd, 110);
+    ck_assert_int_eq(limits_of(key).remaining_tokens, 600);
+    ck_assert_int_eq(limits_of(key).parallel, 0);
+    ck_assert_int_eq(cm_key_raise(&r, 1, 1, &err), 0); /* settled already: nothing */
+}
+END_TEST
+
+START_TEST(a_long_request_ends_with_its_key)
+{
+    struct cm_key_row row = row_of(1, "s");
+    struct cm_reservation r = taken(put(&row, "s"), 5, 5);
+
+    cm_keys_delete(keys, 1);
+    ck_assert_int_eq(cm_key_raise(&r, 10, 10, &err), -1);
+    ck_assert_int_eq(err.cls, CM_ERR_UNAUTHORIZED);
+    cm_key_settle(&r, 10, 10);
+}
+END_TEST
+
 START_TEST(requests_at_once)
 {
     struct cm_key_row row = row_of(1, "s");
@@ -1231,6 +1273,8 @@ Suite *suite_keys(void)
     tcase_add_test(t, tokens_per_minute);
     tcase_add_test(t, tokens_of_long_answers);
     tcase_add_test(t, a_released_request_gives_its_tokens_back);
+    tcase_add_test(t, a_long_request_counts_what_it_has_used_so_far);
+    tcase_add_test(t, a_long_request_ends_with_its_key);
     tcase_add_test(t, requests_at_once);
     tcase_add_test(t, replaced_limits_hold_from_the_next_request_on);
     tcase_add_test(t, absurd_figures_are_bounded);

@@ -650,6 +650,98 @@ START_TEST(ws_ends_with_a_code_or_an_error)
 }
 END_TEST
 
+/* ---- sessions: a WebSocket that is the client's ---- */
+
+static enum cm_step session_once(struct cm_run *run, const struct cm_ev *ev, struct cm_err *err)
+{
+    if (ev->kind == CM_EV_START) {
+        adapter.call.session = true;
+        return cm_run_ws(run, &adapter.call);
+    }
+    if (ev->kind == CM_EV_OPEN)
+        return CM_STEP_WAIT;
+    if (ev->kind == CM_EV_FAILED)
+        adapter.status = ev->n_headers > 0 ? ev->status : -1;
+    return ws_once(run, ev, err);
+}
+
+START_TEST(what_a_client_says_goes_up_as_long_as_the_session_is_open)
+{
+    struct fake f;
+
+    setup(&f, session_once);
+    fake_open(&f);
+    fake_turn(&f);
+    ck_assert_uint_eq(cm_run_say(f.run, CM_S("too early"), false), 0);
+    fake_ws_open(&f);
+    f.ws_queued = 4711;
+    ck_assert_uint_eq(cm_run_say(f.run, CM_S("one"), false), 4711);
+    ck_str(cm_buf_str(&f.ws_sent), "one\n");
+    fake_ws_drain(&f);
+    ck_assert_uint_eq(f.n_drains, 1);
+    cm_run_say_close(f.run, 4001, CM_S("bye"));
+    ck_assert_int_eq(f.ws_code, 4001);
+    ck_str(cm_buf_str(&f.ws_reason), "bye");
+    fake_ws_end(&f, 4001);
+    ck_assert_uint_eq(cm_run_say(f.run, CM_S("too late"), false), 0);
+    ck_str(cm_buf_str(&f.ws_sent), "one\n");
+    teardown(&f);
+
+    setup(&f, ws_once); /* one that is the flow's own */
+    fake_open(&f);
+    fake_turn(&f);
+    fake_ws_open(&f);
+    cm_run_say(f.run, CM_S("not asked"), false);
+    ck_str(cm_buf_str(&f.ws_sent), "hello\n");
+    fake_ws_end(&f, 1000);
+    teardown(&f);
+}
+END_TEST
+
+START_TEST(a_refused_handshake_has_status_and_headers)
+{
+    struct fake f;
+
+    setup(&f, session_once);
+    fake_open(&f);
+    fake_turn(&f);
+    fake_ws_refuse(&f, 429, "Retry-After: 7\n");
+    ck_assert_str_eq(adapter.log, "START FAILED");
+    ck_assert_int_eq(adapter.status, 429);
+    teardown(&f);
+}
+END_TEST
+
+START_TEST(a_silent_session_is_pinged_and_no_other_clock_runs)
+{
+    struct fake f;
+
+    setup(&f, session_once);
+    f.conf.upstream.first_token_timeout_ms = f.conf.upstream.idle_timeout_ms = 30;
+    f.conf.upstream.total_timeout_ms = 60;
+    f.ping_ms = 100;
+    fake_open(&f);
+    fake_turn(&f);
+    fake_ws_open(&f);
+    fake_wait(&f, 80);
+    ck_assert_uint_eq(f.ws_pings, 0);
+    fake_wait(&f, 80);
+    ck_assert_uint_eq(f.ws_pings, 1);
+    fake_ws_pong(&f);
+    fake_wait(&f, 150);
+    ck_assert_uint_eq(f.ws_pings, 2);
+    cm_run_pause(f.run); /* nobody reads its pongs */
+    fake_wait(&f, 250);
+    ck_assert(!f.ended);
+    cm_run_resume(f.run);
+    fake_wait(&f, 350);
+    ck_assert(f.ended);
+    ck_assert_int_eq(f.err.cls, CM_ERR_TIMEOUT);
+    ck_assert_ptr_nonnull(strstr(f.err.msg, "ping"));
+    teardown(&f);
+}
+END_TEST
+
 /* ---- one thing at a time ---- */
 
 static enum cm_step two_fetches(struct cm_run *run, const struct cm_ev *ev, struct cm_err *err)
@@ -1576,6 +1668,9 @@ Suite *suite_run(void)
     tcase_add_test(t, a_computation_that_is_late_fails_by_total_timeout);
     tcase_add_test(t, ws_talks_both_ways);
     tcase_add_test(t, ws_ends_with_a_code_or_an_error);
+    tcase_add_test(t, what_a_client_says_goes_up_as_long_as_the_session_is_open);
+    tcase_add_test(t, a_refused_handshake_has_status_and_headers);
+    tcase_add_test(t, a_silent_session_is_pinged_and_no_other_clock_runs);
     tcase_add_loop_test_raise_signal(t, an_adapter_that_breaks_the_rules_ends_the_process, SIGABRT,
                                      0, (int)CM_COUNT(wrong));
     tcase_add_test(t, a_stream_can_be_left_for_another_call);

@@ -169,6 +169,58 @@ START_TEST(broken_frames)
 }
 END_TEST
 
+/* What a server must refuse of a client: the same, behind a mask. */
+START_TEST(broken_frames_of_clients)
+{
+    static const struct {
+        struct cm_str bytes; /* without the mask, which is zeros: byte 1 gets the bit */
+        const char *want;
+    } cases[] = {
+        {CM_S_INIT("\xc1\x00"), "!1002"},         {CM_S_INIT("\x83\x00"), "!1002"},
+        {CM_S_INIT("\x8b\x00"), "!1002"},         {CM_S_INIT("\x09\x00"), "!1002"},
+        {CM_S_INIT("\x80\x00"), "!1002"},         {CM_S_INIT("\x88\x01\x03"), "!1002"},
+        {CM_S_INIT("\x88\x02\x03\xee"), "!1002"}, {CM_S_INIT("\x88\x03\x03\xe8\xff"), "!1007"},
+        {CM_S_INIT("\x81\x02\xc3\x28"), "!1007"},
+    };
+
+    for (size_t i = 0; i < CM_COUNT(cases); i++) {
+        struct cm_buf bytes = {0};
+
+        cm_buf_append(&bytes, cm_str_head(cases[i].bytes, 2));
+        bytes.p[1] = (char)(bytes.p[1] | 0x80);
+        cm_buf_append(&bytes, CM_S("\0\0\0\0"));
+        cm_buf_append(&bytes, cm_str_from(cases[i].bytes, 2));
+        expect(cm_buf_str(&bytes), true, cm_str_of(cases[i].want));
+        cm_buf_clear(&bytes);
+    }
+}
+END_TEST
+
+START_TEST(close_frames_hold_what_may_stand_in_them)
+{
+    char payload[CM_WSF_CONTROL_MAX];
+    struct cm_buf reason = {0};
+
+    for (int code = -1; code <= 70000; code++) {
+        bool fits = (code >= 1000 && code <= 1014 && (code < 1004 || code > 1006)) ||
+                    (code >= 3000 && code <= 4999);
+
+        ck_quick(cm_wsf_code_valid(code) == fits);
+        ck_quick(cm_wsf_close_payload(payload, code, CM_STR_NONE) == (fits ? 2u : 0u));
+    }
+    ck_assert_uint_eq(cm_wsf_close_payload(payload, 4001, CM_S("bye")), 5);
+    ck_assert_mem_eq(payload,
+                     "\x0f\xa1"
+                     "bye",
+                     5);
+    for (size_t i = 0; i < 100; i++)
+        cm_buf_append(&reason, CM_S("ü"));
+    ck_assert_uint_eq(cm_wsf_close_payload(payload, 1011, cm_buf_str(&reason)), 2 + 122);
+    ck_assert_uint_eq(cm_wsf_close_payload(payload, 1011, CM_S("a\xff")), 3);
+    cm_buf_clear(&reason);
+}
+END_TEST
+
 Suite *suite_ws(void)
 {
     Suite *s = suite_create("ws");
@@ -179,6 +231,8 @@ Suite *suite_ws(void)
     tcase_add_test(t, what_is_written_can_be_read);
     tcase_add_test(t, long_forms_of_lengths);
     tcase_add_test(t, broken_frames);
+    tcase_add_test(t, broken_frames_of_clients);
+    tcase_add_test(t, close_frames_hold_what_may_stand_in_them);
     suite_add_tcase(s, t);
     return s;
 }
