@@ -176,7 +176,7 @@ $(BUILD)/$1/sim: $(SIM:%.c=$(BUILD)/$1/%.o) $(BUILD)/$1/libchatmux.a $(BUILD)/$1
 	$(Q)$2 $(LINK_$1) $(LDFLAGS) $$(filter %.o %.a,$$^) $(LIBS) $(RPATH) -pthread -o $$@
 
 # Under libFuzzer the target has a main; elsewhere replay_main.c feeds it the files of its corpus.
-$(BUILD)/$1/fuzz/%: $(BUILD)/$1/tests/fuzz/fuzz_%.o $(if $(filter fuzz,$1),,$(BUILD)/$1/tests/fuzz/replay_main.o) $(BUILD)/$1/libchatmux.a
+$(BUILD)/$1/fuzz/%: $(BUILD)/$1/tests/fuzz/fuzz_%.o $(if $(filter fuzz,$1),,$(BUILD)/$1/tests/fuzz/replay_main.o) $(BUILD)/$1/tests/unit/wire.o $(BUILD)/$1/libchatmux.a
 	$$(call say,LINK,$$@)
 	@mkdir -p $$(@D)
 	$(Q)$2 $(LINK_$1) $(LDFLAGS) $$^ $(LIBS) $(RPATH) -pthread -o $$@

@@ -59,7 +59,7 @@ static void check_chat(const struct cm_chat *chat)
         check_text(chat->inputs[i]);
     CM_ASSERT(chat->n >= 1 && chat->n <= 8 && chat->n_stop <= 5);
     CM_ASSERT(isnan(chat->temperature) || (chat->temperature >= 0 && chat->temperature <= 2));
-    CM_ASSERT(chat->tool_choice != CM_TOOLS_NAMED || chat->n_tools == 1);
+    CM_ASSERT(chat->tool_choice != CM_TOOLS_NAMED || (chat->n_tools > 0 && chat->tool_name.n > 0));
     check_json(chat->schema);
     check_text(cm_chat_flatten(chat->arena, chat));
     CM_ASSERT(cm_chat_estimate_tokens(chat) >= 0);

@@ -1,9 +1,9 @@
 /* Adapters on a transport that keeps what is sent and plays one answer. */
 #include "wire.h"
 
-#include "unit.h"
-
+#include "chatmux/base/clock.h"
 #include "chatmux/base/mem.h"
+#include "chatmux/provider/memo.h"
 #include "chatmux/provider/run.h"
 
 #include <stdlib.h>
@@ -40,10 +40,11 @@ struct wire {
     /* of the run under way */
     struct cm_buf sent;
     bool asked, ended, released;
-    struct cm_str rest; /* of the answer; p NULL = there is none */
-    bool stream;
-    size_t piece;
-    struct cm_answer *out;
+    const struct wire_answer *answer; /* NULL = there is none */
+    struct cm_str rest;               /* of it */
+    wire_event_fn *fn;
+    void *arg;
+    int n_models;
     struct cm_err err;
 };
 
@@ -55,14 +56,15 @@ static void tell(void *arg)
     struct wire *w = x->w;
 
     if (!x->headed) {
-        const struct cm_header type = {CM_S("Content-Type"), w->stream ? CM_S("text/event-stream")
-                                                                       : CM_S("application/json")};
+        const struct cm_header type = {CM_S("Content-Type"), w->answer->stream
+                                                                 ? CM_S("text/event-stream")
+                                                                 : CM_S("application/json")};
 
         x->headed = true;
-        x->cb->on_head(x->arg, 200, &type, 1);
+        x->cb->on_head(x->arg, w->answer->status ? w->answer->status : 200, &type, 1);
     }
     while (x->open && w->rest.n > 0) {
-        const struct cm_str now = cm_str_head(w->rest, w->piece);
+        const struct cm_str now = cm_str_head(w->rest, w->answer->piece);
         char *copy = cm_str_dup(now); /* reading beyond it is found */
 
         w->rest = cm_str_from(w->rest, now.n);
@@ -79,13 +81,13 @@ static struct cm_xfer *xfer_open(void *arg, const struct cm_xfer_req *req,
     struct wire *w = arg;
     struct cm_xfer *x = &w->xfer;
 
-    ck_quick(!x->open);
+    CM_ASSERT(!x->open);
     *x = (struct cm_xfer){.w = w, .cb = cb, .arg = cb_arg, .open = true};
     cm_task_init(&x->turn, tell, x);
     cm_buf_reset(&w->sent);
     cm_buf_append(&w->sent, req->body);
     w->asked = true;
-    if (w->rest.p)
+    if (w->answer)
         cm_task_post(w->loop, &x->turn);
     return x;
 }
@@ -109,9 +111,8 @@ static void on_event(void *arg, const struct cm_event *ev)
 {
     struct wire *w = arg;
 
-    ck_quick(ev->kind != CM_EVENT_HEAD && ev->kind != CM_EVENT_RELAY);
-    if (w->out && cm_answer_add(w->out, ev, &w->err))
-        ck_abort_msg("%s", w->err.msg);
+    if (w->fn)
+        w->fn(w->arg, ev);
 }
 
 static void on_batch(void *arg)
@@ -149,8 +150,7 @@ static void use(struct wire *w, enum wire_dialect d, struct cm_conf_pair *option
                                         .options = options,
                                         .n_options = n};
     cm_problems_init(&problems, &w->arena);
-    ck_assert_msg(cm_instance_init(&s->instance, &s->conf, &w->arena, &problems) == 0, "%s",
-                  wire_names[d]);
+    CM_ASSERT(cm_instance_init(&s->instance, &s->conf, &w->arena, &problems) == 0);
 }
 
 struct wire *wire_new(void)
@@ -168,7 +168,8 @@ struct wire *wire_new(void)
                                              .pause = xfer_nothing,
                                              .resume = xfer_nothing,
                                              .close = xfer_close,
-                                             .arg = w}};
+                                             .arg = w},
+                               .memo = cm_memo_new(&cm_clock_system, 64 * 1024)};
     use(w, WIRE_openai, efforts, CM_COUNT(efforts));
     use(w, WIRE_anthropic, NULL, 0);
     use(w, WIRE_gemini, NULL, 0);
@@ -178,45 +179,58 @@ struct wire *wire_new(void)
 void wire_free(struct wire *w)
 {
     cm_jobs_close(w->jobs);
+    cm_memo_free(w->host.memo);
     cm_loop_free(w->loop);
     cm_buf_clear(&w->sent);
     cm_arena_clear(&w->arena);
     free(w);
 }
 
-static void run(struct wire *w, enum wire_dialect d, const struct cm_chat *chat)
+static void on_model(void *arg, const struct cm_model_row *row)
 {
-    const struct cm_instance *in = &w->sides[d].instance;
-    struct cm_chat asked = *chat;
+    struct wire *w = arg;
+
+    CM_ASSERT(row->name.n > 0);
+    w->n_models++;
+}
+
+static void run(struct wire *w, enum wire_dialect d, const struct cm_flow *flow,
+                const struct cm_chat *chat, const struct wire_answer *answer)
+{
     /* sampling, thinking by a budget, schemas: what these take */
     static const struct cm_str models[WIRE_N] = {CM_S_INIT("m"), CM_S_INIT("claude-sonnet-4-5"),
                                                  CM_S_INIT("gemini-2.5-flash")};
     const struct cm_target target = {.model = models[d], .weight = 1};
-    const struct cm_run_setup setup = {.flow = &in->adapter->chat,
-                                       .instance = in,
-                                       .chat = &asked,
-                                       .target = &target,
+    const struct cm_run_setup setup = {.flow = flow,
+                                       .instance = &w->sides[d].instance,
+                                       .chat = chat,
+                                       .target = chat ? &target : NULL,
                                        .cred = {.id = 1, .secret = CM_S("s"), .label = CM_S("l")},
-                                       .id = CM_S("req")};
+                                       .id = CM_S("req"),
+                                       .on_model = on_model};
     struct cm_run *r;
 
-    asked.translate = true; /* the relay lane is not meant */
     w->asked = w->ended = w->released = false;
     w->err = (struct cm_err){0};
+    w->n_models = 0;
+    w->answer = answer;
+    w->rest = answer ? answer->bytes : CM_STR_NONE;
     r = cm_run_open(&w->host, &setup, &run_cb, w);
-    while (!w->ended && !(w->asked && !w->rest.p))
+    while (!w->ended && !(w->asked && !answer))
         uv_run(cm_loop_uv(w->loop), UV_RUN_NOWAIT);
     cm_run_close(r, on_released, w);
     while (!w->released)
         uv_run(cm_loop_uv(w->loop), UV_RUN_NOWAIT);
+    w->fn = NULL;
 }
 
 struct cm_str wire_write(struct wire *w, enum wire_dialect d, const struct cm_chat *chat,
                          struct cm_arena *arena, struct cm_err *err)
 {
-    w->rest = CM_STR_NONE;
-    w->out = NULL;
-    run(w, d, chat);
+    struct cm_chat asked = *chat;
+
+    asked.translate = true; /* the relay lane is not meant */
+    run(w, d, &w->sides[d].instance.adapter->chat, &asked, NULL);
     if (!w->asked) {
         *err = w->err;
         return CM_STR_NONE;
@@ -230,19 +244,44 @@ struct cm_chat *wire_parse(enum wire_dialect d, struct cm_str body, bool stream,
     struct cm_chat *chat = CM_ARENA_NEW(arena, struct cm_chat);
 
     chat->arena = arena;
+    chat->method = CM_S("POST");
     chat->content_type = CM_S("application/json");
     chat->path = stream ? CM_S("m:streamGenerateContent") : CM_S("m:generateContent");
     return wire_surfaces[d]->parse(chat, body, err) ? NULL : chat;
 }
 
+int wire_play(struct wire *w, enum wire_dialect d, const struct cm_chat *chat, bool relay,
+              const struct wire_answer *answer, wire_event_fn *fn, void *arg, struct cm_err *err)
+{
+    struct cm_chat asked = *chat;
+
+    asked.translate = !relay;
+    w->fn = fn;
+    w->arg = arg;
+    run(w, d, &w->sides[d].instance.adapter->chat, &asked, answer);
+    *err = w->err;
+    return w->err.cls == CM_ERR_NONE ? 0 : -1;
+}
+
+static void collect(void *arg, const struct cm_event *ev)
+{
+    struct cm_err err;
+
+    CM_ASSERT(cm_answer_add(arg, ev, &err) == 0);
+}
+
 int wire_read(struct wire *w, enum wire_dialect d, const struct cm_chat *chat, struct cm_str bytes,
               bool stream, size_t piece, struct cm_answer *out, struct cm_err *err)
 {
-    w->rest = bytes;
-    w->stream = stream;
-    w->piece = piece;
-    w->out = out;
-    run(w, d, chat);
+    const struct wire_answer answer = {.stream = stream, .bytes = bytes, .piece = piece};
+
+    return wire_play(w, d, chat, false, &answer, collect, out, err);
+}
+
+int wire_models(struct wire *w, enum wire_dialect d, const struct wire_answer *answer,
+                struct cm_err *err)
+{
+    run(w, d, &w->sides[d].instance.adapter->models_list, NULL, answer);
     *err = w->err;
-    return w->err.cls == CM_ERR_NONE ? 0 : -1;
+    return w->err.cls == CM_ERR_NONE ? w->n_models : -1;
 }

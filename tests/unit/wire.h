@@ -26,8 +26,22 @@ struct cm_str wire_write(struct wire *w, enum wire_dialect d, const struct cm_ch
 /* NULL: the surface of that dialect refuses. The body must live as long as the arena. */
 struct cm_chat *wire_parse(enum wire_dialect d, struct cm_str body, bool stream,
                            struct cm_arena *arena, struct cm_err *err);
-/* An upstream answers the chat with these bytes, in pieces of so many: what the adapter tells goes into *out. -1: it fails. */
+/* How an upstream answers. */
+struct wire_answer {
+    int status; /* 0 = 200 */
+    bool stream;
+    struct cm_str bytes; /* of its body, in pieces of `piece` */
+    size_t piece;
+};
+typedef void wire_event_fn(void *arg, const struct cm_event *ev);
+/* What the adapter tells of it. `relay`: in the lane of its own dialect, which must be the chat's. -1: it fails. */
+int wire_play(struct wire *w, enum wire_dialect d, const struct cm_chat *chat, bool relay,
+              const struct wire_answer *answer, wire_event_fn *fn, void *arg, struct cm_err *err);
+/* The same, translated and collected. */
 int wire_read(struct wire *w, enum wire_dialect d, const struct cm_chat *chat, struct cm_str bytes,
               bool stream, size_t piece, struct cm_answer *out, struct cm_err *err);
+/* The list of models, when this is the answer: how many there are; -1: it fails. */
+int wire_models(struct wire *w, enum wire_dialect d, const struct wire_answer *answer,
+                struct cm_err *err);
 
 #endif
