@@ -217,7 +217,7 @@ static void raw_flush(struct cm_run *run, struct gemini *g)
 /* Neighbours in one piece go on together; what the reader had to hold goes on at once, because it does not stay. */
 static void raw_pass(struct cm_run *run, struct gemini *g, struct cm_str raw, bool semantic)
 {
-    const bool in_piece = raw.n > 0 && raw.p >= g->piece.p && raw.p < g->piece.p + g->piece.n;
+    const bool in_piece = g->piece.n > 0 && raw.p >= g->piece.p && raw.p < g->piece.p + g->piece.n;
 
     if (!g->relayed)
         return;

@@ -64,7 +64,7 @@ static void raw_pass(struct cm_run *run, struct openai *o, const struct cm_sse_e
 {
     struct cm_event blank = {.kind = CM_EVENT_RELAY, .text = CM_S("\n\n")};
     struct cm_str raw = ev->raw;
-    bool in_piece = raw.p >= o->piece.p && raw.p < o->piece.p + o->piece.n;
+    bool in_piece = o->piece.n > 0 && raw.p >= o->piece.p && raw.p < o->piece.p + o->piece.n;
 
     if (o->run_of_raw.n > 0 && o->run_of_raw.p + o->run_of_raw.n == raw.p) {
         o->run_of_raw.n += raw.n;

@@ -3,12 +3,18 @@
 #include "chatmux/surface/surface.h"
 
 #include "chatmux/base/mem.h"
+#include "chatmux/base/utf8.h"
 #include "fields_int.h"
 #include "openai_media_int.h"
 
 #define IMAGES_MAX 16
 
-/* A field with a text; one that occurs twice is refused, as in JSON. Absent: *out stays. */
+static bool is_text(struct cm_str s)
+{
+    return cm_utf8_valid(s) == s.n;
+}
+
+/* A field with a text; one that occurs twice is refused, as in JSON, and so is what is no UTF-8. Absent: *out stays. */
 static int text_field(const struct cm_form *form, const char *name, struct cm_str *out,
                       struct cm_err *err)
 {
@@ -21,6 +27,9 @@ static int text_field(const struct cm_form *form, const char *name, struct cm_st
             return cm_field_fail(err, CM_SPOT(NULL, name), "duplicate_parameter",
                                  "The parameter '%s' occurs more than once.", name);
         seen = true;
+        if (!is_text(form->fields[i].data))
+            return cm_field_fail(err, CM_SPOT(NULL, name), "invalid_value",
+                                 "The parameter '%s' is not valid UTF-8.", name);
         *out = form->fields[i].data;
     }
     return 0;
@@ -68,7 +77,7 @@ static bool names_image(struct cm_str name)
 /* Many clients send no media type, or one that says nothing. */
 static struct cm_str media_type(const struct cm_form_field *f)
 {
-    if (cm_str_starts_nocase(f->media_type, CM_S("image/")))
+    if (cm_str_starts_nocase(f->media_type, CM_S("image/")) && is_text(f->media_type))
         return f->media_type;
     if (cm_str_starts(f->data, CM_S("\xff\xd8\xff")))
         return CM_S("image/jpeg");
@@ -79,8 +88,10 @@ static struct cm_str media_type(const struct cm_form_field *f)
 
 static struct cm_part picture(const struct cm_form_field *f)
 {
-    return (struct cm_part){
-        .kind = CM_PART_IMAGE, .name = f->file, .media_type = media_type(f), .text = f->data};
+    return (struct cm_part){.kind = CM_PART_IMAGE,
+                            .name = is_text(f->file) ? f->file : CM_STR_NONE,
+                            .media_type = media_type(f),
+                            .text = f->data};
 }
 
 static int read_pictures(const struct cm_form *form, struct cm_chat *chat, struct cm_err *err)
