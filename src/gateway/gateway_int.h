@@ -342,6 +342,8 @@ void request_chat(struct exchange *ex, struct cm_str rest);
 /* Whether a path that no route serves is for an upstream: one under /v1 that leads nowhere else. */
 bool pass_wants(struct exchange *ex, struct cm_str *path);
 bool pass_has_takers(const struct exchange *ex); /* some provider is there to pass on to */
+/* In which dialect that is. */
+const struct cm_surface *pass_surface(const struct exchange *ex, struct cm_str path);
 void serve_pass(struct exchange *ex, struct cm_str path);
 /* Whose upstream it goes to, and whether the key may: the one target, or why there is none. */
 int pass_target(struct exchange *ex, struct cm_err *err);

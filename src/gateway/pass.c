@@ -1,5 +1,6 @@
 /* Requests that are only passed on: files, batches, fine-tuning and whatever else clients ask for under /v1. They go with a credential of the pool to the
- * provider that x-chatmux-target names, or to the only one that takes such, and the answer comes back as it is.
+ * provider that x-chatmux-target names, or to the only one of the client's dialect that takes such, and the answer comes back as it is. Clients that say
+ * anthropic-version, and /v1/messages/…, mean Anthropic's dialect, all others OpenAI's.
  *
  * Nothing is known of what they cost, so keys that are limited to models or by a budget may only read, delete, and upload files. */
 #include "gateway_int.h"
@@ -67,6 +68,14 @@ bool pass_wants(struct exchange *ex, struct cm_str *path)
     return clean.n > 0;
 }
 
+const struct cm_surface *pass_surface(const struct exchange *ex, struct cm_str path)
+{
+    return cm_str_starts(path, CM_S("/messages/")) ||
+                   cm_req_header(ex->req, CM_S("anthropic-version")).n > 0
+               ? &cm_surface_anthropic_pass
+               : &cm_surface_openai_pass;
+}
+
 void serve_pass(struct exchange *ex, struct cm_str path)
 {
     struct cm_err err = {0};
@@ -93,9 +102,11 @@ bool pass_only_once(const struct exchange *ex)
            cm_header_find(chat->headers, chat->n_headers, CM_S("idempotency-key")).n == 0;
 }
 
-static bool takes(const struct cm_instance *in)
+/* Providers of the client's own dialect: the others would not know what it asks for. */
+static bool takes(const struct cm_instance *in, const struct exchange *ex)
 {
-    return (in->tasks & CM_TASK_BIT(PASS)) != 0;
+    return (in->tasks & CM_TASK_BIT(PASS)) && in->adapter->relays &&
+           in->adapter->relays(in, ex->surface->dialect);
 }
 
 /* What cannot cost much whatever it is. */
@@ -129,7 +140,7 @@ static struct cm_str candidates(struct exchange *ex)
     struct cm_str list = CM_STR_NONE;
 
     for (size_t i = 0; i < ex->snap->n_instances; i++)
-        if (takes(&ex->snap->instances[i]))
+        if (takes(&ex->snap->instances[i], ex))
             list = cm_arena_printf(&ex->arena, CM_PRI "%s" CM_PRI, CM_ARG(list),
                                    list.n > 0 ? ", " : "", CM_ARG(ex->snap->instances[i].name));
     return list;
@@ -138,7 +149,7 @@ static struct cm_str candidates(struct exchange *ex)
 bool pass_has_takers(const struct exchange *ex)
 {
     for (size_t i = 0; i < ex->snap->n_instances; i++)
-        if (takes(&ex->snap->instances[i]))
+        if (takes(&ex->snap->instances[i], ex))
             return true;
     return false;
 }
@@ -151,7 +162,7 @@ int pass_target(struct exchange *ex, struct cm_err *err)
     if (check_key(ex, err) < 0)
         return -1;
     for (size_t i = 0; i < s->n_instances; i++) {
-        if (!takes(&s->instances[i]) ||
+        if (!takes(&s->instances[i], ex) ||
             (ex->pinned.n > 0 && !cm_str_eq(s->instances[i].name, ex->pinned)))
             continue;
         found = i;

@@ -501,7 +501,7 @@ void request_begin(struct cm_gateway *gw, struct cm_req *req)
         wrong_method(ex, allow);
     } else if (found == ROUTE_NONE && (!is_hixai2api(ex) || pass_has_takers(ex)) &&
                pass_wants(ex, &rest)) {
-        ex->surface = &cm_surface_openai_pass;
+        ex->surface = pass_surface(ex, rest);
         if (admit(ex, ACCESS_KEY, &err) < 0)
             exchange_fail(ex, &err);
         else

@@ -5,7 +5,7 @@
  * lane, for all others: the body is made by anthropic_request.c and always asks for a stream, whose events
  * anthropic_answer.c turns into canonical ones.
  * Happy path: TALK (events, until message_stop) or WHOLE (one JSON body) -> done. Counting tokens is one
- * fetch: COUNT.
+ * fetch: COUNT. Batches, files and whatever else clients of the dialect ask for: anthropic_pass.c.
  * Failures: REFUSED collects the body of an error status; an `error` event, an unreadable event, a stream
  * without message_stop (CUT).
  * Wire facts: Anthropic protocol notes, sections 1-5. */
@@ -13,7 +13,6 @@
 
 #include "chatmux/base/enc.h"
 #include "chatmux/base/mem.h"
-#include "chatmux/base/version.h"
 #include "chatmux/provider/list.h"
 
 #define ANTHROPIC_STATES(X) X(TALK) X(WHOLE) X(REFUSED) X(COUNT)
@@ -37,92 +36,20 @@ struct anthropic {
     bool raw_semantic;
     bool relays;
     struct anthropic_answer answer;
+    struct anthropic_pass *pass; /* what is only passed on; NULL: a chat, or a count */
 };
 
 /* ---- Asking ---- */
 
-static bool is_oauth(struct cm_str secret)
-{
-    return cm_str_starts(secret, CM_S("sk-ant-oat"));
-}
-
-/* The operator's base URL may end in /v1, as OpenAI's do, or not, as Anthropic's own clients want it. */
-static struct cm_str path_of(struct cm_run *run, const char *path, struct cm_str query)
-{
-    const bool has = cm_str_ends(cm_run_instance(run)->base_url, CM_S("/v1"));
-
-    return cm_arena_printf(cm_run_arena(run), "%s%s%s" CM_PRI, has ? "" : "/v1", path,
-                           query.n > 0 ? "?" : "", CM_ARG(query));
-}
-
-#define HEADERS_MAX 32
-struct headers {
-    struct cm_header v[HEADERS_MAX];
-    size_t n;
-};
-
-static void add(struct headers *h, struct cm_str name, struct cm_str value)
-{
-    if (h->n < HEADERS_MAX)
-        h->v[h->n++] = (struct cm_header){name, value};
-}
-
-/* API keys go into x-api-key, tokens of an account into Authorization. */
-static void add_credential(struct cm_run *run, struct headers *h)
-{
-    const struct cm_str secret = cm_run_cred(run)->secret;
-    const struct cm_str how = cm_option_value(cm_run_instance(run), "auth");
-    const bool bearer =
-        cm_str_eq(how, CM_S("bearer")) || (cm_str_eq(how, CM_S("auto")) && is_oauth(secret));
-
-    if (secret.n == 0)
-        return;
-    if (bearer)
-        add(h, CM_S("Authorization"),
-            cm_arena_printf(cm_run_arena(run), "Bearer " CM_PRI, CM_ARG(secret)));
-    else
-        add(h, CM_S("x-api-key"), secret);
-}
-
-/* Version and capabilities: the client's own where it speaks the dialect, whatever they are called. */
-static void add_dialect(struct cm_run *run, const struct cm_chat *chat, struct headers *h)
-{
-    const struct cm_instance *in = cm_run_instance(run);
-    struct cm_str beta = CM_STR_NONE, more = cm_option_value(in, "oauth_beta");
-    bool versioned = false;
-
-    for (size_t i = 0; chat && i < chat->n_headers; i++) {
-        const struct cm_header *c = &chat->headers[i];
-
-        if (cm_str_eq_nocase(c->name, CM_S("anthropic-beta"))) {
-            beta = beta.n == 0 ? c->value
-                               : cm_arena_printf(cm_run_arena(run), CM_PRI "," CM_PRI, CM_ARG(beta),
-                                                 CM_ARG(c->value));
-        } else if (cm_str_starts_nocase(c->name, CM_S("anthropic-"))) {
-            versioned |= cm_str_eq_nocase(c->name, CM_S("anthropic-version"));
-            add(h, c->name, c->value);
-        }
-    }
-    if (!versioned)
-        add(h, CM_S("anthropic-version"), cm_option_value(in, "version"));
-    if (is_oauth(cm_run_cred(run)->secret) && more.n > 0 && !cm_str_has(beta, more))
-        beta = beta.n == 0 ? more
-                           : cm_arena_printf(cm_run_arena(run), CM_PRI "," CM_PRI, CM_ARG(beta),
-                                             CM_ARG(more));
-    if (beta.n > 0)
-        add(h, CM_S("anthropic-beta"), beta);
-}
-
 static void make_headers(struct cm_run *run, const struct cm_chat *chat, bool stream,
-                         struct headers *h)
+                         struct anthropic_headers *h)
 {
     h->n = 0;
     if (chat)
-        add(h, CM_S("Content-Type"), CM_S("application/json"));
-    add(h, CM_S("Accept"), stream ? CM_S("text/event-stream") : CM_S("application/json"));
-    add(h, CM_S("User-Agent"), CM_S("chatmux/" CM_VERSION));
-    add_credential(run, h);
-    add_dialect(run, chat && chat->dialect == CM_DIALECT_ANTHROPIC ? chat : NULL, h);
+        anthropic_add_header(h, CM_S("Content-Type"), CM_S("application/json"));
+    anthropic_add_header(h, CM_S("Accept"),
+                         stream ? CM_S("text/event-stream") : CM_S("application/json"));
+    anthropic_credential(run, chat, h);
 }
 
 /* The client's own body, with what has to be different. */
@@ -160,7 +87,7 @@ static enum cm_step ask(struct cm_run *run, struct anthropic *o, struct cm_err *
     const struct cm_chat *chat = cm_run_chat(run);
     const bool counts = chat->task == CM_TASK_COUNT_TOKENS;
     struct cm_call call = {.method = "POST"};
-    struct headers headers;
+    struct anthropic_headers headers;
     bool stream;
     int failed;
 
@@ -174,8 +101,8 @@ static enum cm_step ask(struct cm_run *run, struct anthropic *o, struct cm_err *
     make_headers(run, chat, stream, &headers);
     call.headers = headers.v;
     call.n_headers = headers.n;
-    call.url = path_of(run, counts ? "/messages/count_tokens" : "/messages",
-                       o->relays ? chat->query : CM_STR_NONE);
+    call.url = anthropic_path(run, counts ? CM_S("/messages/count_tokens") : CM_S("/messages"),
+                              o->relays ? chat->query : CM_STR_NONE);
     if (counts) {
         o->state = ANTHROPIC_STATE_COUNT;
         return cm_run_fetch(run, &call);
@@ -258,7 +185,7 @@ static void raw_pass(struct cm_run *run, struct anthropic *o, const struct cm_ss
 {
     const struct cm_event blank = {.kind = CM_EVENT_RELAY, .text = CM_S("\n\n")};
     const struct cm_str raw = ev->raw;
-    const bool in_piece = raw.p >= o->piece.p && raw.p < o->piece.p + o->piece.n;
+    const bool in_piece = o->piece.n > 0 && raw.p >= o->piece.p && raw.p < o->piece.p + o->piece.n;
 
     if (o->run_of_raw.n > 0 && o->run_of_raw.p + o->run_of_raw.n == raw.p) {
         o->run_of_raw.n += raw.n;
@@ -478,6 +405,10 @@ static enum cm_step chat_step(struct cm_run *run, const struct cm_ev *ev, struct
 {
     struct anthropic *o = cm_run_state(run);
 
+    if (ev->kind == CM_EV_START && cm_run_chat(run)->task == CM_TASK_PASS)
+        o->pass = CM_ARENA_NEW(cm_run_arena(run), struct anthropic_pass);
+    if (o->pass)
+        return anthropic_pass_step(run, o->pass, ev, err);
     switch (ev->kind) {
     case CM_EV_START:
         return ask(run, o, err);
@@ -519,6 +450,8 @@ static void clear(void *state)
     cm_sse_clear(&o->sse);
     cm_buf_clear(&o->body);
     cm_buf_clear(&o->sent);
+    if (o->pass)
+        cm_buf_clear(&o->pass->body);
     anthropic_answer_clear(&o->answer);
 }
 
@@ -534,7 +467,7 @@ static enum cm_step models_ask(struct cm_run *run, struct cm_str after)
 {
     struct cm_call call = {.method = "GET", .timeout_ms = 30000};
     struct cm_str query = CM_S("limit=1000");
-    struct headers headers;
+    struct anthropic_headers headers;
 
     if (after.n > 0) {
         struct cm_buf page = {0};
@@ -546,7 +479,7 @@ static enum cm_step models_ask(struct cm_run *run, struct cm_str after)
     make_headers(run, NULL, false, &headers);
     call.headers = headers.v;
     call.n_headers = headers.n;
-    call.url = path_of(run, "/models", query);
+    call.url = anthropic_path(run, CM_S("/models"), query);
     return cm_run_fetch(run, &call);
 }
 
@@ -683,7 +616,7 @@ const struct cm_provider cm_provider_anthropic = {
     .understands = CM_FIELD_TEMPERATURE | CM_FIELD_TOP_P | CM_FIELD_TOP_K | CM_FIELD_MAX_TOKENS |
                    CM_FIELD_STOP | CM_FIELD_EFFORT | CM_FIELD_PARALLEL | CM_FIELD_FORMAT |
                    CM_FIELD_USER | CM_FIELD_CACHE,
-    .tasks = CM_TASK_BIT(CHAT) | CM_TASK_BIT(COUNT_TOKENS),
+    .tasks = CM_TASK_BIT(CHAT) | CM_TASK_BIT(COUNT_TOKENS) | CM_TASK_BIT(PASS),
     .keyless = true,
     .cooldown_ms = 20000,
     .relays = relays,

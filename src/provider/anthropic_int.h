@@ -6,6 +6,20 @@
 #include "chatmux/codec/sse.h"
 #include "chatmux/provider/run.h"
 
+/* ---- anthropic_call.c: where calls go, and their heads ---- */
+
+#define ANTHROPIC_HEADERS_MAX 32
+struct anthropic_headers {
+    struct cm_header v[ANTHROPIC_HEADERS_MAX];
+    size_t n;
+};
+void anthropic_add_header(struct anthropic_headers *h, struct cm_str name, struct cm_str value);
+/* Who asks, in which version of the dialect, with which capabilities: those of the chat's client where it speaks the dialect. `chat` may be NULL. */
+void anthropic_credential(struct cm_run *run, const struct cm_chat *chat,
+                          struct anthropic_headers *h);
+/* "/messages" as a path below the operator's base URL, which may end in /v1, as OpenAI's do, or not, as Anthropic's own clients want it. */
+struct cm_str anthropic_path(struct cm_run *run, struct cm_str path, struct cm_str query);
+
 /* ---- anthropic_models.c: what a model takes ---- */
 
 enum anthropic_sampling {
@@ -126,5 +140,18 @@ void anthropic_refusal_read(struct anthropic_refusal *r, int status,
 /* What an upstream's `error` object means; `error` NULL: nothing readable came. Returns -1. */
 int anthropic_refused(struct cm_run *run, const struct anthropic_refusal *r, yyjson_val *error,
                       struct cm_err *err);
+
+/* ---- anthropic_pass.c: what nobody here reads ---- */
+
+struct anthropic_pass {
+    struct anthropic_refusal refusal;
+    bool asks_batches;  /* what the client asked for */
+    bool refused;       /* the answer is an error of which the client is told otherwise */
+    bool batches;       /* … is JSON about batches */
+    struct cm_buf body; /* of those two */
+};
+/* A whole flow: the request as it came with a credential of ours, the answer as it comes. */
+enum cm_step anthropic_pass_step(struct cm_run *run, struct anthropic_pass *p,
+                                 const struct cm_ev *ev, struct cm_err *err);
 
 #endif

@@ -347,3 +347,26 @@ const struct cm_surface cm_surface_anthropic_count = {
     .error_status = cm_anthropic_error_status,
     .error_id_member = CM_S_INIT("request_id"),
 };
+
+/* Nobody here reads it. */
+static int parse_pass(struct cm_chat *chat, struct cm_str body, struct cm_err *err)
+{
+    (void)err;
+    cm_chat_begin(chat, CM_DIALECT_ANTHROPIC, CM_TASK_PASS, body);
+    chat->stream = chat->bytes = true;
+    cm_fail(&chat->untranslatable, CM_ERR_BAD_REQUEST,
+            "only a provider that speaks Anthropic's dialect can be asked for this");
+    return 0;
+}
+
+const struct cm_surface cm_surface_anthropic_pass = {
+    .dialect = CM_DIALECT_ANTHROPIC,
+    .task = CM_TASK_PASS,
+    .id_prefix = CM_S_INIT("req_"),
+    .parse = parse_pass,
+    .stream_error = stream_error,
+    .keepalive = PING,
+    .error_body = cm_anthropic_put_error,
+    .error_status = cm_anthropic_error_status,
+    .error_id_member = CM_S_INIT("request_id"),
+};

@@ -4,6 +4,7 @@ import Anthropic from '@anthropic-ai/sdk';
 import OpenAI from 'openai';
 import { CLIENT_KEY, request, scenario, startGateway, until } from '../lib/gateway.mjs';
 import { play, providerFor, startFakeAnthropic, USAGE } from '../lib/fake_anthropic.mjs';
+import { providerFor as openaiFor, startFakeOpenai } from '../lib/fake_openai.mjs';
 
 const SONNET = 'claude-sonnet-4-5'; // thinks with a budget, takes temperature or top_p
 const OPUS = 'claude-opus-4-8'; // thinks adaptively, takes no sampling
@@ -362,6 +363,48 @@ scenario('failures of the own dialect: hidden, told, never a clean end', async (
     }
     fake.always(play.error(429, 'rate_limit_error', 'slow down', { 'retry-after': '33' }));
     await assert.rejects(client.messages.create(ask), (e) => e.status === 429 && e.type === 'rate_limit_error' && Number(e.headers.get('retry-after')) >= 32);
+});
+
+scenario('batches and files are passed on, through the SDK', async (t) => {
+    const other = await startFakeOpenai(t);
+    const { fake, gw } = await pair(t, { fake: { keys: ['sk-ant-api03-one'] }, config: { 'provider up': openaiFor(other, { 'x.tasks': 'chat pass' }) } });
+    const client = claude(gw);
+    const params = { model: OPUS, max_tokens: 9, messages: [user('Hi')] };
+    const made = await client.messages.batches.create({ requests: [{ custom_id: 'a', params }, { custom_id: 'b', params }] });
+    assert.equal(made.processing_status, 'in_progress');
+    const batch = await client.messages.batches.retrieve(made.id);
+    assert.equal(batch.results_url, `/v1/messages/batches/${made.id}/results`, 'not past the gateway');
+    const listed = [];
+    for await (const b of client.messages.batches.list({ limit: 5 })) listed.push([b.id, b.results_url]);
+    assert.deepEqual(listed, [[made.id, batch.results_url]]);
+    assert.equal(fake.last.url, '/v1/messages/batches?limit=5');
+    const results = [];
+    for await (const { custom_id: name, result } of await client.messages.batches.results(made.id)) results.push([name, result.message.content[0].text]);
+    assert.deepEqual(results, [['a', '"results_url":"a"'], ['b', '"results_url":"b"']]);
+    assert.equal((await client.messages.batches.cancel(made.id)).processing_status, 'canceling');
+    assert.equal((await client.messages.batches.delete(made.id)).type, 'message_batch_deleted');
+    await assert.rejects(client.messages.batches.retrieve(made.id), (e) => e.status === 404 && e.type === 'not_found_error' && /No such object/.test(e.message));
+    fake.refusals.length = 0;
+
+    const headers = { 'anthropic-version': '2023-06-01', 'anthropic-beta': 'files-api-2025-04-14' };
+    const body = '--x\r\nContent-Disposition: form-data; name="file"; filename="a.txt"\r\nContent-Type: text/plain\r\n\r\nGr\u00fc\u00dfe\r\n--x--\r\n';
+    const file = (await request(gw, { path: '/v1/files', headers: { ...headers, 'content-type': 'multipart/form-data; boundary=x' }, body })).json;
+    assert.equal(file.filename, 'a.txt');
+    assert.equal((await request(gw, { path: `/v1/files/${file.id}/content`, headers })).text, 'Gr\u00fc\u00dfe');
+    assert.equal((await request(gw, { path: `/v1/files/${file.id}`, method: 'DELETE', headers })).json.type, 'file_deleted');
+    assert.equal(other.requests.length, 0, 'whoever says anthropic-version does not mean OpenAI');
+
+    fake.next(play.error(529, 'overloaded_error', 'Overloaded'));
+    await assert.rejects(client.messages.batches.retrieve('x'), (e) => e.status === 529 && e.type === 'overloaded_error');
+    fake.next(play.error(401, 'authentication_error', 'invalid x-api-key'));
+    await assert.rejects(client.messages.batches.create({ requests: [] }), (e) => e.status === 502 && e.type === 'api_error');
+});
+
+scenario('nobody to pass a batch on to', async (t) => {
+    const other = await startFakeOpenai(t);
+    const gw = await startGateway(t, { config: { 'provider up': openaiFor(other, { 'x.tasks': 'chat pass' }) } });
+    await assert.rejects(claude(gw).messages.batches.retrieve('x'), (e) => e.status === 404 && e.type === 'not_found_error');
+    assert.equal(other.requests.length, 0);
 });
 
 scenario('an account is checked at no cost', async (t) => {

@@ -3,6 +3,7 @@
 import { createHmac } from 'node:crypto';
 import http from 'node:http';
 import { setTimeout as sleep } from 'node:timers/promises';
+import { Kept, keptRoute } from './fake_anthropic_kept.mjs';
 import { CLIENT_KEY, atEnd } from './gateway.mjs';
 
 const isObject = (v) => typeof v === 'object' && v !== null && !Array.isArray(v);
@@ -449,7 +450,7 @@ export const play = {
 // ---- the server -----------------------------------------------------------------------------------------------------------
 
 const LEAKS = ['cookie', 'x-forwarded-for', 'x-forwarded-host', 'forwarded', 'proxy-authorization', 'x-goog-api-key', 'x-claude-code-session-id', 'x-stainless-lang', 'expect', 'via'];
-const ALLOWED = ['host', 'user-agent', 'accept', 'accept-encoding', 'content-type', 'content-length', 'connection', 'x-api-key', 'authorization'];
+const ALLOWED = ['idempotency-key', 'host', 'user-agent', 'accept', 'accept-encoding', 'content-type', 'content-length', 'connection', 'x-api-key', 'authorization'];
 
 class FakeAnthropic {
     constructor({ keys = ['sk-ant-api03-one', 'sk-ant-api03-two'] }) {
@@ -461,6 +462,7 @@ class FakeAnthropic {
         this.byKey = new Map();
         this.fallback = play.answer();
         this.models = Object.keys(MODELS);
+        this.kept = new Kept(this, (...args) => new Refusal(...args), (params, rec) => checkBody({ json: params, headers: rec.headers }, this, false));
         this.sockets = new Set();
         this.server = http.createServer({ keepAliveTimeout: 60_000 }, (req, res) => this.serve(req, res));
         this.server.on('checkContinue', (req, res) => this.serve(req, res));
@@ -511,8 +513,9 @@ class FakeAnthropic {
         }
         if (headers.host !== `127.0.0.1:${this.port}`) throw new Refusal(421, `Host is ${headers.host}`);
         const routes = { '/v1/messages': 'POST', '/v1/messages/count_tokens': 'POST', '/v1/models': 'GET' };
-        if (!routes[path]) throw new Refusal(404, 'Not found', 'not_found_error');
-        if (routes[path] !== method) throw new Refusal(405, 'Method Not Allowed');
+        rec.kept = keptRoute(method, path);
+        if (!routes[path] && !rec.kept) throw new Refusal(404, 'Not found', 'not_found_error');
+        if (!rec.kept && routes[path] !== method) throw new Refusal(405, 'Method Not Allowed');
         if (method === 'POST' && ![undefined, 'beta=true'].includes(query)) throw new Refusal(400, `unexpected query ?${query}`);
         const names = rec.rawHeaders.filter((_, i) => i % 2 === 0).map((n) => n.toLowerCase());
         if (new Set(names).size !== names.length) throw new Refusal(400, `a header occurs twice: ${names}`);
@@ -524,7 +527,8 @@ class FakeAnthropic {
             throw new Refusal(401, 'OAuth authentication is currently not supported.', 'authentication_error');
         rec.key = key ?? bearer;
         if (!['2023-06-01', '2026-10-21'].includes(headers['anthropic-version'])) throw bad('anthropic-version', 'header is required');
-        if (method === 'POST' && headers['content-type'] !== 'application/json') throw new Refusal(400, `content-type is ${headers['content-type']}`);
+        const isForm = rec.kept?.name === 'createFile';
+        if (method === 'POST' && rec.kept?.name !== 'cancelBatch' && !isForm && headers['content-type'] !== 'application/json') throw new Refusal(400, `content-type is ${headers['content-type']}`);
         return path;
     }
 
@@ -544,6 +548,15 @@ class FakeAnthropic {
             for await (const piece of req) pieces.push(piece);
             rec.body = Buffer.concat(pieces);
             for (const text of this.forbidden) if (rec.body.includes(text)) throw new Refusal(400, `leak: the body holds ${text}`);
+            if (rec.kept) {
+                const behave = this.inOrder.shift();
+                if (behave) return await behave(rec);
+                const { status, type, body } = this.kept.answer(rec, rec.kept);
+                rec.sent = Buffer.from(body);
+                res.writeHead(status, { ...JSON_HEAD, 'content-type': type });
+                res.end(rec.sent);
+                return;
+            }
             try {
                 rec.json = JSON.parse(rec.body.toString('utf8'));
             } catch (error) {

@@ -88,6 +88,8 @@ int cm_responses_items(struct cm_str id, struct cm_str input, const struct cm_re
 
 extern const struct cm_surface cm_surface_anthropic;       /* /v1/messages */
 extern const struct cm_surface cm_surface_anthropic_count; /* /v1/messages/count_tokens */
+extern const struct cm_surface
+    cm_surface_anthropic_pass; /* batches, files and whatever else its clients ask for */
 
 /* /v1beta/models/NAME:operation; chat->path names both */
 extern const struct cm_surface
