@@ -192,7 +192,7 @@ static enum cm_step complete(struct cm_run *run, struct deepseek *d, enum cm_fin
     if (goes_on)
         cm_run_thread_keep(run, deepseek_thread_value(run, d), THREAD_MS);
     if (d->conversations == DEEPSEEK_DELETE)
-        deepseek_left_put(run, d->session, cm_run_unix_ms(run) + DEEPSEEK_ALONE_MS);
+        cm_run_left_put(run, d->session, CM_LEFT_ALONE_MS);
     if (!deepseek_wants_more(run, d))
         return CM_STEP_DONE;
     cm_run_answered(run);
@@ -387,6 +387,8 @@ static enum cm_step created(struct cm_run *run, struct deepseek *d,
         return CM_STEP_FAIL;
     }
     d->own = true;
+    if (d->conversations == DEEPSEEK_DELETE) /* should the process end meanwhile */
+        cm_run_left_put(run, d->session, CM_LEFT_ASKED_MS);
     return ask_or_prove(run, d);
 }
 

@@ -13,7 +13,7 @@ static enum cm_step delete_session(struct cm_run *run, struct deepseek *d,
     cm_run_hang_up(run);
     d->state = state;
     d->deleting = session;
-    deepseek_left_put(run, session, cm_run_unix_ms(run) + DEEPSEEK_ALONE_MS);
+    cm_run_left_put(run, session, CM_LEFT_ALONE_MS);
     return deepseek_fetch(run, &d->account, &ask);
 }
 
@@ -34,7 +34,7 @@ enum cm_step deepseek_fail(struct cm_run *run, struct deepseek *d, struct cm_err
     if (!is_waste(d))
         return CM_STEP_FAIL;
     if (!can_call(err->cls)) {
-        deepseek_left_put(run, d->session, 0); /* until the account may call again */
+        cm_run_left_put(run, d->session, 0); /* until the account may call again */
         return CM_STEP_FAIL;
     }
     d->failure = *err;
@@ -53,9 +53,9 @@ static bool was_deleted(struct cm_run *run, struct deepseek *d, const struct cm_
         yyjson_doc_free(reply.doc);
     }
     if (gone)
-        deepseek_left_gone(run, d->deleting);
+        cm_run_left_gone(run, d->deleting);
     else
-        deepseek_left_put(run, d->deleting, 0);
+        cm_run_left_failed(run, d->deleting);
     return gone;
 }
 
@@ -79,7 +79,7 @@ static bool wants_proof(struct cm_run *run)
 
 bool deepseek_wants_more(struct cm_run *run, const struct deepseek *d)
 {
-    return d->conversations == DEEPSEEK_DELETE || deepseek_left_next(run).n > 0 || wants_proof(run);
+    return d->conversations == DEEPSEEK_DELETE || cm_run_left_next(run).n > 0 || wants_proof(run);
 }
 
 static enum cm_step ahead(struct cm_run *run, struct deepseek *d)
@@ -90,7 +90,7 @@ static enum cm_step ahead(struct cm_run *run, struct deepseek *d)
 /* What earlier ones left. */
 static enum cm_step delete_left(struct cm_run *run, struct deepseek *d)
 {
-    const struct cm_str next = deepseek_left_next(run);
+    const struct cm_str next = cm_run_left_next(run);
 
     if (next.n > 0 && ++d->deleted <= LEFT_AT_ONCE)
         return delete_session(run, d, DEEPSEEK_DO_DELETE, next);

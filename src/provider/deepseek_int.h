@@ -139,14 +139,6 @@ void deepseek_prover_clear(struct deepseek_prover *p);
 struct cm_str deepseek_proof(struct cm_arena *arena, const struct deepseek_challenge *c,
                              int64_t answer);
 
-/* ---- deepseek_left.c: conversations that are to go and are still there ---- */
-
-/* Remembered for the account: what a run cannot delete a later one does. `not_before_ms` (Unix): until then somebody else is at it. */
-void deepseek_left_put(struct cm_run *run, struct cm_str session, int64_t not_before_ms);
-void deepseek_left_gone(struct cm_run *run, struct cm_str session);
-/* One that nobody is at; in the arena, empty when there is none. */
-struct cm_str deepseek_left_next(struct cm_run *run);
-
 /* ---- deepseek_files.c: pictures and files of a request ---- */
 
 #define DEEPSEEK_FILES_MAX 50
@@ -289,7 +281,6 @@ enum deepseek_state {
 };
 
 #define DEEPSEEK_TIDY_MS 5000            /* for one call that the client does not wait for */
-#define DEEPSEEK_ALONE_MS 30000          /* longer than a run goes on after its answer */
 #define DEEPSEEK_PROOF_KEY CM_S("proof") /* remembered for the account's next question */
 
 enum deepseek_conversations { DEEPSEEK_CONTINUE, DEEPSEEK_NEW, DEEPSEEK_DELETE };

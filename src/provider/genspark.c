@@ -15,6 +15,7 @@
 #include <stdio.h>
 
 #define RETIRED_MS (24 * INT64_C(3600000))
+#define LEFT_AT_ONCE 3 /* chats of earlier ones that are deleted after an answer */
 
 static const char *state_name(const void *state)
 {
@@ -144,6 +145,12 @@ static enum cm_step begin(struct cm_run *run, struct genspark *g)
     return genspark_fetch(run, &g->ask, &call);
 }
 
+/* This run's own chat, which nobody will go on with, is to go. */
+static bool wants_delete(struct cm_run *run, const struct genspark *g)
+{
+    return genspark_option_bool(run, "delete_chat") && genspark_own_chat(g).n > 0;
+}
+
 /* {"status":0,"data":{"id":"…"}} */
 static void read_created(struct cm_run *run, struct genspark *g, struct cm_str reply)
 {
@@ -169,6 +176,8 @@ static enum cm_step created(struct cm_run *run, struct genspark *g, const struct
         return CM_STEP_FAIL;
     }
     g->ask.project = g->made;
+    if (wants_delete(run, g)) /* should the process end meanwhile */
+        cm_run_left_put(run, g->made, CM_LEFT_ASKED_MS);
     return verify(run, g);
 }
 
@@ -201,28 +210,53 @@ static enum cm_step tidy(struct cm_run *run, struct genspark *g, const char *met
     return genspark_fetch(run, &g->ask, &call);
 }
 
-/* This run's own chat, which nobody will go on with, is to go. */
-static bool wants_delete(struct cm_run *run, const struct genspark *g)
+static enum cm_step delete_one(struct cm_run *run, struct genspark *g, struct cm_str project)
 {
-    return genspark_option_bool(run, "delete_chat") && genspark_own_chat(g).n > 0;
+    g->deleting = project;
+    cm_run_left_put(run, project, CM_LEFT_ALONE_MS);
+    return tidy(run, g, "GET", "delete_path", project, GENSPARK_DELETE);
 }
 
 static enum cm_step delete_chat(struct cm_run *run, struct genspark *g, enum genspark_then then)
 {
     cm_run_hang_up(run);
     g->then = then;
-    return tidy(run, g, "GET", "delete_path", genspark_own_chat(g), GENSPARK_DELETE);
+    return delete_one(run, g, genspark_own_chat(g));
+}
+
+/* Whether the site has it no more. */
+static bool was_deleted(struct cm_run *run, struct genspark *g, const struct cm_ev *ev)
+{
+    const bool gone = ev->kind == CM_EV_REPLY && ev->status >= 200 && ev->status < 300;
+
+    if (gone) {
+        cm_run_left_gone(run, g->deleting);
+        return true;
+    }
+    cm_warn("genspark", "a chat of " CM_PRI " was not deleted, a later answer will do it: %s",
+            CM_ARG(cm_run_cred(run)->label), ev->err ? ev->err->msg : "the site refused");
+    cm_run_left_failed(run, g->deleting);
+    return false;
+}
+
+/* What earlier ones left, a few at a time. */
+static enum cm_step delete_left(struct cm_run *run, struct genspark *g)
+{
+    const struct cm_str next = cm_run_left_next(run);
+
+    if (next.n > 0 && ++g->deleted <= LEFT_AT_ONCE)
+        return delete_one(run, g, next);
+    return CM_STEP_DONE;
 }
 
 static enum cm_step deleted(struct cm_run *run, struct genspark *g, const struct cm_ev *ev,
                             struct cm_err *err)
 {
-    if (ev->kind == CM_EV_FAILED || ev->status < 200 || ev->status >= 300)
-        cm_warn("genspark", "a chat of " CM_PRI " was not deleted: %s",
-                CM_ARG(cm_run_cred(run)->label), ev->err ? ev->err->msg : "the site refused");
+    const bool gone = was_deleted(run, g, ev);
+
     switch (g->then) {
     case GENSPARK_THEN_DONE:
-        return CM_STEP_DONE;
+        return gone ? delete_left(run, g) : CM_STEP_DONE;
     case GENSPARK_THEN_ASK:
         g->made = g->ask.project = g->answer.project = CM_STR_NONE;
         return prepare_again(run, g, err);

@@ -7,6 +7,7 @@
 #include "chatmux/base/mem.h"
 
 #define FOREIGN_MS INT64_C(3600000)
+#define OWNED_MS (365 * 24 * INT64_C(3600000)) /* since its last use */
 
 static struct cm_str chat_key(struct cm_run *run, const struct genspark *g)
 {
@@ -29,18 +30,18 @@ static struct cm_str foreign_key(struct cm_run *run, struct cm_str project)
 static bool may_share(struct cm_run *run, struct cm_str project)
 {
     const struct cm_str owner = genspark_option(run, "model_chat_client");
-    struct cm_str scope = cm_run_scope(run), first, key;
+    struct cm_str name = cm_run_scope(run), first, key;
+    const struct cm_str client = cm_str_cut(&name, ' '); /* the key's number: its name follows */
 
     if (genspark_option_bool(run, "model_chat_shared"))
         return true;
-    if (owner.n > 0) {
-        cm_str_cut(&scope, ' '); /* the key's number: its name follows */
-        return cm_str_eq(scope, owner);
-    }
+    if (owner.n > 0)
+        return cm_str_eq(name, owner);
     key = cm_arena_printf(cm_run_arena(run), "owner\n" CM_PRI, CM_ARG(project));
-    if (cm_run_recall(run, key, &first) && !cm_str_eq(first, scope))
+    if (cm_run_recall(run, key, &first) && !cm_str_eq(first, client))
         return false;
-    cm_run_remember(run, key, scope, cm_option_int(cm_run_instance(run), "continue_ttl"));
+    /* for good, over restarts too: who came later must not read what was said there */
+    cm_run_remember_durably(run, key, client, OWNED_MS);
     return true;
 }
 

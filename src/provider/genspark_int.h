@@ -278,7 +278,9 @@ struct genspark { /* the flow's memory */
     struct genspark_answer answer;
     int status, retry_after_s; /* of the answer */
     enum genspark_then then;
-    struct cm_err failed; /* told after deleting */
+    struct cm_err failed;   /* told after deleting */
+    struct cm_str deleting; /* DELETE: which one */
+    unsigned deleted;       /* of earlier ones */
 
     struct cm_attach attach;
     struct genspark_file *files;

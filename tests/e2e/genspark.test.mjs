@@ -386,6 +386,22 @@ scenario('chats are deleted afterwards, whatever happened', async (t) => {
     }
 });
 
+scenario('a chat that could not be deleted goes with a later answer, after a restart too', async (t) => {
+    const { fake, gw } = await pair(t, { fake: { sessions: [session(1)] }, provider: { 'x.delete_chat': 'yes' } });
+    fake.failDeletes = 2;
+    for (let i = 0; i < 2; i++) assert.equal((await request(gw, { body: chat('gpt-5.2') })).status, 200);
+    await until(() => fake.failDeletes === 0, 'both deletions to fail');
+    fake.always(say.hang());
+    const raw = await connect(t, gw);
+    raw.send(rawChat(chat('gpt-5.2', 'x', { stream: true })));
+    await until(() => fake.asks.length === 3, 'the third question');
+    await new Promise((done) => setTimeout(done, 400)); // the store writes in groups, every 250 ms
+    await gw.restart({ how: 'SIGKILL' }); // while it is being answered
+    fake.always(say.answer());
+    await request(gw, { body: chat('gpt-5.2') });
+    await until(() => fake.projects.size === 4 && fake.undeleted().length === 0, 'all that was left to be deleted');
+});
+
 scenario('a client that leaves while its chat is being made leaves none behind', async (t) => {
     const { fake, gw } = await pair(t, { provider: { 'x.delete_chat': 'yes' } });
     fake.slowCreate = 300;
@@ -487,6 +503,9 @@ scenario('a model bound to a chat: one client, the account that owns it, never d
     const before = inBound(fake.asks).length;
     for (let i = 0; i < 4; i++) await talk(gw, KEYS[1], ask(`bob ${i}`));
     assert.equal(inBound(fake.asks).length, before, 'bob goes on in ann’s chat');
+    await gw.restart(); // whose it is, is not forgotten
+    for (let i = 0; i < 4; i++) await talk(gw, KEYS[1], ask(`bob again ${i}`));
+    assert.equal(inBound(fake.asks).length, before, 'bob goes on in ann’s chat after a restart');
     await until(() => fake.undeleted().join() === bound, 'all chats but the bound one to be deleted');
 
     const shared = await make({ 'x.model_chat_shared': 'yes' });

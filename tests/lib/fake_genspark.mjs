@@ -117,7 +117,7 @@ class FakeGenspark {
         this.tasks = new Map(); // id -> {kind, polls, plan}
         this.credits = new Map(sessions.map((s) => [s, credits]));
         this.setCookie = null;
-        this.slowDelete = this.slowCreate = 0;
+        this.slowDelete = this.slowCreate = this.failDeletes = 0;
         this.cookies = null; // names and values that have to be sent besides session_id
         this.inOrder = [];
         this.fallback = say.answer();
@@ -471,6 +471,10 @@ class FakeGenspark {
         this.checkCommon(rec, 'application/json');
         await sleep(this.slowDelete);
         const project = this.ownProject(rec);
+        if (this.failDeletes > 0) {
+            this.failDeletes--;
+            return say.status(503, 'busy')(rec);
+        }
         if (project.kept) throw wrong('a chat of somebody was deleted');
         project.deleted = true;
         say.status(200, { status: 0, message: '', data: {} })(rec);

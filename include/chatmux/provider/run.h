@@ -204,6 +204,22 @@ void cm_run_remember_durably(struct cm_run *run, struct cm_str key, struct cm_st
                              int64_t ttl_ms);
 void cm_run_forget(struct cm_run *run, struct cm_str key);
 
+/* ---- Conversations of the platform that are to go and are still there (left.c). Kept for the account for a week, over restarts too: what one run cannot
+ * delete a later one does ---- */
+
+#define CM_LEFT_ALONE_MS 30000             /* longer than a run goes on after its answer */
+#define CM_LEFT_ASKED_MS (2 * 3600 * 1000) /* longer than an answer takes */
+
+/* `id` has no space in it. For mine_ms this run is at it, unless the process ends; 0: nobody is. */
+void cm_run_left_put(struct cm_run *run, struct cm_str id, int64_t mine_ms);
+void cm_run_left_gone(struct cm_run *run, struct cm_str id);
+/* The platform did not delete it: it is tried again, five times at most. */
+void cm_run_left_failed(struct cm_run *run, struct cm_str id);
+/* One that nobody is at; in the arena, empty when there is none. */
+struct cm_str cm_run_left_next(struct cm_run *run);
+
+/* ---- What clients' conversations keep ---- */
+
 /* The same for what belongs to the client's conversation and not to an account: what a platform wants back on the next turn and the client's dialect has
  * no place for (a signature of reasoning, encrypted reasoning). One client of one provider finds only its own, for CM_KEPT_MS, whatever credential
  * serves it. The key is the id of a tool call, or cm_run_text_key() of a message; put the model into the value where it matters. */
