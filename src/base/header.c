@@ -8,7 +8,7 @@
 struct cm_str cm_header_find(const struct cm_header *headers, size_t n, struct cm_str name)
 {
     for (size_t i = 0; i < n; i++) {
-        if (cm_str_eq_nocase(headers[i].name, name))
+        if (headers[i].name.n == name.n && cm_str_eq_nocase(headers[i].name, name))
             return headers[i].value;
     }
     return CM_STR_NONE;
@@ -49,6 +49,8 @@ int cm_retry_after_s(const struct cm_header *headers, size_t n, int64_t now_unix
     uint64_t wait_ms = 0, micro;
     int64_t at_s;
 
+    if (ms.n == 0 && after.n == 0)
+        return 0;
     if (read_thousandths(ms, max_ms * 1000, &micro)) {
         wait_ms = (micro + 999) / 1000;
     } else if (read_thousandths(after, max_ms, &wait_ms)) {
@@ -105,8 +107,8 @@ int cm_http_date_parse(struct cm_str text, int64_t *unix_s)
 /* RFC 9110 5.6.2 */
 static bool is_token_char(char c)
 {
-    return (c >= '0' && c <= '9') || (c >= 'A' && c <= 'Z') || (c >= 'a' && c <= 'z') ||
-           (c != '\0' && strchr("!#$%&'*+-.^_`|~", c) != NULL);
+    return (c >= 'a' && c <= 'z') || c == '-' || (c >= 'A' && c <= 'Z') || (c >= '0' && c <= '9') ||
+           (c != '\0' && strchr("!#$%&'*+.^_`|~", c) != NULL);
 }
 
 bool cm_header_name_ok(struct cm_str name)

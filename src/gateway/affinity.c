@@ -15,13 +15,15 @@ static const struct cm_str session_members[] = {
     CM_S_INIT("prompt_cache_key"), CM_S_INIT("conversation_id"), CM_S_INIT("conversation")};
 
 /* One key's conversations are not another's. */
-static uint64_t scoped(const struct exchange *ex, const char *kind, struct cm_str value)
+static uint64_t scoped(const struct exchange *ex, struct cm_str kind, struct cm_str value)
 {
     struct cm_buf text = {0};
     uint64_t hash;
 
     cm_buf_append(&text, ex->key);
-    cm_buf_printf(&text, "\n%s\n", kind);
+    cm_buf_put(&text, '\n');
+    cm_buf_append(&text, kind);
+    cm_buf_put(&text, '\n');
     cm_buf_append(&text, value);
     hash = cm_hash(cm_buf_str(&text));
     cm_buf_clear(&text);
@@ -43,7 +45,7 @@ static uint64_t of_beginning(const struct exchange *ex)
         if (chat->msgs[i].role == CM_ROLE_USER)
             break;
     }
-    hash = scoped(ex, "begins", cm_buf_str(&text));
+    hash = scoped(ex, CM_S("begins"), cm_buf_str(&text));
     cm_buf_clear(&text);
     return hash;
 }
@@ -60,7 +62,7 @@ uint64_t affinity_of(const struct exchange *ex, bool *begins)
         struct cm_str value = cm_req_header(ex->req, session_headers[i]);
 
         if (value.n > 0)
-            return scoped(ex, "header", value);
+            return scoped(ex, CM_S("header"), value);
     }
     if (responses_conversation(ex))
         return responses_conversation(ex);
@@ -72,7 +74,7 @@ uint64_t affinity_of(const struct exchange *ex, bool *begins)
                 session_members[i])) /* most bodies have none: cheaper to look than to walk */
             value = cm_json_member(ex->chat->raw, session_members[i]);
         if (cm_str_starts(value, CM_S("\"")) && value.n > 2)
-            return scoped(ex, "member", value);
+            return scoped(ex, CM_S("member"), value);
     }
     if (ex->chat->task != CM_TASK_CHAT)
         return 0; /* no conversation */

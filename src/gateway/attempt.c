@@ -4,6 +4,7 @@
 #include "gateway_int.h"
 
 #include "chatmux/base/clock.h"
+#include "chatmux/base/enc.h"
 #include "chatmux/base/mem.h"
 #include "chatmux/codec/json.h"
 #include <stdlib.h>
@@ -179,9 +180,9 @@ struct cm_str exchange_scope(struct exchange *ex)
     if (!row)
         return CM_STR_NONE;
     if (row->id)
-        cm_buf_printf(&text, "%llu", (unsigned long long)row->id);
-    for (size_t i = 0; !row->id && i < SCOPE_BYTES; i++)
-        cm_buf_printf(&text, "%02x", row->digest[i]);
+        cm_buf_put_u64(&text, row->id);
+    else
+        cm_hex(&text, cm_str((const char *)row->digest, SCOPE_BYTES));
     cm_buf_put(&text, ' ');
     cm_buf_append(&text, ex->key);
     return cm_buf_settle(&text, &ex->arena);
