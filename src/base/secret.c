@@ -1,4 +1,5 @@
-/* Blocks of a few sizes out of mapped chunks; those that are free are zero and hang on a list of their size. */
+/* Blocks of a few sizes out of mapped chunks; those that are free are zero and hang on a list of their size: a few on one of the thread that gave them
+ * back, which needs no lock, the others on one for all. */
 #include "chatmux/base/secret.h"
 
 #include "chatmux/base/mem.h"
@@ -26,6 +27,7 @@
 #define CLASS_MIN_BITS 6
 #define CLASS_MAX_BITS 16
 #define CLASSES ((CLASS_MAX_BITS - CLASS_MIN_BITS) * 4 + 1)
+#define NEAR_BYTES ((size_t)64 << 10) /* of one size, that a thread keeps for itself */
 
 /* Stands before every block. */
 struct head {
@@ -39,6 +41,11 @@ static struct {
     struct head *free[CLASSES];
     char *next, *end; /* the chunk that blocks are cut from */
 } store = {.lock = PTHREAD_MUTEX_INITIALIZER};
+
+static _Thread_local struct {
+    struct head *free[CLASSES];
+    unsigned n[CLASSES];
+} near;
 
 static void *map(size_t bytes)
 {
@@ -69,8 +76,13 @@ static size_t class_bytes(unsigned class)
 static struct head *take(unsigned class)
 {
     size_t bytes = class_bytes(class);
-    struct head *h;
+    struct head *h = near.free[class];
 
+    if (h) {
+        near.free[class] = h->next;
+        near.n[class]--;
+        return h;
+    }
     pthread_mutex_lock(&store.lock);
     h = store.free[class];
     if (h) {
@@ -85,6 +97,20 @@ static struct head *take(unsigned class)
     }
     pthread_mutex_unlock(&store.lock);
     return h;
+}
+
+static void give(unsigned class, struct head *h)
+{
+    if (near.n[class] < NEAR_BYTES / class_bytes(class)) {
+        h->next = near.free[class];
+        near.free[class] = h;
+        near.n[class]++;
+        return;
+    }
+    pthread_mutex_lock(&store.lock);
+    h->next = store.free[class];
+    store.free[class] = h;
+    pthread_mutex_unlock(&store.lock);
 }
 
 void *cm_secret_alloc(size_t n)
@@ -121,10 +147,7 @@ void cm_secret_free(void *p)
     } else if (class == CLASSES) {
         munmap(h, h->n + sizeof(*h));
     } else {
-        pthread_mutex_lock(&store.lock);
-        h->next = store.free[class];
-        store.free[class] = h;
-        pthread_mutex_unlock(&store.lock);
+        give(class, h);
     }
 }
 
