@@ -337,6 +337,69 @@ void seed_cookie_delete(void *arg, struct cm_web *web)
         cm_gateway_delete_cred(admin->gw, cred.id, on_changed, task_new(admin, web));
 }
 
+/* Another cookie in the place of one: it is asked for its credit first, on a row of its own that serves nobody. */
+struct update {
+    struct cm_admin *admin;
+    struct cm_web *web;
+    struct cm_cred_edit edit; /* what becomes of the cookie */
+    uint64_t trial;           /* that row */
+    bool ok;
+    struct cm_str why;
+};
+
+static void on_updated(void *arg, uint64_t id, const struct cm_err *err)
+{
+    (void)id;
+    answer_change(((struct update *)arg)->web, err);
+}
+
+static void on_trial_over(void *arg, uint64_t id, const struct cm_err *err)
+{
+    struct update *u = arg;
+
+    (void)id;
+    if (err)
+        answer_change(u->web, err);
+    else if (!u->ok)
+        answer(u->web, 500, 1, u->why, CM_STR_NONE);
+    else
+        cm_gateway_edit_cred(u->admin->gw, &u->edit, on_updated, u);
+}
+
+static void on_trial_checked(void *arg, bool ok, const char *message, int64_t ms)
+{
+    struct update *u = arg;
+
+    (void)ms;
+    u->ok = ok;
+    u->why = cm_arena_str(cm_web_arena(u->web), cm_str_of(message));
+    cm_gateway_delete_cred(u->admin->gw, u->trial, on_trial_over, u);
+}
+
+static void on_trial_added(void *arg, uint64_t id, const struct cm_err *err)
+{
+    struct update *u = arg;
+
+    u->trial = id;
+    if (err)
+        answer_change(u->web, err);
+    else
+        cm_gateway_check_cred(u->admin->gw, id, on_trial_checked, u);
+}
+
+static void update_cookie(struct cm_admin *admin, struct cm_web *web, struct cm_str provider_name,
+                          const struct cm_cred_edit *edit)
+{
+    struct cm_arena *arena = cm_web_arena(web);
+    struct update *u = CM_ARENA_NEW(arena, struct update);
+    struct cm_cred_edit trial = {.has = CM_EDIT_SECRET | CM_EDIT_ENABLED,
+                                 .provider = cm_arena_str(arena, provider_name),
+                                 .secret = edit->secret};
+
+    *u = (struct update){.admin = admin, .web = web, .edit = *edit};
+    cm_gateway_edit_cred(admin->gw, &trial, on_trial_added, u);
+}
+
 void seed_cookie_update(void *arg, struct cm_web *web)
 {
     struct cm_admin *admin = arg;
@@ -375,6 +438,8 @@ void seed_cookie_update(void *arg, struct cm_web *web)
     }
     if (!edit.has)
         succeed(web);
+    else if ((edit.has & CM_EDIT_SECRET) && in->adapter->probe.step)
+        update_cookie(admin, web, in->name, &edit);
     else
         cm_gateway_edit_cred(admin->gw, &edit, on_changed, task_new(admin, web));
 }

@@ -549,6 +549,16 @@ scenario('hixai2api: a cookie is asked for its credit before it is kept, and all
     assert.deepEqual([refused.status, refused.json.code, refused.json.data], [500, 1, '']);
     assert.ok(refused.json.message.length > 10);
     assert.equal((await cookies()).length, 1, 'it is not kept');
+    // the same for another cookie in the place of one
+    const update = (cookie) => admin('-X', 'POST', '-d', JSON.stringify({ id: first.id, cookie, remark: 'changed' }), '/api/cookie/update');
+    const kept = await update(sessionToken('nobody'));
+    assert.deepEqual([kept.status, kept.json.code], [500, 1], kept.text);
+    assert.deepEqual(await cookies(), [first], 'nothing has changed');
+    assert.deepEqual((await update(fake.sessions[1])).json, { code: 0, message: 'success', data: '' });
+    assert.deepEqual((await cookies()).map((c) => [c.id, c.remark, c.cookie]), [[first.id, 'changed', fake.sessions[1].slice(-4)]]);
+    assert.deepEqual((await update(fake.sessions[1].slice(-4))).json.code, 0, 'as the list shows it: the same cookie');
+    await curl(...askLine(gw));
+    assert.equal(fake.of('/api/hix/chat').at(-1).session, fake.sessions[1]);
     const asked = fake.requests.length;
     assert.deepEqual((await admin('-X', 'POST', '/api/cookie/credit/refresh')).json, { code: 0, message: 'success', data: '' });
     await until(() => fake.requests.length > asked, 'the credit to be asked for');
