@@ -13,8 +13,9 @@ const struct op client_ops[] = {
     {"POST", "/v1/responses/input_tokens", NULL, "Count, or guess, the tokens of such a request",
      NULL, "Object", "Object", 200, OP_CLIENT},
     {"GET", "/v1/responses/{id}", NULL,
-     "A response that is kept; {id} may be ID/input_items: what it was asked with", NULL, NULL,
-     "Object", 200, OP_CLIENT},
+     "A response that is kept; with stream=true the events of a job in the background; {id} may be "
+     "ID/input_items: what it was asked with",
+     NULL, NULL, "Object", 200, OP_CLIENT},
     {"DELETE", "/v1/responses/{id}", NULL, "Forget a response", NULL, NULL, "Object", 200,
      OP_CLIENT},
     {"POST", "/v1/responses/{id}", NULL, "{id} is ID/cancel: end a response that is being made",

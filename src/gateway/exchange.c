@@ -114,6 +114,8 @@ void exchange_end(struct exchange *ex, enum outcome outcome, const struct cm_err
         session_end(ex);
     if (ex->kept)
         resume_drop(ex);
+    if (ex->background)
+        background_end(ex);
     if (ex->head_sent) /* only streams have one of their own; `chat` may still be another thread's */
         report_streams(ex->gw, -1);
     settle_usage(ex, outcome);
@@ -175,6 +177,8 @@ static void finish_response(struct exchange *ex, bool clean)
 {
     struct cm_req *req = ex->req;
 
+    if (ex->background)
+        clean = background_keep(ex); /* how it has ended is told by its last event */
     if (ex->kept)
         resume_end(ex, clean);
     if (!req)
@@ -213,6 +217,30 @@ static bool is_heard(const struct exchange *ex)
     return ex->req || ex->kept;
 }
 
+void exchange_tell(struct exchange *ex, const struct cm_err *why)
+{
+    struct cm_buf out = {0};
+
+    if (!sends_events(ex))
+        return;
+    if (!ex->committed || (ex->background && ex->relay))
+        stream_begin_anew(ex);
+    if (ex->committed && ex->background && ex->relay) { /* the upstream has told how it began */
+        cm_buf_reset(&ex->hold);
+        cm_responses_number(ex->stream, (int64_t)resume_next(ex->kept));
+    }
+    if (ex->kept) { /* its events are numbered: none may be missing */
+        write_out(ex, cm_buf_str(&ex->hold));
+        cm_buf_reset(&ex->hold);
+    }
+    if (why)
+        ex->surface->stream_error(ex->stream, why, &out);
+    else
+        cm_responses_cancel(ex->stream, &out);
+    write_out(ex, cm_buf_str(&out));
+    cm_buf_clear(&out);
+}
+
 static void fail(struct exchange *ex, const struct cm_err *err, bool spent)
 {
     enum outcome outcome = ex->committed ? OUTCOME_CUT : OUTCOME_ERROR;
@@ -222,15 +250,7 @@ static void fail(struct exchange *ex, const struct cm_err *err, bool spent)
     if (ex->session && ex->head_sent) {
         session_fail(ex, &why);
     } else if (is_heard(ex) && ex->head_sent) {
-        struct cm_buf out = {0};
-
-        if (sends_events(ex)) {
-            if (!ex->committed)
-                stream_begin_anew(ex);
-            ex->surface->stream_error(ex->stream, &why, &out);
-        }
-        write_out(ex, cm_buf_str(&out));
-        cm_buf_clear(&out);
+        exchange_tell(ex, &why);
         finish_response(ex, false);
     } else if (ex->req) {
         exchange_note_bytes(ex);
@@ -496,7 +516,7 @@ void exchange_event(struct exchange *ex, const struct cm_event *ev)
     }
     if (ev->kind == CM_EVENT_SERVED)
         ex->served_model = cm_arena_str(&ex->arena, cm_str_head(ev->name, SERVED_MAX));
-    if (ev->kind == CM_EVENT_RELAY && ev->id.n > 0 && ex->responses)
+    if (ev->kind == CM_EVENT_RELAY && ev->id.n > 0 && ex->responses && !ex->background)
         responses_made(ex, ev->id);
     count_output(ex, ev);
     if (ex->abandoned) {
@@ -690,7 +710,7 @@ static void answered(struct exchange *ex)
             stream_begin(ex);
             settle_usage(ex, OUTCOME_OK); /* the last chunk tells it */
             ex->surface->stream_end(ex->stream, &ex->usage, &ex->hold);
-            if (ex->responses && !ex->abandoned)
+            if (ex->responses && !ex->abandoned && !ex->background)
                 responses_keep(ex, ex->surface->stream_object(ex->stream));
         }
         if (is_heard(ex)) {

@@ -283,6 +283,7 @@ struct exchange {
     uint64_t drained;                 /* bytes since then */
     enum phase left_in;               /* CLIENT_GONE: where it left */
     struct responses_part *responses; /* Responses API, and routes of one response; in the arena */
+    struct background *background;    /* it is a job in the background; NULL = it is not */
     struct resume_stream *kept;       /* the answer survives its client; NULL = it does not */
     struct cm_deadline alive;         /* keep-alive, commit_after */
     uint64_t sent_ms;                 /* last bytes to the client */
@@ -311,6 +312,8 @@ void exchange_note_bytes(
 const struct cm_instance *exchange_instance(const struct exchange *ex); /* of the current target */
 /* Ends with an error: as an answer, or inside the stream. */
 void exchange_fail(struct exchange *ex, const struct cm_err *err);
+/* The error, as an event of the stream that has begun; NULL: its client has cancelled it (a job in the background). */
+void exchange_tell(struct exchange *ex, const struct cm_err *why);
 /* The whole answer at once; the exchange is over. */
 void exchange_answer(struct exchange *ex, int status, struct cm_str content_type,
                      struct cm_str body);
@@ -482,6 +485,21 @@ void respond_refusal(struct exchange *ex, const struct cm_err *err);
 /* CORS headers for this origin, if it is allowed. */
 void respond_cors(struct respond *r, const struct cm_config *config, const struct cm_req *req,
                   bool preflight);
+
+/* ---- background.c: jobs of the Responses API ---- */
+
+/* In the place of the first attempt, which follows when the job is on the disk and its client has been answered. CM_ERR_BAD_REQUEST; as resume_reserve(). */
+int background_begin(struct exchange *ex, struct cm_err *err);
+/* Relay lane: an event that tells of the whole response does so in our words. false: it stays as it came. */
+bool background_event(struct exchange *ex, struct cm_str type, struct cm_str data,
+                      struct cm_buf *out);
+/* Its last event has been written: what has become of it is kept. Whether that event says how it ended. */
+bool background_keep(struct exchange *ex);
+void background_end(struct exchange *ex); /* the exchange forgets it */
+/* GET of a response whose job runs, or whose events can still be read: answered. false: the store knows more. */
+bool background_get(struct exchange *ex, struct cm_str id);
+/* Cancels the job of that id, if one of this client's runs. `forget`: its events, too, if it has ended. */
+void background_stop(struct exchange *ex, struct cm_str id, bool forget);
 
 /* ---- report.c: the access line and the figures ---- */
 

@@ -136,6 +136,11 @@ static void parsed(struct exchange *ex)
     }
     ex->affinity = affinity_of(ex, &ex->begins);
     ex->only_credential = handed_to(ex);
+    if (chat->response && chat->response->background && chat->task == CM_TASK_CHAT) {
+        if (background_begin(ex, &err) < 0)
+            exchange_fail(ex, &err);
+        return;
+    }
     if (chat->stream)
         exchange_alive_arm(ex);
     exchange_next(ex);

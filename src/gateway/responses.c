@@ -75,6 +75,16 @@ static int no_previous(struct cm_str id, struct cm_err *err)
     return -1;
 }
 
+/* A job that runs, or was interrupted: there is no answer to go on from. */
+static bool is_unfinished(const struct cm_response_row *row)
+{
+    struct cm_buf out = {0};
+    const bool yes = cm_responses_interrupted(row->response, &out);
+
+    cm_buf_clear(&out);
+    return yes;
+}
+
 /* What the store told becomes a part of the request. */
 static int take_turns(struct exchange *ex, const struct cm_response_row *rows, size_t n,
                       const struct cm_err *why, struct cm_err *err)
@@ -93,6 +103,10 @@ static int take_turns(struct exchange *ex, const struct cm_response_row *rows, s
     }
     if (!last)
         return no_previous(part->previous, err);
+    if (is_unfinished(last))
+        return cm_fail_param(err, CM_ERR_BAD_REQUEST, "previous_response_id",
+                             "The previous response '" CM_PRI "' has no answer to go on from.",
+                             CM_ARG(cm_str_head(part->previous, 80)));
     part->conversation = last->conversation;
     if (last->provider.n > 0) {
         ex->pinned = cm_arena_str(&ex->arena, last->provider);
@@ -165,9 +179,6 @@ int responses_check(struct exchange *ex, struct cm_err *err)
 
     if (ask->previous_id.n > 0 && ask->n_turns == 0 && ex->responses->only == 0)
         return no_previous(ask->previous_id, err);
-    if (ask->background)
-        return cm_fail_param(err, CM_ERR_BAD_REQUEST, "background",
-                             "answers in the background are not supported yet");
     if (ask->n_turns > 0)
         chat->translate = true; /* no upstream knows the id that stands in the body */
     if (!store_of(ex))
@@ -294,19 +305,42 @@ static void answer_deleted(struct exchange *ex, const struct cm_response_row *ro
     cm_buf_clear(&out);
 }
 
-static void refuse_cancel(struct exchange *ex)
+static bool was_in_background(const struct cm_response_row *row)
+{
+    return cm_str_eq(cm_json_member(row->response, CM_S("background")), CM_S("true"));
+}
+
+/* No job is at it: it has ended, or its process has. */
+static void answer_object(struct exchange *ex, const struct cm_response_row *row)
+{
+    struct cm_buf out = {0};
+
+    answer(ex, cm_responses_interrupted(row->response, &out) ? cm_buf_str(&out) : row->response);
+    cm_buf_clear(&out);
+}
+
+static void refuse_cancel(struct exchange *ex, const struct cm_response_row *row)
 {
     struct cm_err err = {0};
 
+    if (was_in_background(row)) {
+        answer_object(ex, row); /* once is as good as twice */
+        return;
+    }
     cm_fail(&err, CM_ERR_BAD_REQUEST, "Cannot cancel a synchronous response.");
     exchange_fail(ex, &err);
 }
 
 /* Once more from the beginning, as an event stream: there is none of what was not made in the background. */
-static void refuse_stream(struct exchange *ex)
+static void refuse_stream(struct exchange *ex, const struct cm_response_row *row)
 {
     struct cm_err err = {0};
 
+    if (was_in_background(row)) {
+        resume_expired(&err, "GET the response without 'stream'");
+        exchange_fail(ex, &err);
+        return;
+    }
     cm_fail_param(&err, CM_ERR_BAD_REQUEST, "stream",
                   "Only responses that were created with background=true can be streamed again.");
     exchange_fail(ex, &err);
@@ -317,9 +351,9 @@ static void serve_own(struct exchange *ex, const struct cm_response_row *row)
     switch (ex->responses->wants) {
     case RESPONSES_OBJECT:
         if (cm_str_eq(query_value(ex, CM_S("stream")), CM_S("true")))
-            refuse_stream(ex);
+            refuse_stream(ex, row);
         else
-            answer(ex, row->response);
+            answer_object(ex, row);
         break;
     case RESPONSES_ITEMS:
         answer_items(ex, row);
@@ -328,7 +362,7 @@ static void serve_own(struct exchange *ex, const struct cm_response_row *row)
         answer_deleted(ex, row);
         break;
     case RESPONSES_CANCEL:
-        refuse_cancel(ex);
+        refuse_cancel(ex, row);
         break;
     }
 }
@@ -409,6 +443,10 @@ void serve_response(struct exchange *ex, struct cm_str rest)
         return;
     }
     part->wants = (enum responses_wants)wants;
+    if (wants == RESPONSES_OBJECT && background_get(ex, id))
+        return;
+    if (wants == RESPONSES_CANCEL || wants == RESPONSES_DELETE)
+        background_stop(ex, id, wants == RESPONSES_DELETE); /* what is left of it is in the store */
     if (store_of(ex))
         read_rows(ex, id, false, on_response);
     else

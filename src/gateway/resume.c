@@ -238,6 +238,21 @@ bool resume_begun(const struct resume_stream *s)
     return s->begun;
 }
 
+uint64_t resume_next(const struct resume_stream *s)
+{
+    return s->log.next;
+}
+
+bool resume_is_job(const struct resume_stream *s)
+{
+    return s->kind == RESUME_JOB;
+}
+
+struct exchange *resume_exchange(const struct resume_stream *s)
+{
+    return s->ex;
+}
+
 size_t resume_running(const struct resume *r)
 {
     return r->n_live;
@@ -289,15 +304,10 @@ static void keep_alive(struct resume_stream *s)
 static void stop(struct resume_stream *s, enum outcome outcome, const struct cm_err *why)
 {
     struct exchange *ex = s->ex;
-    struct cm_buf out = {0};
 
     exchange_drop_attempt(ex);
-    if (s->begun) {
-        s->dialect->stream_error(ex->stream, why, &out);
-        resume_write(s, cm_buf_str(&out));
-        cm_buf_clear(&out);
-        resume_end(ex, false);
-    }
+    exchange_tell(ex, why);
+    resume_end(ex, false);
     exchange_end(ex, outcome, why);
 }
 
@@ -508,6 +518,20 @@ static struct cm_str fields_of(struct cm_str raw)
     return raw;
 }
 
+/* A job's event by an upstream of the same dialect: false when it can stay as it came. */
+static bool in_our_words(struct resume_stream *s, const struct cm_sse_event *ev)
+{
+    struct cm_buf data = {0};
+    bool other = background_event(s->ex, ev->event, ev->data, &data);
+
+    if (other) {
+        cm_buf_reset(&s->r->event);
+        cm_sse_put(&s->r->event, ev->event, cm_buf_str(&data));
+    }
+    cm_buf_clear(&data);
+    return other;
+}
+
 /* The event as it is kept and sent, until the next one is made. */
 static struct cm_str numbered(struct resume_stream *s, struct cm_str raw)
 {
@@ -532,7 +556,8 @@ static int on_block(void *arg, const struct cm_sse_event *ev)
 
     if (!ev->data.p || s->overflown)
         return 0; /* comments are the connection's */
-    event = numbered(s, ev->raw);
+    event = s->kind == RESUME_JOB && s->ex->relay && in_our_words(s, ev) ? cm_buf_str(&s->r->event)
+                                                                         : numbered(s, ev->raw);
     if (append(s, event, 0) == 0)
         return 0;
     feed_all(s); /* what they can take now may go then */
@@ -638,9 +663,13 @@ int resume_check(const struct resume_stream *s, uint64_t from, struct cm_err *er
     }
     if (from >= s->log.first && !(s->overflown && s->kind == RESUME_JOB))
         return 0;
-    cm_fail(err, CM_ERR_NOT_FOUND,
-            "events before %llu are not kept any more: the answer has to be asked for again",
-            (unsigned long long)s->log.first);
+    return resume_expired(err, s->kind == RESUME_JOB ? "GET the response without 'stream'"
+                                                     : "the answer has to be asked for again");
+}
+
+int resume_expired(struct cm_err *err, const char *instead)
+{
+    cm_fail(err, CM_ERR_NOT_FOUND, "these events are not kept any more: %s", instead);
     cm_str_copy(err->code, sizeof(err->code), CM_S("events_expired"));
     err->http_status = 410;
     return -1;

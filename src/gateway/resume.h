@@ -45,6 +45,7 @@ struct cm_str resume_id(const struct resume_stream *s);
 /* The answer begins. Its head has been sent to ex->req, which follows from now on; without one nobody does yet. */
 void resume_begin(struct exchange *ex);
 bool resume_begun(const struct resume_stream *s);
+uint64_t resume_next(const struct resume_stream *s); /* number of the next event */
 /* Server-sent events, cut anywhere. The exchange may be ended by it on a later turn: there was no room. */
 void resume_write(struct resume_stream *s, struct cm_str bytes);
 void resume_flush(struct resume_stream *s); /* followers are given what they can take */
@@ -57,8 +58,11 @@ void resume_drop(struct exchange *ex);
 
 /* NULL: there is none of that id, or it belongs to another key (NULL = open). */
 struct resume_stream *resume_find(struct resume *r, struct cm_str id, const struct cm_key *key);
+bool resume_is_job(const struct resume_stream *s);
+struct exchange *resume_exchange(const struct resume_stream *s); /* NULL: it has ended */
 /* Whether event `from` can be read, now or later. -1: it was dropped (CM_ERR_NOT_FOUND with status 410), or is beyond what there is (CM_ERR_BAD_REQUEST). */
 int resume_check(const struct resume_stream *s, uint64_t from, struct cm_err *err);
+int resume_expired(struct cm_err *err, const char *instead); /* says so; -1 */
 /* The exchange's request follows from `from` on, which has been checked; its head has been sent. */
 void resume_follow(struct resume_stream *s, struct exchange *ex, uint64_t from);
 /* "N" or "STREAM:N" of Last-Event-ID -> the number after it. -1: neither, or of another stream (CM_ERR_BAD_REQUEST). */
@@ -87,7 +91,15 @@ void resume_figures(const struct resume *r, struct resume_figures *out);
 bool streams_again(struct exchange *ex);
 /* A streamed request that wants to be kept gets its place. CM_ERR_BAD_REQUEST, and as resume_reserve(). */
 int streams_keep(struct exchange *ex, struct cm_err *err);
-void serve_stream(struct exchange *ex, struct cm_str id);        /* GET */
-void serve_stream_cancel(struct exchange *ex, struct cm_str id); /* DELETE */
+/* The event with which a GET wants to begin: behind the one that Last-Event-ID or ?starting_after names, else the first. As resume_after() and resume_check(). */
+int streams_from(struct exchange *ex, const struct resume_stream *s, uint64_t *from,
+                 struct cm_err *err);
+/* The head, and the events from there on; the exchange is over. */
+void streams_follow(struct exchange *ex, struct resume_stream *s, uint64_t from);
+struct respond;
+void streams_head(struct respond *r); /* headers of every event stream */
+struct cm_str streams_query(struct exchange *ex, struct cm_str name); /* decoded; "" = absent */
+void serve_stream(struct exchange *ex, struct cm_str id);             /* GET */
+void serve_stream_cancel(struct exchange *ex, struct cm_str id);      /* DELETE */
 
 #endif

@@ -31,16 +31,21 @@ int streams_keep(struct exchange *ex, struct cm_err *err)
     return keep ? resume_reserve(ex, RESUME_STREAM, CM_STR_NONE, err) : 0;
 }
 
-/* The stream goes on for this client after event `from` - 1. */
-static void follow(struct exchange *ex, struct resume_stream *s, uint64_t from)
+void streams_head(struct respond *r)
+{
+    respond_add(r, CM_S("content-type"), CM_S("text/event-stream; charset=utf-8"));
+    respond_add(r, CM_S("cache-control"), CM_S("no-cache"));
+    respond_add(r, CM_S("x-accel-buffering"), CM_S("no"));
+}
+
+void streams_follow(struct exchange *ex, struct resume_stream *s, uint64_t from)
 {
     struct respond r;
 
     respond_begin(&r, ex);
-    respond_add(&r, CM_S("x-chatmux-stream"), cm_arena_str(&ex->arena, resume_id(s)));
-    respond_add(&r, CM_S("content-type"), CM_S("text/event-stream; charset=utf-8"));
-    respond_add(&r, CM_S("cache-control"), CM_S("no-cache"));
-    respond_add(&r, CM_S("x-accel-buffering"), CM_S("no"));
+    if (!resume_is_job(s))
+        respond_add(&r, CM_S("x-chatmux-stream"), cm_arena_str(&ex->arena, resume_id(s)));
+    streams_head(&r);
     ex->status = 200;
     cm_resp_start(ex->req, ex->status, r.v, r.n);
     if (ex->req->head) {
@@ -67,9 +72,10 @@ static struct resume_stream *find(struct exchange *ex, struct cm_str id, struct 
 {
     struct resume_stream *s = resume_find(ex->gw->resume, id, ex->client_key);
 
-    if (!s)
-        no_such_stream(err);
-    return s;
+    if (s && !resume_is_job(s))
+        return s;
+    no_such_stream(err);
+    return NULL;
 }
 
 bool streams_again(struct exchange *ex)
@@ -87,38 +93,46 @@ bool streams_again(struct exchange *ex)
     if (!s || resume_after(s, last, &from, &err) < 0 || resume_check(s, from, &err) < 0)
         exchange_fail(ex, &err);
     else
-        follow(ex, s, from);
+        streams_follow(ex, s, from);
     return true;
 }
 
-/* ?starting_after=N, for clients that cannot set headers. */
-static struct cm_str starting_after(struct exchange *ex)
+struct cm_str streams_query(struct exchange *ex, struct cm_str wanted_name)
 {
     struct cm_str rest = ex->req->query;
 
     while (rest.n > 0) {
         struct cm_str value = cm_str_cut(&rest, '&'), name = cm_str_cut(&value, '=');
 
-        if (cm_str_eq(name, CM_S("starting_after")))
+        if (cm_str_eq(name, wanted_name))
             return route_decoded(&ex->arena, value, true);
     }
     return CM_STR_NONE;
+}
+
+int streams_from(struct exchange *ex, const struct resume_stream *s, uint64_t *from,
+                 struct cm_err *err)
+{
+    struct cm_str last = cm_req_header(ex->req, CM_S("last-event-id"));
+
+    *from = 0;
+    if (last.n == 0)
+        last = streams_query(ex, CM_S("starting_after"));
+    if (last.n > 0 && resume_after(s, last, from, err) < 0)
+        return -1;
+    return resume_check(s, *from, err);
 }
 
 void serve_stream(struct exchange *ex, struct cm_str id)
 {
     struct cm_err err = {0};
     struct resume_stream *s = find(ex, id, &err);
-    struct cm_str last = cm_req_header(ex->req, CM_S("last-event-id"));
-    uint64_t from = 0;
+    uint64_t from;
 
-    if (last.n == 0)
-        last = starting_after(ex);
-    if (!s || (last.n > 0 && resume_after(s, last, &from, &err) < 0) ||
-        resume_check(s, from, &err) < 0)
+    if (!s || streams_from(ex, s, &from, &err) < 0)
         exchange_fail(ex, &err);
     else
-        follow(ex, s, from);
+        streams_follow(ex, s, from);
 }
 
 void serve_stream_cancel(struct exchange *ex, struct cm_str id)

@@ -525,15 +525,54 @@ static void stream_error(void *state, const struct cm_err *err, struct cm_buf *o
 {
     struct stream *st = state, unknown = {0};
     struct cm_responses_state failed = {.status = "failed", .error = err};
-    struct cm_buf object = {0};
 
     put_error_event(st ? st : &unknown, err, out);
     if (!st || !st->meta.chat)
         return;
     failed.output = cm_buf_str(&st->items);
-    cm_responses_put_object(&object, &st->meta, &failed);
-    put_state(st, out, CM_S("response.failed"), cm_buf_str(&object));
-    cm_buf_clear(&object);
+    cm_buf_reset(&st->object);
+    cm_responses_put_object(&st->object, &st->meta, &failed);
+    put_state(st, out, CM_S("response.failed"), cm_buf_str(&st->object));
+}
+
+void cm_responses_number(void *state, int64_t sequence)
+{
+    ((struct stream *)state)->sequence = sequence;
+}
+
+/* There is no event of that name: the one that says "this is all" carries the status. */
+void cm_responses_cancel(void *state, struct cm_buf *out)
+{
+    struct stream *st = state;
+    struct cm_responses_state cancelled = {.status = "cancelled", .output = cm_buf_str(&st->items)};
+
+    cm_buf_reset(&st->object);
+    cm_responses_put_object(&st->object, &st->meta, &cancelled);
+    put_state(st, out, CM_S("response.incomplete"), cm_buf_str(&st->object));
+}
+
+void cm_responses_put_progress(struct cm_buf *out, const struct cm_answer_meta *meta,
+                               const char *status)
+{
+    const struct cm_responses_state state = {.status = status};
+
+    cm_responses_put_object(out, meta, &state);
+}
+
+bool cm_responses_interrupted(struct cm_str object, struct cm_buf *out)
+{
+    static const struct cm_json_edit edits[] = {
+        {CM_S_INIT("status"), CM_S_INIT("\"failed\"")},
+        {CM_S_INIT("error"),
+         CM_S_INIT("{\"code\":\"server_error\",\"message\":\"the gateway was stopped before the "
+                   "answer was there: please ask again\"}")},
+    };
+    const struct cm_str status = cm_json_member(object, CM_S("status"));
+
+    if (!cm_str_eq(status, CM_S("\"queued\"")) && !cm_str_eq(status, CM_S("\"in_progress\"")))
+        return false;
+    cm_json_splice(object, edits, CM_COUNT(edits), out, NULL);
+    return true;
 }
 
 static void stream_clear(void *state)

@@ -345,8 +345,8 @@ static struct cm_str streamed(const struct cm_event *events, size_t n, const str
         s->stream_error(state, err, &out);
     else
         s->stream_end(state, &usage, &out);
-    if (!err)
-        ck_assert(cm_str_has(cm_buf_str(&out), s->stream_object(state)));
+    ck_assert_uint_gt(s->stream_object(state).n, 0);
+    ck_assert(cm_str_has(cm_buf_str(&out), s->stream_object(state)));
     s->stream_clear(state);
     return cm_buf_settle(&out, &arena);
 }
@@ -494,6 +494,65 @@ START_TEST(a_failure_inside)
                            "failed", "{\"code\":\"upstream_cut\",\"message\":\"it broke\"}", "null",
                            "", "null")))));
     ck_assert(!cm_str_has(out, CM_S("output_item.done")));
+}
+END_TEST
+
+START_TEST(a_job_that_is_cancelled)
+{
+    const struct cm_event event = text_event(CM_EVENT_TEXT, "x");
+    const struct cm_surface *s = &cm_surface_responses;
+    void *state = cm_arena_zalloc(&arena, s->stream_size);
+    struct cm_answer_meta meta;
+    struct cm_buf out = {0};
+
+    ask();
+    meta = meta_of();
+    s->stream_begin(state, &meta, &out);
+    s->stream_event(state, &event, &out);
+    cm_buf_reset(&out);
+    cm_responses_number(state, 70);
+    cm_responses_cancel(state, &out);
+    ck_str(cm_buf_str(&out),
+           EVENT(70, "response.incomplete",
+                 ",\"response\":" RESPONSE("cancelled", "null", "null", "", "null")));
+    ck_str(s->stream_object(state), RESPONSE("cancelled", "null", "null", "", "null"));
+    s->stream_clear(state);
+    cm_buf_reset(&out);
+    cm_responses_put_progress(&out, &meta, "queued");
+    ck_str(cm_buf_str(&out), RESPONSE("queued", "null", "null", "", "null"));
+    cm_buf_clear(&out);
+}
+END_TEST
+
+START_TEST(a_job_whose_process_has_gone)
+{
+    static const char *const left[] = {"queued", "in_progress"}, *const settled[] = {
+                                                                     "completed", "failed",
+                                                                     "incomplete", "cancelled"};
+    struct cm_buf object = {0}, out = {0};
+
+    for (size_t i = 0; i < CM_COUNT(left); i++) {
+        cm_buf_reset(&object);
+        cm_buf_reset(&out);
+        cm_buf_printf(&object, "{\"id\":\"a\",\"status\":\"%s\",\"error\":null,\"output\":[]}",
+                      left[i]);
+        ck_assert(cm_responses_interrupted(cm_buf_str(&object), &out));
+        ck_assert(cm_str_starts(cm_buf_str(&out),
+                                CM_S("{\"id\":\"a\",\"status\":\"failed\",\"error\":{\"code\":"
+                                     "\"server_error\",\"message\":\"the gateway was stopped")));
+        ck_assert(cm_str_ends(cm_buf_str(&out), CM_S("},\"output\":[]}")));
+    }
+    cm_buf_reset(&out);
+    for (size_t i = 0; i < CM_COUNT(settled); i++) {
+        cm_buf_reset(&object);
+        cm_buf_printf(&object, "{\"status\":\"%s\",\"error\":null}", settled[i]);
+        ck_assert(!cm_responses_interrupted(cm_buf_str(&object), &out));
+    }
+    ck_assert(!cm_responses_interrupted(CM_S("{}"), &out));
+    ck_assert(!cm_responses_interrupted(CM_S(""), &out));
+    ck_assert_uint_eq(out.n, 0);
+    cm_buf_clear(&object);
+    cm_buf_clear(&out);
 }
 END_TEST
 
@@ -653,6 +712,8 @@ Suite *suite_responses_surface(void)
     tcase_add_test(out, reasoning_comes_first_and_closes);
     tcase_add_test(out, how_a_stream_ends);
     tcase_add_test(out, a_failure_inside);
+    tcase_add_test(out, a_job_that_is_cancelled);
+    tcase_add_test(out, a_job_whose_process_has_gone);
     tcase_add_test(out, citations_and_logprobs);
     tcase_add_test(out, whole_answers);
     tcase_add_loop_test(out, pages_of_items, 0, (int)CM_COUNT(pages));

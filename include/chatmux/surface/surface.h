@@ -37,8 +37,8 @@ struct cm_surface {
     void (*stream_event)(void *state, const struct cm_event *ev, struct cm_buf *out);
     /* the usage chunk if it was asked for, and the end mark */
     void (*stream_end)(void *state, const struct cm_usage *usage, struct cm_buf *out);
-    /* after stream_end(): the answer as `whole` would have written it, until stream_clear(); NULL:
-     * nobody keeps answers of this dialect */
+    /* after stream_end() or stream_error(): the answer as `whole` would have written it, until
+     * stream_clear(); NULL: nobody keeps answers of this dialect */
     struct cm_str (*stream_object)(const void *state);
     /* never a clean end; state may be NULL (relay lane) */
     void (*stream_error)(void *state, const struct cm_err *err, struct cm_buf *out);
@@ -83,6 +83,16 @@ struct cm_response_page {
     int64_t limit; /* 1 … 100 */
     bool ascending;
 };
+/* One that has said nothing: status "queued" or "in_progress". */
+void cm_responses_put_progress(struct cm_buf *out, const struct cm_answer_meta *meta,
+                               const char *status);
+/* The sequence number of its next event. `state`: of cm_surface_responses, begun. */
+void cm_responses_number(void *state, int64_t sequence);
+/* Instead of stream_end(): its client wants no more. `state`: of cm_surface_responses, begun. */
+void cm_responses_cancel(void *state, struct cm_buf *out);
+/* A stored object that nobody works on any more: true, and as it is told from now on, when it was
+ * left queued or in progress. */
+bool cm_responses_interrupted(struct cm_str object, struct cm_buf *out);
 int cm_responses_items(struct cm_str id, struct cm_str input, const struct cm_response_page *page,
                        struct cm_buf *out, struct cm_err *err);
 
