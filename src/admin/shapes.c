@@ -302,6 +302,10 @@ static const struct field request_row[] = {
     INT("attempt_count", ""),
     FIELD("attempts", MANY, "each try with its credential, why it was this one, class and times",
           .required = true, .words = "Attempt"),
+    FIELD("session", ANY,
+          "of a realtime session: answers that told their figures, closed_by_upstream (the code; 0 "
+          "= not), and the sound among the tokens: audio_input, audio_cache_read, audio_output",
+          .required = true, .nullable = true),
     FIELD("others", MANY,
           "credentials that could not be chosen, with state and reason; of exchanges with several "
           "attempts or a failure",

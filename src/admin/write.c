@@ -241,13 +241,21 @@ void usage_write(struct cm_buf *out, const struct cm_usage_row *row)
     out_end(&o);
 }
 
-/* The gateway keeps what it knows of the attempts as a JSON object of lists. Too much of it is not kept at all. */
+/* The gateway keeps what it knows of the attempts as a JSON object of lists, and of a session in an object. Too much of it is not kept at all. */
 static struct cm_str list_of(struct cm_str detail, struct cm_str member)
 {
     struct cm_str list =
         cm_str_starts(detail, CM_S("{")) ? cm_json_member(detail, member) : CM_STR_NONE;
 
     return cm_str_starts(list, CM_S("[")) ? list : CM_S("[]");
+}
+
+static struct cm_str object_of(struct cm_str detail, struct cm_str member)
+{
+    struct cm_str object =
+        cm_str_starts(detail, CM_S("{")) ? cm_json_member(detail, member) : CM_STR_NONE;
+
+    return cm_str_starts(object, CM_S("{")) ? object : CM_S("null");
 }
 
 void request_write(struct cm_buf *out, const struct cm_request_row *row)
@@ -282,6 +290,7 @@ void request_write(struct cm_buf *out, const struct cm_request_row *row)
     out_usd(&o, "cost_usd", row->cost_micro_usd);
     out_int(&o, "attempt_count", row->attempts);
     out_json(&o, "attempts", list_of(row->detail, CM_S("attempts")));
+    out_json(&o, "session", object_of(row->detail, CM_S("session")));
     out_json(&o, "others", list_of(row->detail, CM_S("others")));
     out_end(&o);
 }

@@ -233,6 +233,12 @@ const struct cm_conf_key cm_conf_keys[] = {
      "USD per million tokens of text in the answer"},
     {"price", "reasoning", CM_CONF_USD, IN_PRICE(reasoning), "", 0, 0, "", LIVE, OPEN,
      "USD per million tokens of reasoning; empty = as output"},
+    {"price", "audio_input", CM_CONF_USD, IN_PRICE(audio_input), "", 0, 0, "", LIVE, OPEN,
+     "USD per million tokens of sound in the input; empty = as input"},
+    {"price", "audio_cache_read", CM_CONF_USD, IN_PRICE(audio_cache_read), "", 0, 0, "", LIVE, OPEN,
+     "USD per million tokens of sound that came from a cache; empty = as cache_read"},
+    {"price", "audio_output", CM_CONF_USD, IN_PRICE(audio_output), "", 0, 0, "", LIVE, OPEN,
+     "USD per million tokens of sound in the answer; empty = as output"},
     {"price", "image", CM_CONF_USD, IN_PRICE(image), "0", 0, 0, NULL, LIVE, OPEN,
      "USD for each image that was made"},
 };

@@ -371,7 +371,8 @@ void session_end(struct exchange *ex);     /* of the exchange */
 void sessions_drain(
     struct cm_gateway
         *gw); /* those without an answer under way, and later the others after theirs */
-/* For the request log: "…" JSON members, or nothing. */
+size_t sessions_open(const struct cm_gateway *gw); /* those that are being opened, too */
+/* For the request log: a member of its JSON object, or nothing. */
 void session_log(const struct exchange *ex, struct cm_buf *out);
 
 /* ---- responses.c: responses that are kept ---- */

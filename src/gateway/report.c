@@ -21,7 +21,7 @@ struct figures {
     struct cm_gateway *gw;
     struct cm_metric_family *requests, *request_seconds, *ttft_seconds, *overhead_seconds,
         *attempts, *credentials, *tokens, *disconnects, *streams_open, *loop_lag, *rss, *build,
-        *cost, *drift, *dropped, *queue, *breaker, *models, *hedges, *waste;
+        *cost, *drift, *dropped, *queue, *breaker, *models, *hedges, *waste, *audio, *sessions;
     struct cm_metric_family *refused, *kept, *kept_bytes, *kept_evicted;
     long streams;
 };
@@ -49,6 +49,7 @@ static void on_render(void *arg)
     const struct snapshot *s = f->gw->now;
 
     set_gauge(f->streams_open, (double)f->streams);
+    set_gauge(f->sessions, (double)sessions_open(f->gw));
     set_gauge(f->loop_lag, (double)cm_loop_lag_us(f->gw->host->loop) / 1e6);
     set_gauge(f->rss, (double)overload_resident_bytes());
     set_gauge(f->drift, (double)cm_keys_drift(f->gw->keys) / 1e6);
@@ -123,6 +124,11 @@ struct figures *figures_new(struct cm_gateway *gw)
                                        by_state, NULL, 0);
     f->tokens = cm_metrics_family(m, CM_COUNTER, "chatmux_tokens_total", "Tokens by kind.", by_type,
                                   NULL, 0);
+    f->audio = cm_metrics_family(m, CM_COUNTER, "chatmux_audio_tokens_total",
+                                 "Tokens of sound, among those by kind.", by_type, NULL, 0);
+    f->sessions =
+        cm_metrics_family(m, CM_GAUGE, "chatmux_realtime_sessions",
+                          "Realtime sessions that are open or being opened.", none, NULL, 0);
     f->disconnects =
         cm_metrics_family(m, CM_COUNTER, "chatmux_client_disconnects_total",
                           "Clients that left before their answer had ended.", by_phase, NULL, 0);
@@ -213,24 +219,39 @@ void report_attempt(struct cm_gateway *gw, struct cm_str provider, const struct 
     cm_metric_add(cm_metric_with(gw->figures->attempts, labels), 1);
 }
 
+struct kind {
+    const char *type;
+    int64_t n;
+};
+
+static void add_tokens(struct cm_metric_family *f, struct cm_str provider, struct cm_str model,
+                       const struct kind *kinds, size_t n)
+{
+    for (size_t i = 0; i < n; i++) {
+        struct cm_str labels[] = {provider, model, cm_str_of(kinds[i].type)};
+
+        if (kinds[i].n > 0)
+            cm_metric_add(cm_metric_with(f, labels), (double)kinds[i].n);
+    }
+}
+
 static void count_tokens(struct figures *f, struct cm_str provider, struct cm_str model,
                          const struct cm_usage *u)
 {
-    const struct {
-        const char *type;
-        int64_t n;
-    } kinds[] = {
+    const struct kind kinds[] = {
         {"input", u->in_uncached},          {"cache_read", u->in_cache_read},
         {"cache_write", u->in_cache_write}, {"output", u->out_text},
         {"reasoning", u->out_reasoning},
     };
 
-    for (size_t i = 0; i < CM_COUNT(kinds); i++) {
-        struct cm_str labels[] = {provider, model, cm_str_of(kinds[i].type)};
+    const struct kind sounds[] = {
+        {"input", u->in_audio - u->in_audio_cached},
+        {"cache_read", u->in_audio_cached},
+        {"output", u->out_audio},
+    };
 
-        if (kinds[i].n > 0)
-            cm_metric_add(cm_metric_with(f->tokens, labels), (double)kinds[i].n);
-    }
+    add_tokens(f->tokens, provider, model, kinds, CM_COUNT(kinds));
+    add_tokens(f->audio, provider, model, sounds, CM_COUNT(sounds));
 }
 
 static struct cm_log_field text_field(const char *name, struct cm_str s)

@@ -261,6 +261,8 @@ static int count(struct exchange *ex, struct cm_err *err)
 {
     const struct cm_price *price = cm_price_find(ex->snap->prices, ex->targets[ex->target].model);
 
+    if (!price)
+        price = cm_price_find(ex->snap->prices, ex->chat->model);
     ex->session->counted = false;
     return cm_key_raise(&ex->reservation, cm_usage_in(&ex->usage) + cm_usage_out(&ex->usage),
                         cm_price_cost(price, &ex->usage, ex->usage.images), err);
@@ -290,16 +292,37 @@ void sessions_drain(struct cm_gateway *gw)
     }
 }
 
+size_t sessions_open(const struct cm_gateway *gw)
+{
+    size_t n = 0;
+
+    for (const struct cm_list *l = gw->sessions.next; l != &gw->sessions; l = l->next)
+        n++;
+    return n;
+}
+
 void session_log(const struct exchange *ex, struct cm_buf *out)
 {
+    const struct {
+        const char *name;
+        int64_t n;
+    } figures[] = {
+        {"answers", ex->session ? ex->session->answers : 0},
+        {"closed_by_upstream", ex->session ? ex->session->code : 0},
+        {"audio_input", ex->usage.in_audio - ex->usage.in_audio_cached},
+        {"audio_cache_read", ex->usage.in_audio_cached},
+        {"audio_output", ex->usage.out_audio},
+    };
+
     if (!ex->session)
         return;
-    cm_buf_append(out, CM_S(",\"answers\":"));
-    cm_json_put_int(out, ex->session->answers);
-    if (ex->session->code > 0) {
-        cm_buf_append(out, CM_S(",\"closed_by_upstream\":"));
-        cm_json_put_int(out, ex->session->code);
+    for (size_t i = 0; i < CM_COUNT(figures); i++) {
+        cm_buf_append(out, i ? CM_S(",") : CM_S(",\"session\":{"));
+        cm_json_put_z(out, figures[i].name);
+        cm_buf_put(out, ':');
+        cm_json_put_int(out, figures[i].n);
     }
+    cm_buf_put(out, '}');
 }
 
 /* ---- the beginning ---- */

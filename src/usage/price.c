@@ -60,6 +60,20 @@ static int64_t micro_usd(const char *dollars)
     return micro;
 }
 
+static void add_audio(struct cm_price *price, const char *model)
+{
+    price->audio_input = price->audio_cache_read = price->audio_output = -1;
+    for (size_t i = 0; i < price_table_audio_n; i++) {
+        const struct price_table_audio_row *row = &price_table_audio[i];
+
+        if (strcmp(row->model, model) != 0)
+            continue;
+        price->audio_input = micro_usd(row->input);
+        price->audio_cache_read = micro_usd(row->cache_read);
+        price->audio_output = micro_usd(row->output);
+    }
+}
+
 struct cm_prices *cm_prices_new(const struct cm_price_row *rows, size_t n)
 {
     struct cm_prices *p = CM_NEW(struct cm_prices);
@@ -70,13 +84,14 @@ struct cm_prices *cm_prices_new(const struct cm_price_row *rows, size_t n)
     p->builtin.prefixes = CM_ARENA_ARRAY(&p->arena, struct prefix, price_table_n);
     for (size_t i = 0; i < price_table_n; i++) {
         const struct price_table_row *row = &price_table[i];
+        struct cm_price price = {.input = micro_usd(row->input),
+                                 .output = micro_usd(row->output),
+                                 .cache_read = micro_usd(row->cache_read),
+                                 .cache_write = micro_usd(row->cache_write),
+                                 .reasoning = -1};
 
-        add_row(p, &p->builtin, cm_str_of(row->model),
-                &(struct cm_price){.input = micro_usd(row->input),
-                                   .output = micro_usd(row->output),
-                                   .cache_read = micro_usd(row->cache_read),
-                                   .cache_write = micro_usd(row->cache_write),
-                                   .reasoning = -1});
+        add_audio(&price, row->model);
+        add_row(p, &p->builtin, cm_str_of(row->model), &price);
     }
     return p;
 }
@@ -95,6 +110,9 @@ struct cm_prices *cm_prices_of(const struct cm_config *config)
                                                   .cache_read = c->cache_read,
                                                   .cache_write = c->cache_write,
                                                   .reasoning = c->reasoning,
+                                                  .audio_input = c->audio_input,
+                                                  .audio_cache_read = c->audio_cache_read,
+                                                  .audio_output = c->audio_output,
                                                   .image = c->image}};
     }
     p = cm_prices_new(rows, config->n_prices);
@@ -223,14 +241,23 @@ static int64_t rounded_up(wide sum)
     return micro_usd < INT64_MAX ? (int64_t)micro_usd : INT64_MAX;
 }
 
+/* Tokens of one bucket, of which `sound` (as far as it can be) has a price of its own. */
+static wide mixed(int64_t count, int64_t price, int64_t sound, int64_t sound_price)
+{
+    sound = sound < 0 ? 0 : sound < count ? sound : count;
+    return times(count - sound, price) + times(sound, or_as(sound_price, price));
+}
+
 int64_t cm_price_cost(const struct cm_price *price, const struct cm_usage *usage, int64_t images)
 {
     if (!price)
         return 0;
-    return rounded_up(times(usage->in_uncached, price->input) +
-                      times(usage->in_cache_read, or_as(price->cache_read, price->input)) +
+    return rounded_up(mixed(usage->in_uncached, price->input,
+                            usage->in_audio - usage->in_audio_cached, price->audio_input) +
+                      mixed(usage->in_cache_read, or_as(price->cache_read, price->input),
+                            usage->in_audio_cached, price->audio_cache_read) +
                       times(usage->in_cache_write, or_as(price->cache_write, price->input)) +
-                      times(usage->out_text, price->output) +
+                      mixed(usage->out_text, price->output, usage->out_audio, price->audio_output) +
                       times(usage->out_reasoning, or_as(price->reasoning, price->output)) +
                       times(images, price->image) * MILLION);
 }
@@ -245,6 +272,8 @@ int64_t cm_price_estimate(const struct cm_price *price, int64_t input_tokens, in
     if (!price)
         return 0;
     return rounded_up(
-        times(input_tokens, larger(price->input, larger(price->cache_read, price->cache_write))) +
-        times(output_tokens, larger(price->output, price->reasoning)));
+        times(input_tokens, larger(larger(price->input, price->audio_input),
+                                   larger(larger(price->cache_read, price->audio_cache_read),
+                                          price->cache_write))) +
+        times(output_tokens, larger(larger(price->output, price->audio_output), price->reasoning)));
 }

@@ -2,11 +2,19 @@
  *
  * Source: the price lists the vendors publish for pay-as-you-go use of their own APIs (standard tier,
  * text), as they were known when this release was made. Not modelled: surcharges for long prompts,
- * batch and priority tiers, the price of tools, audio and pictures. Open models have as many prices
+ * batch and priority tiers, the price of tools, pictures, and audio but in realtime sessions. Open models have as many prices
  * as hosts, so they stand here only under names that one host uses. A price that has changed, or a
  * model that is missing here, belongs in a [price MODEL] section of the configuration, which always
  * wins. Dates at the end of a name, "latest" and a provider before it are found without rows. */
 #include "price_table.h"
+
+const struct price_table_audio_row price_table_audio[] = {
+    {"gpt-realtime", "32", "0.4", "64"},
+    {"gpt-realtime-mini", "10", "0.3", "20"},
+    {"gpt-4o-realtime-preview", "40", "2.5", "80"},
+    {"gpt-4o-mini-realtime-preview", "10", "0.3", "20"},
+};
+const size_t price_table_audio_n = sizeof(price_table_audio) / sizeof(price_table_audio[0]);
 
 /* clang-format off: a table has one row a line */
 const struct price_table_row price_table[] = {
@@ -31,6 +39,10 @@ const struct price_table_row price_table[] = {
     {"gpt-4.1", "2", "0.5", "", "8"},
     {"gpt-4.1-mini", "0.4", "0.1", "", "1.6"},
     {"gpt-4.1-nano", "0.1", "0.025", "", "0.4"},
+    {"gpt-realtime", "4", "0.4", "", "16"},
+    {"gpt-realtime-mini", "0.6", "0.06", "", "2.4"},
+    {"gpt-4o-realtime-preview", "5", "2.5", "", "20"},
+    {"gpt-4o-mini-realtime-preview", "0.6", "0.3", "", "2.4"},
     {"gpt-4o", "2.5", "1.25", "", "10"},
     {"gpt-4o-2024-05-13", "5", "", "", "15"},
     {"gpt-4o-mini", "0.15", "0.075", "", "0.6"},

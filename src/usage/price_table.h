@@ -9,6 +9,13 @@ struct price_table_row {
     /* USD per million tokens; "" = as input */
     const char *input, *cache_read, *cache_write, *output;
 };
+/* Sound, of models that stand in the table above under the same name. */
+struct price_table_audio_row {
+    const char *model;
+    const char *input, *cache_read, *output;
+};
+extern const struct price_table_audio_row price_table_audio[];
+extern const size_t price_table_audio_n;
 extern const struct price_table_row price_table[];
 extern const size_t price_table_n;
 

@@ -79,8 +79,12 @@ scenario('a session: what each side says reaches the other as it is, figures are
     assert.ok(Math.abs(usage.cost_usd - cost) < 2e-6, `${usage.cost_usd} instead of ${cost}`);
     const log = await admin(gw, `/requests/${client.answer.headers['x-request-id']}`);
     assert.equal(log.outcome, 'ok');
+    assert.deepEqual(log.session, { answers: 2, closed_by_upstream: 0, audio_input: 120, audio_cache_read: 80, audio_output: 200 });
     const metrics = await gw.metrics();
     assert.equal(metrics.get('chatmux_tokens_total{provider="up",model="gpt-realtime",type="output"}'), 240);
+    for (const [type, n] of [['input', 120], ['cache_read', 80], ['output', 200]])
+        assert.equal(metrics.get(`chatmux_audio_tokens_total{provider="up",model="gpt-realtime",type="${type}"}`), n);
+    assert.equal(metrics.get('chatmux_realtime_sessions'), 0);
     assert.equal(metrics.get('chatmux_requests_total{surface="openai",provider="up",model="gpt-realtime",outcome="ok"}'), 1);
     assert.equal(metrics.get('chatmux_streams_open'), 0);
     assert.deepEqual(fake.problems, []);

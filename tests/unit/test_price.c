@@ -179,6 +179,42 @@ END_TEST
 
 /* --- adding up ------------------------------------------------------------------------------ */
 
+START_TEST(sound_has_prices_of_its_own)
+{
+    struct cm_price price = {.input = 4000000,
+                             .output = 16000000,
+                             .cache_read = 400000,
+                             .cache_write = -1,
+                             .reasoning = -1,
+                             .audio_input = 32000000,
+                             .audio_cache_read = 500000,
+                             .audio_output = 64000000};
+    struct cm_usage u = {.in_uncached = 146,
+                         .in_cache_read = 64,
+                         .out_text = 120,
+                         .in_audio = 100,
+                         .in_audio_cached = 40,
+                         .out_audio = 100};
+    const struct cm_price *known;
+
+    /* 86 and 60 of the input, 24 and 40 of the cache, 20 and 100 of the answer */
+    ck_assert_int_eq(cm_price_cost(&price, &u, 0),
+                     86 * 4 + 60 * 32 + (24 * 4 + 40 * 5 + 9) / 10 + 20 * 16 + 100 * 64);
+    price.audio_input = price.audio_cache_read = price.audio_output = -1;
+    ck_assert_int_eq(cm_price_cost(&price, &u, 0), 146 * 4 + (64 * 4 + 9) / 10 + 120 * 16);
+    u.in_audio = u.out_audio = INT64_MAX; /* more sound than there is */
+    price.audio_input = 0;
+    ck_assert_int_eq(cm_price_cost(&price, &u, 0), (64 * 4 + 9) / 10 + 120 * 16);
+    price.audio_output = 99000000;
+    ck_assert_int_eq(cm_price_estimate(&price, 0, 10), 990);
+    own(NULL, 0);
+    known = cm_price_find(prices, CM_S("gpt-realtime-2025-08-28"));
+    ck_assert_ptr_nonnull(known);
+    ck_assert_int_eq(known->audio_output, 64000000);
+    ck_assert_int_eq(cm_price_find(prices, CM_S("gpt-4o"))->audio_output, -1);
+}
+END_TEST
+
 START_TEST(cost_of_an_exchange)
 {
     struct cm_price price = {.input = 2500000,
@@ -221,7 +257,15 @@ END_TEST
 
 START_TEST(no_figure_overflows)
 {
-    const struct cm_price dear = {INT64_MAX, INT64_MAX, INT64_MAX, INT64_MAX, INT64_MAX, INT64_MAX};
+    const struct cm_price dear = {.input = INT64_MAX,
+                                  .output = INT64_MAX,
+                                  .cache_read = INT64_MAX,
+                                  .cache_write = INT64_MAX,
+                                  .reasoning = INT64_MAX,
+                                  .image = INT64_MAX,
+                                  .audio_input = INT64_MAX,
+                                  .audio_cache_read = INT64_MAX,
+                                  .audio_output = INT64_MAX};
     struct cm_usage u = {.in_uncached = INT64_MAX,
                          .in_cache_read = INT64_MAX,
                          .in_cache_write = INT64_MAX,
@@ -317,6 +361,7 @@ Suite *suite_price(void)
     tcase_add_test(t, long_names_are_not_known);
     tcase_add_test(t, the_table_is_sound);
     tcase_add_test(t, prices_of_a_configuration);
+    tcase_add_test(t, sound_has_prices_of_its_own);
     tcase_add_test(t, cost_of_an_exchange);
     tcase_add_test(t, costs_are_rounded_up_once);
     tcase_add_test(t, no_figure_overflows);

@@ -65,9 +65,10 @@ struct cm_model_conf {
 struct cm_price_conf {         /* [price MODEL]; micro-USD per million tokens */
     struct cm_str name, where; /* name: of a model, or "prefix*" */
     int64_t input, output;
-    int64_t cache_read, cache_write; /* -1 = as input */
-    int64_t reasoning;               /* -1 = as output */
-    int64_t image;                   /* micro-USD each */
+    int64_t cache_read, cache_write;                     /* -1 = as input */
+    int64_t reasoning;                                   /* -1 = as output */
+    int64_t audio_input, audio_cache_read, audio_output; /* -1 = as input, cache_read, output */
+    int64_t image;                                       /* micro-USD each */
 };
 
 /* server.compat: whose error texts, fields and pages clients of the OpenAI routes get. */

@@ -10,9 +10,10 @@
  * in use. */
 struct cm_price {
     int64_t input, output;
-    int64_t cache_read, cache_write; /* -1 = as input */
-    int64_t reasoning;               /* -1 = as output */
-    int64_t image;                   /* micro-USD each */
+    int64_t cache_read, cache_write;                     /* -1 = as input */
+    int64_t reasoning;                                   /* -1 = as output */
+    int64_t audio_input, audio_cache_read, audio_output; /* -1 = as input, cache_read, output */
+    int64_t image;                                       /* micro-USD each */
 };
 
 struct cm_prices;
