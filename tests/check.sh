@@ -113,13 +113,13 @@ run_fuzz() {
     done
 }
 
-# run_node MODE NAME FILE...: Node's runner; people read one report, the totals come from the other.
+# run_node MODE NAME FILE...: Node's runner; people read one report, the totals come from the other. $at_once files, each for $limit_ms.
 run_node() {
     mode=$1 log=$logs/$2-$1
     shift 2
     for node in tests/node_modules/node-linux-*/bin/node; do :; done
-    CHATMUX_BIN=$(absolute "$build/$mode/chatmux") CHATMUX_MODE=$mode "$node" --test --test-concurrency=3 \
-        --test-timeout=120000 --test-reporter=spec --test-reporter-destination=stdout \
+    CHATMUX_BIN=$(absolute "$build/$mode/chatmux") CHATMUX_MODE=$mode "$node" --test \
+        --test-concurrency="$at_once" --test-timeout="$limit_ms" --test-reporter=spec --test-reporter-destination=stdout \
         --test-reporter=tap --test-reporter-destination="$log" "$@"
     status=$?
     ok=$(sed -n 's/^# pass //p' "$log")
@@ -128,12 +128,15 @@ run_node() {
 }
 
 run_e2e() {
+    at_once=3 limit_ms=120000
     # shellcheck disable=SC2086 # E2E may name several files
     run_node "$1" e2e ${E2E:-tests/e2e/*.test.mjs}
 }
 
+# MINUTES=30 is how long the steady load lasts (tests/soak/steady.test.mjs); one file after the other, as they watch memory and time.
 run_soak() {
     ok=0 bad=0 status=0
+    at_once=1 limit_ms=$(((${MINUTES:-30} + 10) * 60000))
     set -- "$1" tests/soak/*.test.mjs
     if [ -e "$2" ]; then
         mode=$1

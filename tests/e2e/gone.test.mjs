@@ -16,12 +16,12 @@ async function pair(t, provider = {}) {
 const settled = (gw, count = 1) => until(() => gw.accessLines().length >= count && gw.accessLines(), 'the exchange to be settled');
 
 for (const leave of ['close', 'reset'])
-    for (const [when, stream, behave] of [
-        ['before the head, stream', true, play.hang()],
-        ['before the head, plain', false, play.hang()],
-        ['after the role delta', true, play.hangAfterHead()],
-        ['in the middle of a stream', true, play.hangAfter(['one ', 'two '])],
-        ['while the stream is busy', true, play.ok({ pieces: Array.from({ length: 5000 }, () => 'tick '), gapMs: 2 })],
+    for (const [when, stream, behave, phase] of [
+        ['before the head, stream', true, play.hang(), 'before_head'],
+        ['before the head, plain', false, play.hang(), 'before_head'],
+        ['after the role delta', true, play.hangAfterHead(), 'before_head'],
+        ['in the middle of a stream', true, play.hangAfter(['one ', 'two ']), 'middle'],
+        ['while the stream is busy', true, play.ok({ pieces: Array.from({ length: 5000 }, () => 'tick '), gapMs: 2 }), 'middle'],
     ])
         scenario(`the client leaves (${leave}) ${when}`, async (t) => {
             const { fake, gw } = await pair(t);
@@ -39,13 +39,27 @@ for (const leave of ['close', 'reset'])
             const took = fake.last.goneAt - left;
             assert.ok(took <= 1000, `closed only after ${took} ms`);
             const [line] = await settled(gw);
-            assert.notEqual(line.outcome, 'ok');
+            assert.equal(line.outcome, 'client_gone');
             await sleep(50);
             assert.equal(gw.accessLines().length, 1, 'settled twice');
+            assert.equal((await gw.metrics()).get(`chatmux_client_disconnects_total{phase="${phase}"}`), 1, `${phase} is recorded`);
 
             fake.always(play.ok());
             assert.equal((await request(gw, { body: chat('m1') })).status, 200, 'the credential was blamed');
         });
+
+scenario('the client leaves behind commit_after: between the head and the first token', async (t) => {
+    const fake = await startFakeOpenai(t, { keys: ['sk-up-1'] });
+    const gw = await startGateway(t, { config: { retry: { retries: 0 }, stream: { commit_after: '50ms' }, 'provider up': providerFor(fake) } });
+    fake.always(play.hangAfterHead());
+    const raw = await connect(t, gw);
+    raw.send(rawChat(chat('m1', 'x', { stream: true })));
+    await raw.head();
+    raw.close();
+    await until(() => fake.last.isGone, 'the upstream connection to be closed', 1500);
+    await settled(gw);
+    assert.equal((await gw.metrics()).get('chatmux_client_disconnects_total{phase="before_first_token"}'), 1);
+});
 
 scenario('the client leaves while its credential is waited for', async (t) => {
     const fake = await startFakeOpenai(t, { keys: ['sk-up-1'] });

@@ -1,6 +1,7 @@
 // Too much: what is new is refused before its body is read, with 503 and a time; what runs goes on.
 import assert from 'node:assert/strict';
-import { chat, CLIENT_KEY, request, scenario, startGateway } from '../lib/gateway.mjs';
+import { setTimeout as sleep } from 'node:timers/promises';
+import { chat, CLIENT_KEY, request, scenario, startGateway, until } from '../lib/gateway.mjs';
 import { connect, rawChat, rawRequest, readChatStream } from '../lib/raw.mjs';
 
 const DEMO = { 'provider demo': { type: 'demo', 'x.chunk_ms': 100 } };
@@ -32,6 +33,27 @@ scenario('max_streams', async (t) => {
         assert.equal(readChatStream(await raw.body(raw.headOf)).text, words);
     }
     assert.equal((await request(gw, { body: chat('demo') })).status, 200, 'and then there is room again');
+});
+
+scenario('max_lag: while the loop is late what is new is refused, what runs goes on', async (t) => {
+    const gw = await startGateway(t, { config: { ...DEMO, server: { max_lag: '20ms' } } });
+    const words = Array.from({ length: 30 }, (_, i) => `w${i}`).join(' ');
+    const open = await connect(t, gw);
+    open.send(rawChat(chat('demo', words, { stream: true })));
+    const head = await open.head();
+    assert.equal(head.status, 200);
+
+    // All of these are there when the process goes on: one turn of the loop reads them all.
+    const body = JSON.stringify({ model: 'nobody-has-it', messages: Array.from({ length: 1500 }, () => ({ role: 'user', content: 'x' })) });
+    const crowd = await Promise.all(Array.from({ length: 200 }, () => connect(t, gw)));
+    gw.child.kill('SIGSTOP');
+    for (const raw of crowd) raw.send(rawChat(body));
+    await sleep(300);
+    gw.child.kill('SIGCONT');
+    await crowd[0].response();
+    await assertRefused(t, gw, /more to do than it can/);
+    assert.equal(readChatStream(await open.body(head)).text, words);
+    await until(async () => (await request(gw, { body: chat('demo') })).status === 200, 'the gateway to have recovered', 6000);
 });
 
 scenario('max_memory', async (t) => {

@@ -1,7 +1,8 @@
 // Routes: which target is tried first by each strategy, the way to a larger model, and providers that get nothing while they fail.
 import assert from 'node:assert/strict';
+import http from 'node:http';
 import { setTimeout as sleep } from 'node:timers/promises';
-import { chat, CLIENT_KEY, request, scenario, startGateway, until } from '../lib/gateway.mjs';
+import { atEnd, chat, CLIENT_KEY, request, scenario, startGateway, until } from '../lib/gateway.mjs';
 import { play, providerFor, startFakeOpenai } from '../lib/fake_openai.mjs';
 import { readChatStream } from '../lib/raw.mjs';
 
@@ -106,7 +107,7 @@ const hedges = async (gw) => {
 
 for (const stream of [true, false])
     scenario(`hedge_after: a second account answers when the first is silent (stream: ${stream})`, async (t) => {
-        const { fakes, gw } = await pair(t, { route: { hedge_after: '200ms' }, keys: KEYS });
+        const { fakes, gw } = await pair(t, { route: { hedge_after: '200ms' }, keys: KEYS, config: { 'price m1': { input: 1000, output: 1000 } } });
         fakes[0].next(play.hangAfterHead());
         const began = performance.now();
         const r = await request(gw, { body: chat('best', 'x', { stream }) });
@@ -120,7 +121,7 @@ for (const stream of [true, false])
         await until(() => first.isGone, 'the slower one to be cancelled', 1000);
         assert.deepEqual(await hedges(gw), { 'one won': 1 });
         const { text } = await request(gw, { path: '/metrics', method: 'GET' });
-        assert.match(text, /^chatmux_hedge_waste_usd_total/m);
+        assert.ok(Number(text.match(/^chatmux_hedge_waste_usd_total ([\d.e-]+)$/m)[1]) > 0, 'what the slower one cost is booked');
     });
 
 scenario('the first attempt may still be quicker, and a rival that fails changes nothing', async (t) => {
@@ -166,6 +167,35 @@ scenario('no second attempt with the last healthy account, nor more than one in 
     for (let i = 0; i < 60; i++) assert.equal((await many.ask()).status, 200);
     const extra = many.fakes[0].requests.length + many.fakes[1].requests.length - 60;
     assert.ok(extra >= 2 && extra <= 4, `${extra} extra attempts`);
+});
+
+scenario('no second attempt for pictures and speech, which cannot be taken back', async (t) => {
+    const asked = [];
+    const server = http.createServer((req, res) => {
+        asked.push(req.url);
+        req.resume().on('end', () =>
+            setTimeout(() => {
+                res.writeHead(200, { 'content-type': req.url.includes('audio') ? 'audio/mpeg' : 'application/json' });
+                res.end(req.url.includes('audio') ? 'ID3' : req.url.includes('images') ? '{"created":1,"data":[{"b64_json":"AAAA"}]}' : '{"choices":[{"index":0,"message":{"role":"assistant","content":"x"},"finish_reason":"stop"}]}');
+            }, 300),
+        );
+    });
+    await new Promise((done) => server.listen(0, '127.0.0.1', done));
+    atEnd(t, () => server.closeAllConnections() ?? server.close());
+    const gw = await startGateway(t, {
+        config: { 'provider up': { type: 'openai', base_url: `http://127.0.0.1:${server.address().port}/v1`, credentials: KEYS, models: ['m1'] }, 'model best': { targets: ['up/m1'], hedge_after: '50ms' } },
+    });
+    const ask = async (path, body) => {
+        const before = asked.length;
+        const r = await request(gw, { path, body: { model: 'best', ...body } });
+        assert.equal(r.status, 200, r.text);
+        return asked.length - before;
+    };
+    const fill = Array.from({ length: 40 }, () => request(gw, { body: chat('up/m1') })); // each adds to what may be spent on second attempts
+    for (const r of await Promise.all(fill)) assert.equal(r.status, 200, r.text);
+    assert.equal(await ask('/v1/images/generations', { prompt: 'a cat' }), 1);
+    assert.equal(await ask('/v1/audio/speech', { input: 'hello', voice: 'alloy' }), 1);
+    assert.equal(await ask('/v1/chat/completions', { messages: [{ role: 'user', content: 'x' }] }), 2, 'a chat gets one');
 });
 
 scenario('a target says what its requests say', async (t) => {

@@ -57,7 +57,7 @@ export const SURFACES = {
 /** A stream of Gemini's that is one JSON array: its elements as events. */
 export const GEMINI_ARRAY = {
     ...SURFACES.generateContent,
-    path: () => '/v1beta/models/m1:streamGenerateContent',
+    path: (stream) => `/v1beta/models/m1:${stream ? 'streamGenerateContent' : 'generateContent'}`,
     events: (text) => JSON.parse(text).map((e) => ({ data: JSON.stringify(e) })),
 };
 
