@@ -134,6 +134,12 @@ static struct cm_str put_question(struct client *c, const char *model)
                       "{\"model\":\"%s\",\"stream\":%s,\"max_tokens\":100,\"prompt\":\"q:%llu\"}",
                       model, stream, q);
         return CM_S("/v1/completions");
+    case RESPONSES:
+        cm_buf_printf(
+            &c->body,
+            "{\"model\":\"%s\",\"stream\":%s,\"max_output_tokens\":100,\"input\":\"q:%llu\"}",
+            model, stream, q);
+        return CM_S("/v1/responses");
     case MESSAGES:
         cm_buf_printf(&c->body,
                       "{\"model\":\"%s\",\"stream\":%s,\"max_tokens\":100,"

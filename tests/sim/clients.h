@@ -8,7 +8,7 @@
 struct client_figures {
     uint64_t asked, ended, whole, errors, cut,
         left; /* whole: good answers; cut: an error behind the beginning of one */
-    uint64_t by_status[600], by_dialect[GEMINI_ARRAY + 1]; /* by_dialect: good answers */
+    uint64_t by_status[600], by_dialect[DIALECTS]; /* by_dialect: good answers */
     uint64_t digest; /* of everything that clients saw, in order: equal for equal seeds */
 };
 struct client_figures *clients_figures(void);

@@ -10,6 +10,8 @@ struct reading {
     const struct answer *a;
     struct cm_buf text;
     bool begun, open, finish, done, error; /* open: a block of Anthropic's */
+    bool failed; /* of the Responses API: the answer's state, behind its error */
+    int64_t n_events;
 };
 
 #define FAIL(r, ...) world_fail_about((r)->a->q, __VA_ARGS__)
@@ -117,6 +119,37 @@ static void read_message_event(struct reading *r, struct cm_str event, yyjson_va
     }
 }
 
+static void read_response_event(struct reading *r, struct cm_str event, yyjson_val *root)
+{
+    const struct cm_str type = str_at(root, "type");
+    yyjson_val *number = cm_json_get(root, "sequence_number");
+    char name[60];
+
+    cm_str_copy(name, sizeof(name), type);
+    if (!cm_str_eq(type, event))
+        FAIL(r, "an event of another name than its type ", name);
+    if (!yyjson_is_int(number) || yyjson_get_sint(number) != r->n_events++)
+        FAIL(r, "out of its sequence: ", name);
+    if (!r->begun && !cm_str_eq(type, CM_S("response.created")) && !cm_str_eq(type, CM_S("error")))
+        FAIL(r, "before response.created comes ", name);
+    r->begun |= cm_str_eq(type, CM_S("response.created"));
+    if (cm_str_eq(type, CM_S("response.output_text.delta"))) {
+        said(r, str_at(root, "delta"));
+    } else if (cm_str_eq(type, CM_S("response.completed"))) {
+        r->finish = r->done = true;
+    } else if (cm_str_eq(type, CM_S("error"))) {
+        if (str_at(root, "message").n == 0)
+            FAIL(r, "an error without words", "");
+        r->error = true;
+    } else if (cm_str_eq(type, CM_S("response.failed"))) {
+        if (!r->error)
+            FAIL(r, "response.failed without an error", "");
+        r->failed = true;
+    } else if (r->error) {
+        FAIL(r, "behind the error comes ", name);
+    }
+}
+
 static void read_candidates(struct reading *r, yyjson_val *root)
 {
     yyjson_val *candidate = yyjson_arr_get_first(cm_json_get(root, "candidates")), *part;
@@ -130,9 +163,11 @@ static void read_candidates(struct reading *r, yyjson_val *root)
 
 static void read_value(struct reading *r, struct cm_str event, yyjson_val *root)
 {
-    if (r->error || (r->done && r->a->dialect < GEMINI))
+    const bool responses = r->a->dialect == RESPONSES;
+
+    if ((responses ? r->failed : r->error) || (r->done && r->a->dialect < GEMINI))
         FAIL(r, "something comes behind the end", "");
-    if (cm_json_get(root, "error")) {
+    if (!responses && cm_json_get(root, "error")) {
         if (str_at(cm_json_get(root, "error"), "message").n == 0)
             FAIL(r, "an error without words", "");
         if (r->a->dialect == MESSAGES && !cm_str_eq(event, CM_S("error")))
@@ -144,6 +179,9 @@ static void read_value(struct reading *r, struct cm_str event, yyjson_val *root)
     case CHAT:
     case TEXT:
         read_chunk(r, root);
+        break;
+    case RESPONSES:
+        read_response_event(r, event, root);
         break;
     case MESSAGES:
         read_message_event(r, event, root);
@@ -220,6 +258,8 @@ struct verdict read_stream(const struct answer *a)
         FAIL(&r, "a stream that breaks off must say why, and only that", "");
     if (!a->left && !a->aborted && (!r.done || !r.finish))
         FAIL(&r, "a stream ends well without its end mark", "");
+    if (!a->left && a->dialect == RESPONSES && r.error != r.failed)
+        FAIL(&r, "an error without response.failed", "");
     if (r.error && r.done && a->dialect < GEMINI)
         FAIL(&r, "a stream with an error ends well", "");
     check_text(a, cm_buf_str(&r.text), r.done && !r.error);
@@ -230,13 +270,16 @@ struct verdict read_stream(const struct answer *a)
 static struct cm_str text_of(const struct answer *a, yyjson_val *root)
 {
     yyjson_val *choice = yyjson_arr_get_first(cm_json_get(root, "choices"));
-    yyjson_val *candidate = yyjson_arr_get_first(cm_json_get(root, "candidates"));
+    yyjson_val *candidate = yyjson_arr_get_first(cm_json_get(root, "candidates")), *output;
 
     switch (a->dialect) {
     case CHAT:
         return str_at(cm_json_get(choice, "message"), "content");
     case TEXT:
         return str_at(choice, "text");
+    case RESPONSES:
+        output = yyjson_arr_get_first(cm_json_get(root, "output"));
+        return str_at(yyjson_arr_get_first(cm_json_get(output, "content")), "text");
     case MESSAGES:
         return str_at(yyjson_arr_get_first(cm_json_get(root, "content")), "text");
     case GEMINI:

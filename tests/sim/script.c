@@ -60,6 +60,7 @@ static void begin(struct talk *t)
             "\"\"}}\n\n");
         break;
     case TEXT:
+    case RESPONSES:
     case GEMINI:
     case GEMINI_ARRAY:
         break;
@@ -78,6 +79,8 @@ static void word(struct talk *t, struct cm_str text)
         put(t, PIECE "\"choices\":[{\"index\":0,\"text\":");
         cm_json_put_str(t->out, text);
         put(t, ",\"logprobs\":null,\"finish_reason\":null}]}\n\n");
+        break;
+    case RESPONSES:
         break;
     case MESSAGES:
         put(t, "event: content_block_delta\ndata: {\"type\":\"content_block_delta\",\"index\":0,"
@@ -117,6 +120,8 @@ static void finish(struct talk *t)
                      "\"finish_reason\":\"stop\"}]}\n\n" PIECE "\"choices\":[],\"usage\":" USAGE
                      "}\n\ndata: [DONE]\n\n");
         break;
+    case RESPONSES:
+        break;
     case MESSAGES:
         put(t, "event: content_block_stop\ndata: {\"type\":\"content_block_stop\",\"index\":0}\n\n"
                "event: message_delta\ndata: {\"type\":\"message_delta\",\"delta\":{\"stop_reason\":"
@@ -140,6 +145,7 @@ static void error(struct talk *t)
     switch (t->dialect) {
     case CHAT:
     case TEXT:
+    case RESPONSES:
         put(t, "data: {\"error\":{\"message\":\"overloaded\",\"type\":\"server_error\","
                "\"code\":\"overloaded\"}}\n\n");
         break;
@@ -189,6 +195,8 @@ static void put_whole(const struct talk *t, struct cm_str text)
         cm_json_put_str(t->out, text);
         put(t, ",\"finish_reason\":\"stop\"}],\"usage\":" USAGE "}");
         break;
+    case RESPONSES:
+        break;
     case MESSAGES:
         put(t, "{\"id\":\"msg_1\",\"type\":\"message\",\"role\":\"assistant\",\"model\":\"c1\","
                "\"content\":[{\"type\":\"text\",\"text\":");
@@ -220,6 +228,7 @@ static void refuse(struct script *s, enum dialect dialect, const struct refusal 
     switch (dialect) {
     case CHAT:
     case TEXT:
+    case RESPONSES:
         cm_buf_printf(
             &s->body,
             "{\"error\":{\"message\":\"%s\",\"type\":\"%s\",\"code\":\"%s\",\"param\":null}}",

@@ -4,13 +4,9 @@
 
 #include "chatmux/base/buf.h"
 
-enum dialect {
-    CHAT,
-    TEXT,
-    MESSAGES,
-    GEMINI,
-    GEMINI_ARRAY
-}; /* ARRAY: a stream that is one JSON array */
+/* RESPONSES is spoken by clients only; ARRAY: a stream that is one JSON array. */
+enum dialect { CHAT, TEXT, RESPONSES, MESSAGES, GEMINI, GEMINI_ARRAY };
+#define DIALECTS (GEMINI_ARRAY + 1)
 
 #define FAULTS(X)                                                                                  \
     X(LIMITED)      /* 429 with a time */                                                          \

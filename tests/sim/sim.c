@@ -137,7 +137,7 @@ static void ask(void *arg)
 {
     struct sim *s = arg;
     struct client_question question = {.key = keys[dice(CM_COUNT(keys))],
-                                       .dialect = (enum dialect)dice(GEMINI_ARRAY + 1),
+                                       .dialect = (enum dialect)dice(DIALECTS),
                                        .streamed = chance(600)};
 
     s->open++;
