@@ -229,10 +229,8 @@ void exchange_tell(struct exchange *ex, const struct cm_err *why)
         cm_buf_reset(&ex->hold);
         cm_responses_number(ex->stream, (int64_t)resume_next(ex->kept));
     }
-    if (ex->kept) { /* its events are numbered: none may be missing */
-        write_out(ex, cm_buf_str(&ex->hold));
-        cm_buf_reset(&ex->hold);
-    }
+    write_out(ex, cm_buf_str(&ex->hold)); /* events may be numbered: none may be missing */
+    cm_buf_reset(&ex->hold);
     if (why)
         ex->surface->stream_error(ex->stream, why, &out);
     else
