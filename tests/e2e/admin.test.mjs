@@ -43,7 +43,7 @@ scenario('a credential is added, used, changed, disabled, reset and removed', as
     const { id, created, ...rest } = made;
     assert.deepEqual(rest, {
         provider: 'up', label: 'mine', hint: '9876', source: 'api', enabled: true, state: 'ok', reason: null, until: null, inflight: 0, max_inflight: 3,
-        weight: 5, proxy: null, quota: null, requests: 0, failures: 0, tokens_in: 0, tokens_out: 0, month_requests: 0, monthly_limit: 0, last_used: null,
+        weight: 5, proxy: null, quota: null, requests: 0, failures: 0, tokens_in: 0, tokens_out: 0, month_requests: 0, monthly_limit: 0, last_used: null, models: [],
     });
     assert.equal((await ask(gw)).status, 200);
     assert.equal(fake.last.key, secret);
