@@ -13,6 +13,7 @@
 #include <stdlib.h>
 
 struct background {
+    struct cm_gateway *gw;
     struct exchange *ex;   /* NULL once it has ended */
     struct cm_arena arena; /* what the store tells */
     struct cm_buf object;  /* relay lane: the response as its last event told it */
@@ -85,23 +86,22 @@ static void on_kept(void *arg, const struct cm_response_row *rows, size_t n,
                     const struct cm_err *why)
 {
     struct background *b = arg;
+    struct cm_gateway *gw = b->gw;
     struct exchange *ex = b->ex;
     struct cm_err err = {0};
 
     (void)rows;
     b->storing = false;
+    cm_arena_clear(&b->arena);
     if (!ex) {
         background_free(b);
-        return;
-    }
-    cm_arena_clear(&b->arena);
-    gateway_attempt_over(ex->gw);
-    if (!why && n == 1) {
+    } else if (!why && n == 1) {
         accept_job(ex);
-        return;
+    } else {
+        cm_fail(&err, CM_ERR_OVERLOADED, "the response could not be stored: please try again");
+        exchange_fail(ex, why ? why : &err);
     }
-    cm_fail(&err, CM_ERR_OVERLOADED, "the response could not be stored: please try again");
-    exchange_fail(ex, why ? why : &err);
+    gateway_attempt_over(gw);
 }
 
 /* What an upstream of the same dialect is sent: it answers at once, as a stream. */
@@ -144,6 +144,7 @@ int background_begin(struct exchange *ex, struct cm_err *err)
     if (without_background(chat, err) < 0 || resume_reserve(ex, RESUME_JOB, ex->meta.id, err) < 0)
         return -1;
     b = CM_NEW(struct background);
+    b->gw = ex->gw;
     b->ex = ex;
     b->streamed = chat->stream;
     chat->stream = true;
@@ -163,33 +164,42 @@ int background_begin(struct exchange *ex, struct cm_err *err)
 
 static bool is_end(struct cm_str type)
 {
-    return cm_str_eq(type, CM_S("response.completed")) ||
-           cm_str_eq(type, CM_S("response.incomplete")) || cm_str_eq(type, CM_S("response.failed"));
+    return cm_str_eq(type, CM_S("\"response.completed\"")) ||
+           cm_str_eq(type, CM_S("\"response.incomplete\"")) ||
+           cm_str_eq(type, CM_S("\"response.failed\""));
 }
 
-bool background_event(struct exchange *ex, struct cm_str type, struct cm_str data,
-                      struct cm_buf *out)
+/* The response object of an upstream as ours. */
+static int put_object(const struct exchange *ex, struct cm_str response, struct cm_buf *out)
 {
-    const struct cm_str response = cm_json_member(data, CM_S("response"));
     struct cm_json_edit ours[] = {
         {.key = CM_S("id")}, {CM_S("background"), CM_S("true")}, {CM_S("store"), CM_S("true")}};
-    struct cm_json_edit whole = {.key = CM_S("response")};
-    struct cm_buf id = {0}, object = {0};
-    bool edited = false;
+    struct cm_buf id = {0};
+    int rc;
 
-    if (response.n == 0 || response.p[0] != '{')
-        return false;
     cm_json_put_str(&id, ex->meta.id);
     ours[0].value = cm_buf_str(&id);
-    if (cm_json_splice(response, ours, CM_COUNT(ours), &object, NULL) == 0) {
-        whole.value = cm_buf_str(&object);
-        edited = cm_json_splice(data, &whole, 1, out, NULL) == 0;
-    }
-    if (edited && is_end(type)) {
+    rc = cm_json_splice(response, ours, CM_COUNT(ours), out, NULL);
+    cm_buf_clear(&id);
+    return rc;
+}
+
+bool background_event(struct exchange *ex, struct cm_str data, uint64_t number, struct cm_buf *out)
+{
+    struct cm_json_edit edits[] = {{.key = CM_S("sequence_number")}, {.key = CM_S("response")}};
+    const struct cm_str response = cm_json_member(data, CM_S("response"));
+    struct cm_buf digits = {0}, object = {0};
+    bool whole = response.n > 0 && put_object(ex, response, &object) == 0, edited;
+
+    cm_buf_put_u64(&digits, number);
+    edits[0].value = cm_buf_str(&digits);
+    edits[1].value = cm_buf_str(&object);
+    edited = cm_json_splice(data, edits, whole ? 2 : 1, out, NULL) == 0;
+    if (edited && whole && is_end(cm_json_member(data, CM_S("type")))) {
         cm_buf_reset(&ex->background->object);
         cm_buf_append(&ex->background->object, cm_buf_str(&object));
     }
-    cm_buf_clear(&id);
+    cm_buf_clear(&digits);
     cm_buf_clear(&object);
     return edited;
 }

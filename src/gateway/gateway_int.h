@@ -491,9 +491,8 @@ void respond_cors(struct respond *r, const struct cm_config *config, const struc
 
 /* In the place of the first attempt, which follows when the job is on the disk and its client has been answered. CM_ERR_BAD_REQUEST; as resume_reserve(). */
 int background_begin(struct exchange *ex, struct cm_err *err);
-/* Relay lane: an event that tells of the whole response does so in our words. false: it stays as it came. */
-bool background_event(struct exchange *ex, struct cm_str type, struct cm_str data,
-                      struct cm_buf *out);
+/* Relay lane: an upstream's event with our number, and our id where it tells of the whole response. false: it is none, and stays as it came. */
+bool background_event(struct exchange *ex, struct cm_str data, uint64_t number, struct cm_buf *out);
 /* Its last event has been written: what has become of it is kept. Whether that event says how it ended. */
 bool background_keep(struct exchange *ex);
 void background_end(struct exchange *ex); /* the exchange forgets it */

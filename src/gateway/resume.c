@@ -522,7 +522,7 @@ static struct cm_str fields_of(struct cm_str raw)
 static bool in_our_words(struct resume_stream *s, const struct cm_sse_event *ev)
 {
     struct cm_buf data = {0};
-    bool other = background_event(s->ex, ev->event, ev->data, &data);
+    bool other = background_event(s->ex, ev->data, s->log.next, &data);
 
     if (other) {
         cm_buf_reset(&s->r->event);

@@ -1,8 +1,10 @@
 // Jobs of the Responses API: background: true, over platforms of every kind, with OpenAI's own SDK and with clients that vanish.
 import assert from 'node:assert/strict';
 import http from 'node:http';
+import { setTimeout as sleep } from 'node:timers/promises';
 import OpenAI from 'openai';
 import { CLIENT_KEY, atEnd, request, scenario, startGateway, until } from '../lib/gateway.mjs';
+import { connect, rawRequest } from '../lib/raw.mjs';
 import { openEvents } from '../lib/events.mjs';
 import { checkEvents } from '../lib/responses_order.mjs';
 import * as openai from '../lib/fake_openai.mjs';
@@ -207,6 +209,23 @@ scenario('a job whose upstream breaks off ends failed, whoever asks and whenever
     two.fake.key('sk-bad', play.badKey());
     const good = await Promise.all(Array.from({ length: 3 }, async () => ended(two.sdk, (await two.sdk.responses.create(JOB)).id)));
     assert.deepEqual(good.map((r) => r.status), ['completed', 'completed', 'completed']);
+});
+
+scenario('a client that leaves before it was answered has no job', async (t) => {
+    const { fake, gw } = await pair(t);
+    fake.always(play.hangAfter(['x']));
+    const body = JSON.stringify(JOB);
+    // each leaves a little later than the one before: some before their body was read, some while it is stored, some behind the answer
+    await Promise.all(Array.from({ length: 60 }, async (_, i) => {
+        const raw = await connect(t, gw);
+        raw.send(rawRequest('POST', '/v1/responses', { body }));
+        await sleep(i / 3);
+        raw.reset();
+    }));
+    await until(async () => {
+        const figures = await gw.metrics();
+        return figures.get('chatmux_kept_streams{state="running"}') === fake.requests.length && gw.accessLines().filter((l) => l.method === 'POST').length + fake.requests.length >= 55;
+    }, 'every other to be over');
 });
 
 scenario('killed in the middle: after the restart the job is failed', async (t) => {
