@@ -1,4 +1,4 @@
-/* What upstreams of the three dialects answer: streams, whole bodies, refusals and lists of models, in both lanes, at any cuts. Whatever comes, the adapter
+/* What upstreams of the three dialects answer: streams, whole bodies, refusals, vectors, counts and lists of models, in both lanes, at any cuts. Whatever comes, the adapter
  * ends with an answer or a sound error, and what it tells can be written in every dialect.
  *
  * Input: a byte for dialect and kind, one for the size of the pieces, the body. */
@@ -97,9 +97,56 @@ static void play(struct wire *w, enum wire_dialect d, bool relay, const struct w
     cm_arena_clear(&arena);
 }
 
+static void count_vectors(void *arg, const struct cm_event *ev)
+{
+    struct cm_err err;
+
+    if (ev->kind == CM_EVENT_EMBEDDING)
+        CM_ASSERT(ev->data.n % sizeof(float) == 0);
+    if (cm_answer_add(arg, ev, &err))
+        CM_ASSERT(err.msg[0] != '\0');
+}
+
+/* Vectors, or a count: asked for in another dialect than the platform's. */
+static void play_task(struct wire *w, enum wire_dialect d, const struct wire_answer *answer)
+{
+    static const struct {
+        const struct cm_surface *surface;
+        const char *body;
+    } tasks[][2] = {
+        {{&cm_surface_gemini_embed, "{\"content\":{\"parts\":[{\"text\":\"a\"}]}}"},
+         {&cm_surface_openai_embeddings, "{\"model\":\"m\",\"input\":[\"a\",\"b\"]}"}},
+        {{&cm_surface_gemini_count, "{\"contents\":[{\"parts\":[{\"text\":\"a\"}]}]}"},
+         {&cm_surface_anthropic_count,
+          "{\"model\":\"m\",\"messages\":[{\"role\":\"user\",\"content\":\"a\"}]}"}},
+    };
+    const size_t which = answer->piece % 2, how = d == WIRE_anthropic ? 1 : answer->piece / 2 % 2;
+    struct cm_arena arena = {0};
+    struct cm_chat chat = {.arena = &arena, .path = CM_S("m:embedContent")};
+    struct cm_answer got = {0};
+    struct cm_err err = {0};
+
+    CM_ASSERT(tasks[how][which].surface->parse(&chat, cm_str_of(tasks[how][which].body), &err) ==
+              0);
+    if (how == 0 || d != WIRE_openai) /* which has no counts */
+        wire_play(w, d, &chat, false, answer, count_vectors, &got, &err);
+    cm_answer_clear(&got);
+    cm_arena_clear(&arena);
+}
+
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
 {
-    enum { STREAM, STREAM_RELAYED, WHOLE, WHOLE_RELAYED, REFUSED, REFUSED_RELAYED, MODELS, KINDS };
+    enum {
+        STREAM,
+        STREAM_RELAYED,
+        WHOLE,
+        WHOLE_RELAYED,
+        REFUSED,
+        REFUSED_RELAYED,
+        MODELS,
+        TASK,
+        KINDS
+    };
     static const int refusals[] = {400, 401, 403, 404, 413, 429, 500, 503, 529};
     static struct wire *w; /* one loop for all inputs */
     struct wire_answer answer = {0};
@@ -120,6 +167,8 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
         answer.status = refusals[data[0] / (KINDS * WIRE_N) % CM_COUNT(refusals)];
     if (kind == MODELS)
         wire_models(w, d, &answer, &err);
+    else if (kind == TASK)
+        play_task(w, d, &answer);
     else
         play(w, d, kind % 2 == 1, &answer);
     return 0;
