@@ -392,10 +392,11 @@ static void update_cookie(struct cm_admin *admin, struct cm_web *web, struct cm_
 {
     struct cm_arena *arena = cm_web_arena(web);
     struct update *u = CM_ARENA_NEW(arena, struct update);
-    struct cm_cred_edit trial = {.has = CM_EDIT_SECRET | CM_EDIT_ENABLED,
-                                 .provider = cm_arena_str(arena, provider_name),
+    struct cm_cred_edit trial = {.provider = cm_arena_str(arena, provider_name),
                                  .secret = edit->secret};
 
+    trial.has |= CM_EDIT_SECRET;
+    trial.has |= CM_EDIT_ENABLED;
     *u = (struct update){.admin = admin, .web = web, .edit = *edit};
     cm_gateway_edit_cred(admin->gw, &trial, on_trial_added, u);
 }
