@@ -135,7 +135,8 @@ int hix_told_session(struct cm_run *run, const struct cm_ev *ev, bool renew, str
 
 struct hix_account {
     enum hix_account_state { HIX_ACCOUNT_SESSION, HIX_ACCOUNT_CREDIT, HIX_ACCOUNT_AGED } state;
-    struct cm_str chat; /* AGED: the one that is being deleted, and of which stretch of time it is */
+    struct cm_str
+        chat; /* AGED: the one that is being deleted, and of which stretch of time it is */
     int64_t stretch;
     int n_deleted;
 };
