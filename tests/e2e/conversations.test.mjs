@@ -4,6 +4,8 @@ import { readdirSync, readFileSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { setTimeout as sleep } from 'node:timers/promises';
 import { request, runCommand, makeDir, scenario, startGateway } from '../lib/gateway.mjs';
+import { startFakeDeepseek, userToken } from '../lib/fake_deepseek.mjs';
+import { session, startFakeGenspark } from '../lib/fake_genspark.mjs';
 import { say, sessionToken, startFakeHix } from '../lib/fake_hix.mjs';
 import { cookieOf, dumpOf, sqliteFile } from '../lib/hixai2api_data.mjs';
 
@@ -58,6 +60,41 @@ scenario('conversations go on in their chats after a restart, each with its acco
     const state = join(gw.dir, 'state');
     for (const name of readdirSync(state)) assert.ok(!readFileSync(join(state, name)).includes('WHISPERED'), `${name} has what was said`);
 });
+
+/** The other platforms that keep conversations: where each request went, and what it said. */
+const OTHERS = [
+    {
+        type: 'genspark', model: 'gpt-5.2', options: { 'x.continue': 'thread' },
+        start: (t) => startFakeGenspark(t, { sessions: [1, 2, 3].map(session) }), secrets: (fake) => fake.sessions,
+        asks: (fake) => fake.asks.map((rec) => ({ chat: rec.project, account: rec.session, text: rec.json.messages.map((m) => m.content).join() })),
+    },
+    {
+        type: 'deepseek', model: 'deepseek-chat', options: {},
+        start: (t) => startFakeDeepseek(t, { difficulty: 2000, accounts: ['one', 'two', 'three'].map((name) => userToken(name)) }), secrets: (fake) => fake.tokens,
+        asks: (fake) => fake.of('/api/v0/chat/completion').map((rec) => ({ chat: rec.json.chat_session_id, account: rec.account, text: rec.json.prompt })),
+    },
+];
+
+for (const one of OTHERS)
+    scenario(`conversations of ${one.type} go on after a restart, each with its account`, async (t) => {
+        const fake = await one.start(t);
+        const gw = await startGateway(t, { config: { retry: { retries: 0 }, [`provider ${one.type}`]: { type: one.type, base_url: fake.base, credentials: one.secrets(fake), ...one.options } } });
+        const ask = async (messages) => {
+            const answer = await request(gw, { body: { model: one.model, messages } });
+            assert.equal(answer.status, 200, answer.text);
+            const { chat, account } = one.asks(fake).at(-1);
+            return { chat, account, text: answer.json.choices[0].message.content };
+        };
+        const talks = [];
+        for (let i = 0; i < 3; i++) talks.push(await ask([user(`question ${i}`)]));
+        assert.equal(new Set(talks.map((c) => c.account)).size, 3);
+        await gw.restart();
+        for (const [i, talk] of [...talks.entries()].reverse()) {
+            const next = await ask([user(`question ${i}`), assistant(talk.text), user(`and then ${i}?`)]);
+            assert.deepEqual([next.chat, next.account === talk.account], [talk.chat, true]);
+            assert.equal(one.asks(fake).at(-1).text, `and then ${i}?`);
+        }
+    });
 
 scenario('a chat that the platform has dropped meanwhile begins anew', async (t) => {
     const fake = await startFakeHix(t, { strict: false });
