@@ -440,11 +440,20 @@ static void hold_overflow(struct exchange *ex)
     exchange_attempt_ended(ex, &err);
 }
 
+static void stream_relayed(struct exchange *ex, const struct cm_event *ev)
+{
+    if (!ex->stream)
+        ex->stream = cm_arena_zalloc(&ex->arena, ex->surface->stream_size);
+    ex->surface->stream_relayed(ex->stream, &ex->meta, ev);
+}
+
 static void stream_event(struct exchange *ex, const struct cm_event *ev)
 {
     bool semantic = cm_event_semantic(ev);
 
     if (ex->relay) {
+        if (ex->surface->stream_relayed)
+            stream_relayed(ex, ev);
         if (ex->committed)
             write_out(ex, ev->text);
         else

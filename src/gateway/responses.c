@@ -109,6 +109,8 @@ static int take_turns(struct exchange *ex, const struct cm_response_row *rows, s
                              CM_ARG(cm_str_head(part->previous, 80)));
     part->conversation = last->conversation;
     if (last->provider.n > 0) {
+        if (!cm_pool_get(ex->gw->pool, last->cred_id, &(struct cm_cred_info){0}))
+            return no_previous(part->previous, err); /* the account is not ours any more */
         ex->pinned = cm_arena_str(&ex->arena, last->provider);
         part->only = last->cred_id;
         return 0;

@@ -33,6 +33,8 @@ static enum openai_state state_of(const struct openai *o, const struct cm_ev *ev
         return passed(ev);
     if (ev->status != 200)
         return OPENAI_REFUSED;
+    if (o->response)
+        return !o->stream ? OPENAI_WHOLE : events ? OPENAI_RESPONSE : OPENAI_REFUSED;
     if (openai_talks(
             o)) /* JSON where events were asked for is an error object, on servers that always say 200 */
         return !o->stream ? OPENAI_WHOLE : json ? OPENAI_REFUSED : OPENAI_TALK;
@@ -212,8 +214,10 @@ static enum cm_step models_step(struct cm_run *run, const struct cm_ev *ev, stru
 
 static bool openai_relays(const struct cm_instance *in, enum cm_dialect dialect)
 {
-    (void)in;
-    return dialect == CM_DIALECT_OPENAI_CHAT;
+    const struct openai_options *o = in->options;
+
+    return dialect == CM_DIALECT_OPENAI_CHAT ||
+           (dialect == CM_DIALECT_OPENAI_RESPONSES && o->responses);
 }
 
 static const struct cm_option options[] = {
@@ -228,6 +232,13 @@ static const struct cm_option options[] = {
      .help =
          "what the server can do; videos, too. Without completions they are made by chat; pass: "
          "files, batches and whatever else clients ask for under /v1"},
+    {.name = "responses",
+     .type = CM_CONF_ENUM,
+     .def = "auto",
+     .choices = "auto|yes|no",
+     .help =
+         "yes: the server speaks the Responses API, and requests of it go there as they are; no: they are "
+         "made by chat; auto: yes for api.openai.com"},
     {.name = "max_tokens",
      .type = CM_CONF_ENUM,
      .def = "as_sent",

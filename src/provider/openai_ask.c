@@ -108,11 +108,17 @@ static enum openai_reasoning reasoning_of(struct cm_str word)
     return OPENAI_REASONING_AUTO;
 }
 
-static bool is_official(struct cm_str base_url)
+static struct cm_str host_of(struct cm_str base_url)
 {
     struct cm_str host = cm_str_from(base_url, cm_str_find(base_url, CM_S("://")) + 3);
 
-    host = cm_str_cut(&host, '/');
+    return cm_str_cut(&host, '/');
+}
+
+static bool is_official(struct cm_str base_url)
+{
+    const struct cm_str host = host_of(base_url);
+
     return cm_str_eq_nocase(host, CM_S("api.openai.com")) ||
            cm_str_ends(host, CM_S(".openai.azure.com"));
 }
@@ -124,6 +130,9 @@ int openai_configure(struct cm_instance *in, struct cm_problems *problems)
                         history = cm_option_value(in, "history_reasoning");
 
     o->stream_options = cm_option_bool(in, "stream_options");
+    o->responses = cm_str_eq(cm_option_value(in, "responses"), CM_S("yes")) ||
+                   (cm_str_eq(cm_option_value(in, "responses"), CM_S("auto")) &&
+                    cm_str_eq_nocase(host_of(in->base_url), CM_S("api.openai.com")));
     o->deployments = cm_option_bool(in, "deployments");
     o->developer = cm_option_bool(in, "developer");
     o->short_ids = cm_option_bool(in, "short_ids");
@@ -296,13 +305,14 @@ static void edits_of(struct cm_run *run, const struct cm_chat *chat, struct edit
         cm_json_put_str(&name, model);
         edit(e, CM_S("model"), cm_buf_settle(&name, cm_run_arena(run)));
     }
-    if (chat->task == CM_TASK_CHAT || chat->task == CM_TASK_COMPLETION) {
+    if (chat->dialect == CM_DIALECT_OPENAI_CHAT &&
+        (chat->task == CM_TASK_CHAT || chat->task == CM_TASK_COMPLETION)) {
         if (chat->stream && o->stream_options)
             edit(e, CM_S("stream_options"), with_usage_asked(run, chat));
         else if (chat->stream && chat->include_usage)
             edit(e, CM_S("stream_options"), CM_STR_NONE);
     }
-    if (chat->task == CM_TASK_CHAT) {
+    if (chat->dialect == CM_DIALECT_OPENAI_CHAT && chat->task == CM_TASK_CHAT) {
         edit_max_tokens(run, chat, e);
         if (openai_history(run, chat, &messages))
             edit(e, CM_S("messages"), messages);
@@ -390,6 +400,7 @@ enum cm_step openai_ask(struct cm_run *run, struct openai *o, struct cm_err *err
         if (o->task == CM_TASK_COMPLETION) /* of a server that only chats */
             o->task = CM_TASK_CHAT;
     }
+    o->response = !o->said && chat->dialect == CM_DIALECT_OPENAI_RESPONSES;
     o->want_usage_chunk = chat->include_usage;
     o->n_wanted = chat->n;
     if (make_body(run, chat, o, &call.body, err))
@@ -401,7 +412,9 @@ enum cm_step openai_ask(struct cm_run *run, struct openai *o, struct cm_err *err
         if (header_of(chat, spoken[i]).n > 0)
             headers[n++] = (struct cm_header){spoken[i], header_of(chat, spoken[i])};
     call.n_headers = openai_headers(run, headers, n);
-    call.url = pass ? openai_url(run, chat->path, chat->query) : task_url(run, o->task);
+    call.url = pass          ? openai_url(run, chat->path, chat->query)
+               : o->response ? openai_url(run, CM_S("/responses"), CM_STR_NONE)
+                             : task_url(run, o->task);
     cm_sse_init(&o->sse, OPENAI_EVENT_MAX);
     return cm_run_stream(run, &call);
 }

@@ -8,13 +8,14 @@
 #include "chatmux/provider/run.h"
 
 #define OPENAI_STATES(X)                                                                           \
-    X(TALK)    /* a stream of events with choices: chat, completions */                            \
-    X(EVENTS)  /* a stream of other events: pictures, transcripts, sound */                        \
-    X(BYTES)   /* anything, as it comes */                                                         \
-    X(WHOLE)   /* one JSON object */                                                               \
-    X(PLAIN)   /* one text that is none */                                                         \
-    X(SESSION) /* a WebSocket */                                                                   \
-    X(REFUSED) /* the body of an error status */
+    X(TALK)     /* a stream of events with choices: chat, completions */                           \
+    X(RESPONSE) /* a stream of the Responses API's events */                                       \
+    X(EVENTS)   /* a stream of other events: pictures, transcripts, sound */                       \
+    X(BYTES)    /* anything, as it comes */                                                        \
+    X(WHOLE)    /* one JSON object */                                                              \
+    X(PLAIN)    /* one text that is none */                                                        \
+    X(SESSION)  /* a WebSocket */                                                                  \
+    X(REFUSED)  /* the body of an error status */
 enum openai_state {
 #define X(name) OPENAI_##name,
     OPENAI_STATES(X)
@@ -38,7 +39,8 @@ enum openai_reasoning {
 };
 struct openai_options {
     bool stream_options, deployments, developer, short_ids, top_k;
-    bool official; /* OpenAI's own service, or Azure's: takes what is newest */
+    bool responses; /* speaks the Responses API */
+    bool official;  /* OpenAI's own service, or Azure's: takes what is newest */
     enum openai_reasoning reasoning;
     struct cm_str reasoning_models, efforts; /* lists of words */
     enum openai_max_tokens max_tokens;
@@ -54,7 +56,8 @@ struct openai {
     enum openai_state state;
     enum cm_chat_task task;
     bool stream;
-    int status; /* of the upstream's answer */
+    bool response; /* of the Responses API */
+    int status;    /* of the upstream's answer */
     int retry_after_s;
     struct cm_sse sse;
     struct cm_buf body;       /* WHOLE, PLAIN, REFUSED: what came so far */
@@ -76,7 +79,7 @@ struct openai {
 /* Its answer has choices. */
 static inline bool openai_talks(const struct openai *o)
 {
-    return o->task == CM_TASK_CHAT || o->task == CM_TASK_COMPLETION;
+    return !o->response && (o->task == CM_TASK_CHAT || o->task == CM_TASK_COMPLETION);
 }
 
 /* ---- openai_ask.c: the request ---- */
@@ -122,6 +125,13 @@ enum cm_step openai_relay_ended(struct cm_run *run, struct openai *o, struct cm_
 enum cm_step openai_session_ask(struct cm_run *run, struct openai *o);
 enum cm_step openai_session_step(struct cm_run *run, struct openai *o, const struct cm_ev *ev,
                                  struct cm_err *err);
+
+/* ---- openai_responses.c: the same of the Responses API ---- */
+
+enum cm_step openai_responses_data(struct cm_run *run, struct openai *o, struct cm_str piece,
+                                   struct cm_err *err);
+enum cm_step openai_responses_ended(struct cm_run *run, struct openai *o, struct cm_err *err);
+enum cm_step openai_response_whole(struct cm_run *run, struct openai *o, struct cm_err *err);
 
 /* ---- openai_write.c: a request of another dialect ---- */
 

@@ -381,6 +381,8 @@ enum cm_step openai_relay_data(struct cm_run *run, struct openai *o, struct cm_s
         if (feed(run, o, piece, tap_event, err) == CM_STEP_FAIL)
             return CM_STEP_FAIL;
         return o->done ? CM_STEP_DONE : CM_STEP_WAIT;
+    case OPENAI_RESPONSE:
+        return openai_responses_data(run, o, piece, err);
     case OPENAI_EVENTS:
         return feed(run, o, piece, tap_named_event, err);
     case OPENAI_BYTES:
@@ -401,9 +403,13 @@ enum cm_step openai_relay_ended(struct cm_run *run, struct openai *o, struct cm_
     switch (o->state) {
     case OPENAI_TALK:
         return talk_ended(run, o, err);
+    case OPENAI_RESPONSE:
+        return openai_responses_ended(run, o, err);
     case OPENAI_EVENTS:
         return events_ended(run, o, err);
     case OPENAI_WHOLE:
+        if (o->response)
+            return openai_response_whole(run, o, err);
         return openai_talks(o) ? whole_ended(run, o, err) : large_ended(run, o, err);
     case OPENAI_PLAIN:
         return plain_ended(run, o);

@@ -40,6 +40,7 @@ struct stream {
     enum cm_finish finish;
     bool refused;
     struct cm_buf object; /* the response at its end */
+    struct cm_buf begun;  /* relayed: as its upstream began it */
 };
 
 #define CALLS_MAX 1024
@@ -506,6 +507,18 @@ static struct cm_str stream_object(const void *state)
     return cm_buf_str(&((const struct stream *)state)->object);
 }
 
+static void stream_relayed(void *state, const struct cm_answer_meta *meta,
+                           const struct cm_event *ev)
+{
+    struct stream *st = state;
+
+    st->meta = *meta;
+    if (ev->from >= st->sequence)
+        st->sequence = ev->from + 1;
+    if (ev->data.n > 0 && st->begun.n == 0)
+        cm_buf_append(&st->begun, ev->data);
+}
+
 static void put_error_event(struct stream *st, const struct cm_err *err, struct cm_buf *out)
 {
     const char *code = cm_err_code(err);
@@ -520,6 +533,18 @@ static void put_error_event(struct stream *st, const struct cm_err *err, struct 
     end_event(out);
 }
 
+/* An upstream's own response, as it began, and failed. */
+static void put_relayed(const struct stream *st, const struct cm_err *err, struct cm_buf *out)
+{
+    struct cm_buf error = {0};
+    struct cm_json_edit edits[] = {{CM_S("status"), CM_S("\"failed\"")}, {CM_S("error"), CM_S("")}};
+
+    cm_responses_put_error(&error, err);
+    edits[1].value = cm_buf_str(&error);
+    cm_json_splice(cm_buf_str(&st->begun), edits, CM_COUNT(edits), out, NULL);
+    cm_buf_clear(&error);
+}
+
 /* What is open stays open: it has not been done. */
 static void stream_error(void *state, const struct cm_err *err, struct cm_buf *out)
 {
@@ -531,7 +556,10 @@ static void stream_error(void *state, const struct cm_err *err, struct cm_buf *o
         return;
     failed.output = cm_buf_str(&st->items);
     cm_buf_reset(&st->object);
-    cm_responses_put_object(&st->object, &st->meta, &failed);
+    if (st->begun.n > 0)
+        put_relayed(st, err, &st->object);
+    else
+        cm_responses_put_object(&st->object, &st->meta, &failed);
     put_state(st, out, CM_S("response.failed"), cm_buf_str(&st->object));
 }
 
@@ -593,6 +621,7 @@ static void stream_clear(void *state)
     cm_buf_clear(&st->notes);
     cm_buf_clear(&st->proofs);
     cm_buf_clear(&st->object);
+    cm_buf_clear(&st->begun);
 }
 
 #define SURFACE(which, parse_fn, whole_fn)                                                         \
@@ -606,6 +635,7 @@ static void stream_clear(void *state)
         .stream_event = stream_event,                                                              \
         .stream_end = stream_end,                                                                  \
         .stream_object = stream_object,                                                            \
+        .stream_relayed = stream_relayed,                                                          \
         .stream_error = stream_error,                                                              \
         .stream_clear = stream_clear,                                                              \
         .keepalive = CM_S_INIT(": keep-alive\n\n"),                                                \

@@ -43,6 +43,8 @@ struct cm_responses_state {
 };
 void cm_responses_put_object(struct cm_buf *out, const struct cm_answer_meta *meta,
                              const struct cm_responses_state *state);
+/* {"code":…,"message":…}; null for NULL. */
+void cm_responses_put_error(struct cm_buf *out, const struct cm_err *err);
 /* completed, or incomplete and why. `refused`: there is a refusal in the model's own words. */
 struct cm_responses_state cm_responses_ended(enum cm_finish finish, bool refused);
 

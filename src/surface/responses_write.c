@@ -137,7 +137,7 @@ static void put_usage(struct cm_buf *out, const struct cm_usage *usage)
     cm_buf_put(out, '}');
 }
 
-static void put_error(struct cm_buf *out, const struct cm_err *err)
+void cm_responses_put_error(struct cm_buf *out, const struct cm_err *err)
 {
     const char *code = err ? cm_err_code(err) : NULL;
 
@@ -177,7 +177,7 @@ void cm_responses_put_object(struct cm_buf *out, const struct cm_answer_meta *me
     put_member(out, CM_S(",\"status\":"), cm_str_of(state->status));
     put_bool(out, CM_S(",\"background\":"), ask->background);
     cm_buf_append(out, CM_S(",\"error\":"));
-    put_error(out, state->error);
+    cm_responses_put_error(out, state->error);
     cm_buf_append(out, CM_S(",\"incomplete_details\":"));
     if (state->incomplete) {
         put_member(out, CM_S("{\"reason\":"), cm_str_of(state->incomplete));

@@ -1,5 +1,6 @@
 // The Responses API with OpenAI's own SDK, over platforms that do not speak it: what a client sees of answers, streams, tools, state and failures.
 import assert from 'node:assert/strict';
+import http from 'node:http';
 import OpenAI from 'openai';
 import { CLIENT_KEY, request, scenario, startGateway } from '../lib/gateway.mjs';
 import { ChunkWriter, play, providerFor, startFakeOpenai } from '../lib/fake_openai.mjs';
@@ -165,6 +166,18 @@ scenario('a stream that breaks off ends in error and response.failed, and the SD
     assert.deepEqual(seen.types.slice(-4), ['response.output_text.delta', 'response.output_text.delta', 'error', 'response.failed']);
     assert.deepEqual([seen.response.error.code, seen.response.usage], ['upstream_cut', null]);
     await assert.rejects(sdk.responses.stream({ model: 'm1', input: 'x' }).finalResponse());
+});
+
+scenario('a failure behind a head that went out early is a stream of its own', async (t) => {
+    const { fake, gw } = await start(t, { config: { retry: { retries: 0, max_wait: 0 }, stream: { commit_after: '50ms', keepalive: '40ms' } } });
+    fake.always(play.after(150, play.error(500, 'oops', { type: 'server_error' })));
+    const text = await new Promise((done) => {
+        let said = '';
+        const req = http.request(`${gw.base}/responses`, { method: 'POST', headers: { authorization: `Bearer ${CLIENT_KEY}`, 'content-type': 'application/json' }, agent: false }, (res) => res.setEncoding('utf8').on('data', (piece) => (said += piece)).on('error', () => done(said)));
+        req.end(JSON.stringify({ model: 'm1', input: 'x', stream: true }));
+    });
+    assert.match(text, /^: keep-alive/);
+    assert.deepEqual(checkEvents(readEvents(text)).types, ['response.created', 'response.in_progress', 'error', 'response.failed']);
 });
 
 scenario('mistakes of the client are named', async (t) => {

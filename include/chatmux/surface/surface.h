@@ -40,6 +40,10 @@ struct cm_surface {
     /* after stream_end() or stream_error(): the answer as `whole` would have written it, until
      * stream_clear(); NULL: nobody keeps answers of this dialect */
     struct cm_str (*stream_object)(const void *state);
+    /* relay lane: what stream_error() has to know of an event that goes by; NULL: nothing. The
+     * state is of a stream that has not begun */
+    void (*stream_relayed)(void *state, const struct cm_answer_meta *meta,
+                           const struct cm_event *ev);
     /* never a clean end; state may be NULL (relay lane) */
     void (*stream_error)(void *state, const struct cm_err *err, struct cm_buf *out);
     /* frees what the state holds; also half-way */
