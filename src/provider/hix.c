@@ -12,6 +12,7 @@
 #include "hix_int.h"
 
 #define EVENT_MAX (1024u * 1024)
+#define SEARCHED_MAX (1024u * 1024) /* of links beyond it nothing is told */
 #define REFUSAL_MAX (64u * 1024)
 #define PROBE_MS (24 * 60 * 60 * 1000) /* keeps the session alive, and the credit known */
 
@@ -33,6 +34,7 @@ static void hix_clear(void *state)
     cm_sse_clear(&h->sse);
     cm_buf_clear(&h->body);
     cm_buf_clear(&h->cursor);
+    cm_buf_clear(&h->searched);
 }
 
 /* ---- Calls ---- */
@@ -196,6 +198,9 @@ static enum cm_step start(struct cm_run *run, struct hix *h, struct cm_err *err)
     cm_percent(&model, cm_run_target(run)->model);
     h->model = cm_buf_settle(&model, cm_run_arena(run));
     h->usage.source = CM_USAGE_ESTIMATED;
+    h->tells_links =
+        cm_run_target(run)->search && cm_str_eq(hix_option(run, "citations"), CM_S("annotations"));
+    cm_buf_init(&h->searched, SEARCHED_MAX);
     if (hix_continues(run)) {
         const int found = cm_run_handed(run, &thread, err);
 
@@ -344,6 +349,8 @@ static int on_object(const struct feed *f, yyjson_val *root)
     if (content) {
         h->usage.out_text += cm_estimate_tokens(cm_json_str(content));
         h->said |= cm_json_str(content).n > 0;
+        if (h->tells_links)
+            cm_buf_append(&h->searched, cm_json_str(content));
         cm_run_text(f->run, cm_json_str(content));
     }
     return reasoning || content ? 0 : on_other(f, root);
@@ -383,6 +390,7 @@ static enum cm_step finish(struct cm_run *run, struct hix *h, struct cm_err *err
         cm_fail(&why, CM_ERR_UPSTREAM_DOWN, "hix ended its answer without any text");
         return hix_fail(run, h, &why, err);
     }
+    hix_tell_links(run, cm_buf_str(&h->searched));
     cm_run_usage(run, &h->usage);
     if (hix_continues(run))
         cm_run_conversation(run, h->chat_id);

@@ -144,6 +144,11 @@ const char *hix_account_state_name(const void *state);
 enum cm_step hix_refresh_step(struct cm_run *run, const struct cm_ev *ev, struct cm_err *err);
 enum cm_step hix_probe_step(struct cm_run *run, const struct cm_ev *ev, struct cm_err *err);
 
+/* ---- hix_links.c ---- */
+
+/* Links in a searched answer's text, as annotations. */
+void hix_tell_links(struct cm_run *run, struct cm_str text);
+
 /* ---- hix.c: an answer ---- */
 
 #define HIX_STATES(X)                                                                              \
@@ -170,7 +175,9 @@ struct hix {
     struct cm_sse sse;
     struct cm_buf body; /* REFUSED: what came so far */
     struct hix_refusal refusal;
-    struct cm_buf cursor;    /* id of the last event */
+    struct cm_buf cursor;   /* id of the last event */
+    struct cm_buf searched; /* the text of an answer whose links are to be told */
+    bool tells_links;
     struct cm_str detail_id; /* of the answer, JSON; "" = not told */
     bool resumed;
     struct cm_usage usage;

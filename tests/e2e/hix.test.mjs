@@ -64,6 +64,33 @@ scenario('-search in the model name', async (t) => {
     assert.equal(json.searchType, 'internet');
 });
 
+scenario('links of a searched answer are annotations, too', async (t) => {
+    const { fake, sdk } = await pair(t);
+    const text = 'Ödland [Ä news [1]](https://a.test/x_(y)?q=1) and ![pic](https://p.test/) and [again](https://a.test/x_(y)?q=1), [b](http://b.test/), [no](ftp://c.test/) [open](https://d.test/ x)';
+    fake.always(say.answer({ pieces: [...text] }));
+    for (const stream of [false, true]) {
+        const body = { model: 'gpt-4o-search', messages: ask('news?') };
+        const cited = [];
+        let content = '';
+        if (stream)
+            for await (const chunk of await sdk.chat.completions.create({ ...body, stream })) {
+                content += chunk.choices[0]?.delta.content ?? '';
+                cited.push(...(chunk.choices[0]?.delta.annotations ?? []));
+            }
+        else {
+            const { message } = (await sdk.chat.completions.create(body)).choices[0];
+            content = message.content;
+            cited.push(...message.annotations);
+        }
+        assert.equal(content, text);
+        assert.deepEqual(cited.map((a) => [a.url_citation.title, a.url_citation.url]), [['Ä news [1]', 'https://a.test/x_(y)?q=1'], ['b', 'http://b.test/']]);
+        const [{ url_citation: first }] = cited;
+        assert.equal([...content].slice(first.start_index, first.end_index).join(''), '[Ä news [1]](https://a.test/x_(y)?q=1)');
+    }
+    const { message } = (await sdk.chat.completions.create({ model: 'gpt-4o', messages: ask('x') })).choices[0];
+    assert.deepEqual(message.annotations, []);
+});
+
 scenario('system prompt and history are part of the question', async (t) => {
     const { fake, sdk } = await pair(t);
     await sdk.chat.completions.create({
