@@ -172,7 +172,8 @@ class FakeGenspark {
             if (name in headers) throw wrong(`leak: the header ${name} came through`);
         if (!headers['user-agent']) throw new Refusal(400, 'no User-Agent', 'bad request cf');
         if (!CHROME.test(headers['user-agent'])) throw wrong(`User-Agent: ${headers['user-agent']}`);
-        if (headers.host !== `127.0.0.1:${this.port}`) throw wrong(`Host: ${headers.host}`);
+        if (headers.host !== (this.host ?? `127.0.0.1:${this.port}`)) // host: of what stands in front of us
+            throw wrong(`Host: ${headers.host}`);
         if (headers.accept !== accept) throw wrong(`Accept: ${headers.accept}`);
         if (headers['content-type'] !== 'application/json') throw wrong(`Content-Type: ${headers['content-type']}`);
         if (origin && headers.origin !== 'https://www.genspark.ai') throw wrong(`Origin: ${headers.origin}`);
