@@ -174,6 +174,15 @@ static bool offers(const struct tools_reader *r, struct cm_str name)
     return false;
 }
 
+static bool is_object(struct cm_str json)
+{
+    yyjson_doc *doc = cm_json_parse(json, &cm_json_limits_event, NULL);
+    const bool fine = doc && yyjson_is_obj(yyjson_doc_get_root(doc));
+
+    yyjson_doc_free(doc);
+    return fine;
+}
+
 /* As the model spelled them; some write them as a text with JSON in it. */
 static bool arguments_of(struct cm_str json, yyjson_val *root, struct cm_str *out)
 {
@@ -185,9 +194,12 @@ static bool arguments_of(struct cm_str json, yyjson_val *root, struct cm_str *ou
 
         if (!v)
             continue;
-        *out = yyjson_is_str(v) ? cm_str_trim(cm_json_str(v))
-                                : cm_json_member(json, cm_str_of(names[i]));
-        return cm_str_starts(*out, CM_S("{"));
+        if (!yyjson_is_str(v)) {
+            *out = cm_json_member(json, cm_str_of(names[i]));
+            return yyjson_is_obj(v);
+        }
+        *out = cm_str_trim(cm_json_str(v));
+        return is_object(*out);
     }
     return true;
 }

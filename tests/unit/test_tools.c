@@ -67,6 +67,8 @@ static const struct {
      "<tool_call>{\"name\":\"rm\",\"arguments\":{}}</tool_call>", 0},
     {"<tool_call>{\"name\":\"add\",\"arguments\":[1]}</tool_call>.",
      "<tool_call>{\"name\":\"add\",\"arguments\":[1]}</tool_call>.", 0},
+    {"<tool_call>{\"name\":\"add\",\"arguments\":\"{oops\"}</tool_call>",
+     "<tool_call>{\"name\":\"add\",\"arguments\":\"{oops\"}</tool_call>", 0},
     {"<tool_call>not json</tool_call> so", "<tool_call>not json</tool_call> so", 0},
     /* the end mark forgotten, the answer cut */
     {"<tool_call>{\"name\":\"add\",\"arguments\":{\"a\":1}}", "(add {\"a\":1})", 1},
@@ -220,7 +222,7 @@ START_TEST(a_call_and_its_result)
                       CM_ARG(r.answer.choices[0].calls[0].id));
         fake_result_clear(&r);
         /* the conversation goes on: only the result is told */
-        play(cm_arena_z(&r.arena, cm_buf_str(&body)), second, 2, piece);
+        play(cm_buf_z(&body), second, 2, piece);
         ck_assert_msg(r.done, "%s", r.err.msg);
         ck_assert_str_eq(fake_text(&r), "Cold.");
         ck_assert_int_eq(r.answer.choices[0].finish, CM_FINISH_STOP);
