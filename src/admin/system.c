@@ -78,6 +78,9 @@ void system_stats(void *arg, struct cm_web *web)
     out_int(&o, "exchanges", (int64_t)s.exchanges);
     out_int(&o, "streams", (int64_t)s.streams);
     out_int(&o, "attempts", (int64_t)s.attempts);
+    out_int(&o, "kept_streams", (int64_t)s.kept_running);
+    out_int(&o, "kept_ended", (int64_t)s.kept_ended);
+    out_int(&o, "kept_bytes", (int64_t)s.kept_bytes);
     out_int(&o, "loop_lag_us", (int64_t)s.loop_lag_us);
     out_int(&o, "rss_bytes", rss_bytes());
     out_int(&o, "keys", (int64_t)cm_keys_count(cm_gateway_keys(admin->gw)));

@@ -360,8 +360,14 @@ const struct cm_models *cm_gateway_models(const struct cm_gateway *gw)
 
 void cm_gateway_stats(const struct cm_gateway *gw, struct cm_gateway_stats *out)
 {
+    struct resume_figures kept;
+
+    resume_figures(gw->resume, &kept);
     *out = (struct cm_gateway_stats){.attempts = gw->attempts_out,
                                      .streams = report_streams_open(gw),
+                                     .kept_running = kept.running,
+                                     .kept_ended = kept.ended,
+                                     .kept_bytes = kept.bytes,
                                      .requests = gw->requests_seen,
                                      .started_ms = gw->started_ms,
                                      .draining = gw->draining};

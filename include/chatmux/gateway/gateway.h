@@ -55,6 +55,8 @@ const struct cm_models *cm_gateway_models(const struct cm_gateway *gw);
 
 struct cm_gateway_stats {
     size_t exchanges, streams, attempts; /* open now */
+    size_t kept_running, kept_ended;     /* streams that survive their client */
+    size_t kept_bytes;                   /* of their events */
     uint64_t requests;                   /* since the start */
     int64_t started_ms;                  /* Unix */
     uint64_t loop_lag_us;                /* of the last second or two */
