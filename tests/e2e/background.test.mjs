@@ -3,7 +3,7 @@ import assert from 'node:assert/strict';
 import http from 'node:http';
 import { setTimeout as sleep } from 'node:timers/promises';
 import OpenAI from 'openai';
-import { CLIENT_KEY, atEnd, request, scenario, startGateway, until } from '../lib/gateway.mjs';
+import { CLIENT_KEY, atEnd, request, sanitized, scenario, startGateway, until } from '../lib/gateway.mjs';
 import { connect, rawRequest } from '../lib/raw.mjs';
 import { openEvents } from '../lib/events.mjs';
 import { checkEvents } from '../lib/responses_order.mjs';
@@ -303,12 +303,24 @@ scenario('a job may lose events, and never its result', async (t) => {
     assert.deepEqual([gone.status, gone.code], [410, 'events_expired']);
 });
 
+scenario('who follows a job too slowly is cut off, and the job goes on', async (t) => {
+    const { fake, gw, sdk } = await pair(t, { resume: { max_bytes: '1m' } });
+    fake.always(play.big({ bytes: 12 << 20, piece: 16384 }));
+    const follower = await (await begin(t, gw, 'm1')).take(1);
+    const { id } = valuesOf(follower.seen)[0].response;
+    follower.raw.stopReading();
+    assert.equal((await ended(sdk, id)).output_text.length, 12 << 20);
+    follower.raw.readOn();
+    await follower.raw.closed;
+    assert.ok(follower.raw.in.lastIndexOf('\r\n0\r\n\r\n') < 0, 'it looks like a whole stream');
+});
+
 scenario('a thousand jobs at once, in bounded memory', { timeout: 120_000 }, async (t) => {
-    const N = 1000;
-    const CAP = 8 << 20;
+    const N = sanitized ? 200 : 1000;
+    const CAP = sanitized ? 2 << 20 : 8 << 20;
     const EACH = 64 << 10; // of a job besides its events: exchange, run, transfer, sockets
     const { fake, gw } = await pair(t, {
-        resume: { max_total: '8m', max_per_key: N + 100 }, log: { level: 'warn', access: 'no' }, server: { max_lag: '0' }, upstream: { max_inflight: N + 100 },
+        resume: { max_total: CAP, max_per_key: N + 100 }, log: { level: 'warn', access: 'no' }, server: { max_lag: '0' }, upstream: { max_inflight: N + 100 },
     });
     let open = Promise.resolve();
     fake.always(async (rec) => {
@@ -345,10 +357,12 @@ scenario('a thousand jobs at once, in bounded memory', { timeout: 120_000 }, asy
     await idle();
     clearInterval(timer);
     t.diagnostic(`${N} jobs: ${Math.round((held - before) / N / 1024)} KiB each while they run, ${Math.round((peak - before) / 1048576)} MiB in all at the peak`);
-    assert.ok(held - before < N * EACH, `${held - before} bytes for ${N} jobs`);
-    assert.ok(peak - before < N * EACH + CAP + (8 << 20), `${peak - before} bytes at the peak`);
+    if (!sanitized) {
+        assert.ok(held - before < N * EACH, `${held - before} bytes for ${N} jobs`);
+        assert.ok(peak - before < N * EACH + CAP + (8 << 20), `${peak - before} bytes at the peak`);
+    }
     assert.ok((await figure('chatmux_kept_bytes')) <= CAP);
-    assert.ok((await figure('chatmux_kept_events_evicted_total')) > 10_000, 'the bound was not met');
+    assert.ok((await figure('chatmux_kept_events_evicted_total')) > 10 * N, 'the bound was not met');
     const results = await inBatches(N, async (i) => (await request(gw, { path: `/v1/responses/${jobs[i].id}`, agent })).json);
     assert.deepEqual([...new Set(results.map((r) => r.status))], ['completed']);
     assert.ok(results.every((r) => r.output[0].content[0].text.length === 6 + 60 * 300));

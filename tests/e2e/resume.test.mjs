@@ -2,6 +2,8 @@
 import assert from 'node:assert/strict';
 import { once } from 'node:events';
 import { setTimeout as sleep } from 'node:timers/promises';
+import Anthropic from '@anthropic-ai/sdk';
+import OpenAI from 'openai';
 import { CLIENT_KEY, chat, request, scenario, startGateway, until } from '../lib/gateway.mjs';
 import { connect, rawRequest } from '../lib/raw.mjs';
 import { openEvents } from '../lib/events.mjs';
@@ -107,6 +109,22 @@ for (const [dialect, { path, body }] of Object.entries(DIALECTS))
             assert.deepEqual(events.map(shape), wanted);
             assert.deepEqual(new Set(gw.accessLines().filter((l) => l.method === 'POST' && l.attempts > 0).map((l) => l.outcome)), new Set(['ok']));
         });
+
+scenario('the official SDKs read a stream with ids as they read any', async (t) => {
+    const { fake, gw } = await chatPair(t);
+    fake.always(play.ok({ pieces: ['One ', 'two.'] }));
+    const headers = { 'x-chatmux-resumable': '1' };
+    const oai = new OpenAI({ baseURL: gw.base, apiKey: CLIENT_KEY, maxRetries: 0, defaultHeaders: headers });
+    const { data, response } = await oai.chat.completions.create(chat('m1', 'hi', { stream: true })).withResponse();
+    let text = '';
+    for await (const chunk of data) text += chunk.choices[0]?.delta.content ?? '';
+    assert.equal(text, 'One two.');
+    assert.match(response.headers.get('x-chatmux-stream'), /^strm_[0-9a-f]{32}$/);
+    const claude = new Anthropic({ baseURL: gw.url, apiKey: CLIENT_KEY, maxRetries: 0, defaultHeaders: headers });
+    const message = await claude.messages.stream(DIALECTS.messages.body('m1')).finalMessage();
+    assert.equal(message.content[0].text, 'One two.');
+    assert.equal((await figures(gw)).ended, 2);
+});
 
 // ---- the life of a stream ------------------------------------------------------------------------------------------
 
@@ -223,6 +241,17 @@ scenario('an upstream that breaks off: every reader sees it, today and later', a
     }
     assert.deepEqual(second.seen, first.seen.slice(2));
     assert.equal((await gw.accessLine(first.head.headers['x-request-id'])).outcome, 'cut');
+});
+
+scenario('behind commit_after a failure is an event like any other', async (t) => {
+    const { fake, gw } = await chatPair(t, { stream: { commit_after: '30ms' } });
+    fake.always(play.after(120, play.error(503, 'no', { type: 'server_error' })));
+    const first = await (await ask(t, gw)).rest();
+    const second = await (await again(t, gw, first.streamId)).rest();
+    assert.equal(JSON.parse(first.seen.at(-1).data).error.code, 'overloaded');
+    assert.deepEqual(first.seen.map((e) => e.id), first.seen.map((_, n) => `${first.streamId}:${n}`));
+    assert.deepEqual(second.seen, first.seen);
+    assert.deepEqual([first.clean, second.clean], [false, false]);
 });
 
 scenario('before the head it is a request like any other', async (t) => {
