@@ -16,7 +16,10 @@ static void note_event(struct fake *f, const struct cm_event *ev)
 
     (void)f;
     if (ev->kind == CM_EVENT_RELAY && n + 2 < sizeof(relayed))
-        strcpy(relayed + n, ev->binary ? "B" : ev->semantic ? "T!" : "T");
+        cm_str_copy(relayed + n, sizeof(relayed) - n,
+                    ev->binary     ? CM_S("B")
+                    : ev->semantic ? CM_S("T!")
+                                   : CM_S("T"));
     if (ev->kind == CM_EVENT_FINISH) {
         finish_code = ev->status;
         cm_buf_append(&finish_reason, ev->text);
