@@ -23,15 +23,12 @@
 #define BACKLOG_BYTES 65536 /* pipelined bytes kept; more stay in the kernel */
 #define SERVE_PER_TURN 16u  /* pipelined requests of one connection before others get their turn */
 #define BODY_FIRST_BYTES 65536u /* taken on Content-Length's word; more only as bytes come */
-#define BODY_FLOOR_BYTES 4096u  /* a body brings at least so much in each body_timeout */
 #define LINGER_BYTES (4u << 20)
 #define LINGER_MS 2000u
 #define ABORT_MS 10000u   /* for what is queued when a response is aborted */
 #define IDLE_MS 1000u     /* so long without a request, and a connection makes room at the limit */
 #define REFUSED_MAX 32u   /* connections beyond the limit, that are only told so */
 #define REFUSED_AGAIN_S 2 /* when they may come back */
-#define DRAIN_GRACE_MS                                                                             \
-    500u /* a request may be on its way on a connection that served a moment ago */
 
 static const char *state_name(enum state s)
 {
@@ -48,77 +45,9 @@ uint64_t hconn_now_ms(const struct hconn *c)
     return cm_loop_now_ms(c->h->loop);
 }
 
-/* ---- patience */
-
-/* Moving a deadline on every byte would cost a walk through the heap: it is only ever moved forward here, and later when it fires. */
-static void set_due(struct hconn *c, uint64_t due_ms)
-{
-    if (c->conn.closing)
-        return;
-    c->due_ms = due_ms;
-    if (due_ms > 0 && (c->deadline.slot == SIZE_MAX || c->deadline.at_ms > due_ms))
-        cm_deadline_set(c->h->loop, &c->deadline, due_ms);
-}
-
-/* A queue that moves is not dead. */
-static uint64_t stall_due(struct hconn *c)
-{
-    size_t queued = cm_conn_queued(&c->conn);
-
-    if (queued != c->mark) {
-        c->mark = queued;
-        c->last_ms = hconn_now_ms(c);
-    }
-    return c->last_ms + (uint64_t)c->h->setup.body_timeout_ms;
-}
-
-static uint64_t body_due(const struct hconn *c)
-{
-    uint64_t from_ms = c->last_ms < c->since_ms ? c->last_ms : c->since_ms;
-
-    return from_ms + (uint64_t)c->h->setup.body_timeout_ms;
-}
-
-static uint64_t head_due(struct hconn *c)
-{
-    const struct cm_httpd_setup *setup = &c->h->setup;
-
-    if (cm_conn_queued(&c->conn) > 0)
-        return stall_due(c);
-    if (c->h1.state == CM_H1_HEAD || cm_conn_greeting(&c->conn))
-        return c->since_ms + (uint64_t)setup->header_timeout_ms;
-    if (c->h->draining)
-        return c->since_ms + DRAIN_GRACE_MS;
-    return c->since_ms + (uint64_t)setup->keepalive_timeout_ms;
-}
-
-static void rearm(struct hconn *c)
-{
-    switch (c->state) {
-    case STATE_HEAD:
-        set_due(c, head_due(c));
-        return;
-    case STATE_HOLD:
-    case STATE_WAIT:
-    case STATE_UPGRADED:
-        set_due(c, 0); /* the handler has clocks of its own */
-        return;
-    case STATE_BODY:
-    case STATE_DISCARD:
-        set_due(c, body_due(c));
-        return;
-    case STATE_FLUSH:
-        if (!c->aborted)
-            set_due(c, stall_due(c));
-        return;
-    case STATE_LINGER:
-        return; /* set when it began */
-    }
-}
-
 /* ---- ends */
 
-static void hconn_close(struct hconn *c)
+void hconn_close(struct hconn *c)
 {
     cm_task_cancel(&c->task);
     cm_deadline_clear(c->h->loop, &c->deadline);
@@ -166,7 +95,7 @@ static void conn_flushed(struct hconn *c)
         cm_buf_clear(&c->in);
     c->state = STATE_LINGER;
     c->mark = 0;
-    set_due(c, hconn_now_ms(c) + LINGER_MS);
+    hconn_set_due(c, hconn_now_ms(c) + LINGER_MS);
     cm_conn_read(&c->conn, true);
 }
 
@@ -187,13 +116,12 @@ void hconn_end(struct hconn *c, bool aborted)
         return;
     }
     if (aborted)
-        set_due(c, hconn_now_ms(c) + ABORT_MS); /* UNTESTED: that it ends takes 10 s */
+        hconn_set_due(c, hconn_now_ms(c) + ABORT_MS); /* UNTESTED: that it ends takes 10 s */
     else
-        rearm(c);
+        hconn_rearm(c);
 }
 
-/* The request cannot be served, and nothing after it can be read. */
-static void conn_refuse(struct hconn *c, const struct cm_err *err)
+void hconn_refuse(struct hconn *c, const struct cm_err *err)
 {
     bool cut = c->req && c->req->started; /* too late for an answer */
 
@@ -302,7 +230,7 @@ static size_t run_head(struct hconn *c, struct cm_str rest)
     case CM_H1_ERROR:
         break;
     }
-    conn_refuse(c, &err);
+    hconn_refuse(c, &err);
     return rest.n;
 }
 
@@ -319,7 +247,7 @@ static size_t run_body(struct hconn *c, struct cm_str rest)
     if (ev == CM_H1_ERROR && c->state == STATE_DISCARD)
         hconn_end(c, false); /* answered already */
     else if (ev == CM_H1_ERROR)
-        conn_refuse(c, &err);
+        hconn_refuse(c, &err);
     else if (ev == CM_H1_GOT_END && c->state == STATE_DISCARD)
         hconn_next(c);
     else if (ev == CM_H1_GOT_END)
@@ -418,7 +346,7 @@ void hconn_settle(struct hconn *c)
     }
     cm_conn_read(&c->conn,
                  !c->eof && !(blocked && (c->in.n >= BACKLOG_BYTES || c->state == STATE_UPGRADED)));
-    rearm(c);
+    hconn_rearm(c);
 }
 
 /* Goes on with what was kept. */
@@ -501,65 +429,6 @@ static void on_task(void *arg)
         conn_resume(c);
 }
 
-/* ---- patience ends */
-
-static void body_late(struct hconn *c)
-{
-    uint64_t now = hconn_now_ms(c), timeout = (uint64_t)c->h->setup.body_timeout_ms;
-    struct cm_err err;
-
-    if (now - c->last_ms < timeout && c->h1.body_n - c->mark >= BODY_FLOOR_BYTES) {
-        c->since_ms = now;
-        c->mark = c->h1.body_n;
-        rearm(c);
-        return;
-    }
-    if (c->state == STATE_DISCARD) {
-        hconn_close(c);
-        return;
-    }
-    cm_fail(&err, CM_ERR_TIMEOUT_CLIENT, "the request body came too slowly: %llu bytes so far",
-            (unsigned long long)c->h1.body_n);
-    conn_refuse(c, &err);
-}
-
-static void on_deadline(void *arg)
-{
-    struct hconn *c = arg;
-    struct cm_err err;
-
-    if (c->due_ms == 0)
-        return; /* a request is being served; set again after it */
-    rearm(c);
-    if (c->due_ms > hconn_now_ms(c)) {
-        cm_deadline_set(c->h->loop, &c->deadline, c->due_ms);
-        return;
-    }
-    switch (c->state) {
-    case STATE_HEAD:
-        if (cm_conn_queued(&c->conn) > 0 || c->h1.state != CM_H1_HEAD) {
-            hconn_close(c);
-            return;
-        }
-        cm_fail(&err, CM_ERR_TIMEOUT_CLIENT, "the request head was not complete within %lld ms",
-                (long long)c->h->setup.header_timeout_ms);
-        conn_refuse(c, &err);
-        return;
-    case STATE_BODY:
-    case STATE_DISCARD:
-        body_late(c);
-        return;
-    case STATE_HOLD:
-    case STATE_WAIT:
-    case STATE_UPGRADED:
-        return;
-    case STATE_FLUSH:
-    case STATE_LINGER:
-        hconn_close(c);
-        return;
-    }
-}
-
 /* ---- connections */
 
 static void httpd_free(struct cm_httpd *h)
@@ -638,7 +507,7 @@ static bool on_connection(void *arg, uv_stream_t *server)
     cm_list_push(&h->conns, &c->link);
     h->n_conns++;
     cm_task_init(&c->task, on_task, c);
-    cm_deadline_init(&c->deadline, on_deadline, c);
+    cm_deadline_init(&c->deadline, hconn_on_deadline, c);
     if (cm_conn_accept(&c->conn, server, h->tls, h->read_buf, &conn_callbacks) != 0)
         return true; /* closes itself */
     hconn_next(c);
@@ -713,7 +582,8 @@ void cm_httpd_drain(struct cm_httpd *h, void (*on_idle)(void *arg), void *arg)
         struct hconn *c = CM_LIST_ITEM(link, struct hconn, link);
 
         if (!c->running)
-            rearm(c); /* idle ones close within DRAIN_GRACE_MS, most of them with the next timer */
+            hconn_rearm(
+                c); /* idle ones close within DRAIN_GRACE_MS, most of them with the next timer */
     }
     if (h->n_conns == 0)
         cm_task_post(h->loop, &h->idle_task);

@@ -1,4 +1,4 @@
-/* What the files of the HTTP server share: a connection, its request, the server. httpd.c reads and keeps time, httpd_resp.c answers. */
+/* What the files of the HTTP server share: a connection, its request, the server. httpd.c reads, httpd_time.c keeps time, httpd_resp.c answers. */
 #ifndef CHATMUX_HTTPD_INT_H
 #define CHATMUX_HTTPD_INT_H
 
@@ -86,6 +86,18 @@ void hconn_end(struct hconn *c, bool aborted);
 void hconn_next(struct hconn *c);
 /* After anything that moved the connection. */
 void hconn_settle(struct hconn *c);
+
+void hconn_close(struct hconn *c);
+/* The request cannot be served, and nothing after it can be read. */
+void hconn_refuse(struct hconn *c, const struct cm_err *err);
+
+/* ---- httpd_time.c ---- */
+
+/* When its patience ends; 0 = not now. Moving a deadline on every byte would cost a walk through the heap: it is only ever moved forward here, and later
+ * when it fires. */
+void hconn_set_due(struct hconn *c, uint64_t due_ms);
+void hconn_rearm(struct hconn *c); /* as its state asks */
+void hconn_on_deadline(void *arg); /* struct hconn */
 
 /* ---- httpd_resp.c ---- */
 
