@@ -281,7 +281,43 @@ static void put_large(struct writer *w, yyjson_val *v)
 {
     static const char *const schemas[] = {"items", "additionalProperties", "not", NULL};
     static const char *const lists[] = {"anyOf", "oneOf", "allOf", "prefixItems", NULL};
-    static const char *const gone[] = {"$schema", "$id", "$comment", "$defs", "definitions", NULL};
+    /* protocol notes: UNKNOWN whether propertyNames, patternProperties, if … are taken; a model does well without */
+    static const char *const known[] = {"type",
+                                        "format",
+                                        "title",
+                                        "description",
+                                        "nullable",
+                                        "enum",
+                                        "const",
+                                        "default",
+                                        "example",
+                                        "examples",
+                                        "items",
+                                        "prefixItems",
+                                        "minItems",
+                                        "maxItems",
+                                        "uniqueItems",
+                                        "properties",
+                                        "required",
+                                        "minProperties",
+                                        "maxProperties",
+                                        "propertyOrdering",
+                                        "minimum",
+                                        "maximum",
+                                        "multipleOf",
+                                        "exclusiveMinimum",
+                                        "exclusiveMaximum",
+                                        "minLength",
+                                        "maxLength",
+                                        "pattern",
+                                        "anyOf",
+                                        "oneOf",
+                                        "allOf",
+                                        "not",
+                                        "$ref",
+                                        "$anchor",
+                                        "additionalProperties",
+                                        NULL};
     yyjson_obj_iter it = yyjson_obj_iter_with(v);
     yyjson_val *key;
 
@@ -290,7 +326,7 @@ static void put_large(struct writer *w, yyjson_val *v)
         struct cm_str name = cm_json_str(key);
         yyjson_val *member = yyjson_obj_iter_get_val(key);
 
-        if (in_list(name, gone))
+        if (!in_list(name, known))
             continue;
         put_key(w, name);
         if (yyjson_is_obj(member) && cm_str_eq(name, CM_S("properties")))

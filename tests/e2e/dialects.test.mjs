@@ -28,6 +28,9 @@ const ERRORS = {
     model: { openai: [404, 'model_not_found'], anthropic: [404, 'not_found_error'], gemini: [404, 'NOT_FOUND'] },
 };
 
+/** What each surface says when a stream breaks off. */
+const CUT = { openai: 'upstream_cut', anthropic: 'api_error', gemini: 'UNAVAILABLE' };
+
 /** The items of a cell: name -> async ({client, up, fake, models, reset}). */
 const ITEMS = {
     async 'plain and streamed, with its figures'({ client, up, fake, models }) {
@@ -191,7 +194,13 @@ const ITEMS = {
         for (const way of ['error', 'cut', 'end']) {
             fake.next(up.breaks(way));
             let text = '';
-            await assert.rejects(client.ask(models.plain, { user: 'x' }, { stream: true, onText: (piece) => (text += piece) }), (e) => client.failure(e).isError, way);
+            const word = way === 'error' ? ERRORS.overloaded[client.surface][1] : CUT[client.surface];
+            await assert.rejects(client.ask(models.plain, { user: 'x' }, { stream: true, onText: (piece) => (text += piece) }), (e) => {
+                const seen = client.failure(e);
+                assert.ok(seen.isError, e);
+                if (!seen.raw) assert.equal(seen.word, word, `${way}: ${e.message}`);
+                return true;
+            });
             assert.equal(text, 'half of it', way);
             await reset();
         }

@@ -1,6 +1,7 @@
 // The Messages surface with Anthropic's own SDK, over a provider that does not speak it.
 import assert from 'node:assert/strict';
 import Anthropic from '@anthropic-ai/sdk';
+import { UPSTREAMS } from '../lib/dialect_upstreams.mjs';
 import { CLIENT_KEY, request, scenario, startGateway } from '../lib/gateway.mjs';
 import * as gemini from '../lib/fake_gemini.mjs';
 import * as hix from '../lib/fake_hix.mjs';
@@ -143,6 +144,69 @@ scenario('what coding clients do first', async (t) => {
     assert.equal(answer.status, 200, answer.text);
     assert.equal(answer.headers['x-chatmux-dropped'], 'context_management, user');
 });
+
+/** What a coding client says in each turn: betas, cache marks, thinking, housekeeping, schemas with all the trimmings. */
+const CODING = {
+    headers: {
+        'anthropic-version': '2023-06-01', 'anthropic-beta': 'claude-code-20250219,interleaved-thinking-2025-05-14,context-management-2025-06-27,effort-2025-11-24',
+        'anthropic-dangerous-direct-browser-access': 'true', 'x-app': 'cli', 'x-claude-code-session-id': '0b7c', 'x-stainless-lang': 'js',
+    },
+    body: {
+        max_tokens: 32_000,
+        system: [{ type: 'text', text: 'You are a coding agent.', cache_control: { type: 'ephemeral' } }, { type: 'text', text: 'Work in /src.', cache_control: { type: 'ephemeral', ttl: '1h' } }],
+        thinking: { type: 'adaptive' },
+        output_config: { effort: 'high' },
+        context_management: { edits: [{ type: 'clear_thinking_20251015', keep: 'all' }] },
+        metadata: { user_id: 'user_1f_account__session_2e' },
+        tools: [
+            {
+                name: 'Bash', description: 'Runs a command', eager_input_streaming: true,
+                input_schema: {
+                    $schema: 'http://json-schema.org/draft-07/schema#', type: 'object', additionalProperties: false, required: ['command'],
+                    properties: { command: { type: 'string' }, timeout: { type: 'number', exclusiveMinimum: 0, maximum: 600_000 }, env: { type: 'object', propertyNames: { type: 'string' }, additionalProperties: { type: 'string' } } },
+                },
+            },
+            { name: 'mcp__some_server__read_resource', description: '', input_schema: { type: 'object', properties: { uri: { type: 'string', format: 'uri' } } }, cache_control: { type: 'ephemeral' } },
+        ],
+        messages: [{ role: 'user', content: [{ type: 'text', text: '<system-reminder>\nToday.\n</system-reminder>' }, { type: 'text', text: 'Fix it.', cache_control: { type: 'ephemeral' } }] }],
+    },
+};
+
+for (const [name, up] of Object.entries(UPSTREAMS))
+    scenario(`a coding client’s turn over ${name}: streamed, a tool, its result`, async (t) => {
+        const { fake, provider } = await up.start(t);
+        const gw = await startGateway(t, { config: { 'provider up': provider } });
+        const ask = (body, path = '/v1/messages?beta=true') => request(gw, { path, headers: CODING.headers, body: { ...CODING.body, model: up.models.tools, ...body } });
+        const events = (answer) => answer.text.split('\n\n').filter((e) => e.startsWith('event: ')).map((e) => JSON.parse(e.slice(e.indexOf('data: ') + 6)));
+        fake.next(up.says({ text: 'Looking.', calls: [{ name: 'Bash', args: { command: 'ls "é"' } }] }));
+        const first = await ask({ stream: true });
+        assert.equal(first.status, 200, first.text);
+        const seen = events(first);
+        assert.deepEqual([seen[0].type, seen.at(-1).type], ['message_start', 'message_stop']);
+        assert.equal(seen.find((e) => e.type === 'message_delta').delta.stop_reason, 'tool_use');
+        const { id } = seen.find((e) => e.content_block?.type === 'tool_use').content_block;
+        const input = seen.filter((e) => e.delta?.type === 'input_json_delta').map((e) => e.delta.partial_json).join('');
+        assert.deepEqual(JSON.parse(input), { command: 'ls "é"' });
+        assert.deepEqual(up.seen(fake.last).tools, ['Bash', 'mcp__some_server__read_resource']);
+        assert.equal(up.seen(fake.last).system, 'You are a coding agent.\n\nWork in /src.');
+
+        fake.next(up.says({ text: 'Done.' }));
+        const second = await ask({
+            stream: true,
+            messages: [
+                ...CODING.body.messages,
+                { role: 'assistant', content: [{ type: 'text', text: 'Looking.' }, { type: 'tool_use', id, name: 'Bash', input: { command: 'ls "é"' } }] },
+                { role: 'user', content: [{ type: 'tool_result', tool_use_id: id, content: [{ type: 'text', text: 'a.c', cache_control: { type: 'ephemeral' } }] }, { type: 'text', text: '<system-reminder>x</system-reminder>' }] },
+            ].map((m, i, all) => (i === 0 ? { ...m, content: m.content.map(({ cache_control: _, ...b }) => b) } : all[i])),
+        });
+        assert.equal(second.status, 200, second.text);
+        assert.equal(events(second).filter((e) => e.delta?.type === 'text_delta').map((e) => e.delta.text).join(''), 'Done.');
+        assert.deepEqual(up.seen(fake.last).results, [['Bash', 'a.c']]);
+        const { max_tokens: _, metadata, ...counted } = CODING.body;
+        const count = await request(gw, { path: '/v1/messages/count_tokens?beta=true', headers: CODING.headers, body: { ...counted, model: up.models.tools } });
+        assert.equal(count.status, 200, count.text);
+        assert.ok(count.json.input_tokens > 0);
+    });
 
 scenario('limits of a key are told in the dialect', async (t) => {
     const gw = await startGateway(t, demo({}, { auth: { keys: CLIENT_KEY, admin_secret: 'sk-admin' } }));
