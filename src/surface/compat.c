@@ -283,6 +283,28 @@ int cm_compat_media_status(const struct cm_err *err)
     return error_status(&genspark_media, err);
 }
 
+static bool is_wrong_model(const struct cm_err *err)
+{
+    return (err->cls == CM_ERR_NOT_FOUND && has_code(err, "model_not_found")) ||
+           (err->cls == CM_ERR_BAD_REQUEST && strcmp(err->param, "model") == 0);
+}
+
+void cm_compat_video_error(const struct cm_err *err, struct cm_buf *out)
+{
+    if (!is_wrong_model(err)) {
+        error_body(&genspark_media, err, out);
+        return;
+    }
+    cm_buf_append(out, CM_S("{\"error\":\"Invalid model\",\"detail\":"));
+    cm_json_put_z(out, err->msg);
+    cm_buf_put(out, '}');
+}
+
+int cm_compat_video_status(const struct cm_err *err)
+{
+    return is_wrong_model(err) ? 400 : error_status(&genspark_media, err);
+}
+
 const struct cm_surface *cm_surface_compat(const struct cm_surface *own, enum cm_compat compat)
 {
     if (compat == CM_COMPAT_GENSPARK2API && own == &cm_surface_openai_images)

@@ -55,6 +55,9 @@ CM_COMPAT_DIALECTS(X)
 /* genspark2api's pictures and videos */
 void cm_compat_media_error(const struct cm_err *err, struct cm_buf *out);
 int cm_compat_media_status(const struct cm_err *err);
+/* … and of videos, where a wrong model has words of its own */
+void cm_compat_video_error(const struct cm_err *err, struct cm_buf *out);
+int cm_compat_video_status(const struct cm_err *err);
 extern const struct cm_surface cm_surface_compat_images, cm_surface_compat_videos;
 /* openai_chat.c: the surface with these; by enum cm_compat, the first is empty. */
 extern const struct cm_surface cm_surfaces_compat[];

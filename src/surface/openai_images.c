@@ -302,4 +302,4 @@ const struct cm_surface cm_surface_compat_images =
     CM_OPENAI_MEDIA_SURFACE_AS(IMAGE, "img-", parse_images, cm_openai_media_whole,
                                cm_compat_media_error, cm_compat_media_status);
 const struct cm_surface cm_surface_compat_videos = CM_OPENAI_MEDIA_SURFACE_AS(
-    VIDEO, "vid-", parse_videos, videos_whole, cm_compat_media_error, cm_compat_media_status);
+    VIDEO, "vid-", parse_videos, videos_whole, cm_compat_video_error, cm_compat_video_status);

@@ -312,6 +312,8 @@ scenario('genspark2api: pictures and videos', async (t) => {
     assert.deepEqual(Buffer.from(picture.json.data[0].b64_json, 'base64'), IMAGE_BYTES);
     const video = await post('/v1/videos/generations', { model: 'sora-2', prompt: 'a dot', aspect_ratio: '9:16', duration: 5, auto_prompt: false });
     assert.equal(video.status, 200, video.text);
+    const wrong = await post('/v1/videos/generations', { model: 'gpt-5.2', prompt: 'a dot', aspect_ratio: '9:16', duration: 5, auto_prompt: false });
+    assert.deepEqual([wrong.status, wrong.json.error], [400, 'Invalid model']);
     const broken = await post('/v1/images/generations', '{');
     assert.deepEqual([broken.status, typeof broken.json.error], [400, 'string']);
     fake.media.outcome = 'FAILED';

@@ -215,6 +215,19 @@ START_TEST(pictures_and_videos_of_genspark2api)
     s->error_body(&err, &out);
     ck_str(cm_buf_str(&out), "{\"error\":\"invalid JSON at line 1\"}");
     ck_assert_int_eq(s->error_status(&err), 400);
+    cm_buf_reset(&out);
+    s = cm_surface_compat(&cm_surface_openai_videos, GENSPARK);
+    err = error(CM_ERR_BAD_REQUEST, "unsupported_value", "no videos with 'x'");
+    cm_str_copy(err.param, sizeof(err.param), CM_S("model"));
+    s->error_body(&err, &out);
+    ck_str(cm_buf_str(&out), "{\"error\":\"Invalid model\",\"detail\":\"no videos with 'x'\"}");
+    ck_assert_int_eq(s->error_status(&err), 400);
+    cm_buf_reset(&out);
+    cm_str_copy(err.param, sizeof(err.param), CM_S("prompt"));
+    s->error_body(&err, &out);
+    ck_assert(cm_str_has(cm_buf_str(&out), CM_S("\"param\":\"prompt\"")));
+    err = error(CM_ERR_NOT_FOUND, "model_not_found", "m");
+    ck_assert_int_eq(s->error_status(&err), 400);
     cm_buf_clear(&out);
 }
 END_TEST
