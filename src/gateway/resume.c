@@ -40,6 +40,7 @@ struct resume_stream {
     struct cm_list followers;
     struct cm_deadline due; /* keep-alives; nobody is there; it has been kept long enough */
     struct cm_task full;    /* ends the exchange: there was no room */
+    size_t extra;           /* bytes above the bounds, at its end */
     uint64_t said_ms;       /* latest event */
     bool begun, clean;
     bool paused;    /* the upstream: its readers are as far behind as they may be */
@@ -485,12 +486,12 @@ void resume_begin(struct exchange *ex)
         arm(s);
 }
 
-static int append(struct resume_stream *s, struct cm_str event, size_t extra)
+static int append(struct resume_stream *s, struct cm_str event)
 {
     const struct cm_config *c = config_of(s->r);
 
-    s->r->shelf.max_bytes = (size_t)c->resume.max_total_bytes + extra;
-    return eventlog_append(&s->log, event, (size_t)c->resume.max_bytes + extra);
+    s->r->shelf.max_bytes = (size_t)c->resume.max_total_bytes + s->extra;
+    return eventlog_append(&s->log, event, (size_t)c->resume.max_bytes + s->extra);
 }
 
 /* Nothing more of it can be kept. A job goes on all the same; a stream ends. */
@@ -533,13 +534,18 @@ static bool in_our_words(struct resume_stream *s, const struct cm_sse_event *ev)
 }
 
 /* The event as it is kept and sent, until the next one is made. */
-static struct cm_str numbered(struct resume_stream *s, struct cm_str raw)
+static struct cm_str numbered(struct resume_stream *s, const struct cm_sse_event *ev)
 {
     struct cm_buf *out = &s->r->event;
 
     cm_buf_reset(out);
-    cm_buf_append(out, fields_of(raw));
-    if (s->kind == RESUME_STREAM) { /* of several ids the last one counts */
+    if (ev->id.n > 0) { /* the upstream's: without it */
+        cm_sse_put(out, ev->event, ev->data);
+        out->n -= 2; /* its last line and the empty one end here, too */
+    } else {
+        cm_buf_append(out, fields_of(ev->raw));
+    }
+    if (s->kind == RESUME_STREAM) {
         cm_buf_append(out, CM_S("\nid: "));
         cm_buf_append(out, s->id);
         cm_buf_put(out, ':');
@@ -557,11 +563,11 @@ static int on_block(void *arg, const struct cm_sse_event *ev)
     if (!ev->data.p || s->overflown)
         return 0; /* comments are the connection's */
     event = s->kind == RESUME_JOB && s->ex->relay && in_our_words(s, ev) ? cm_buf_str(&s->r->event)
-                                                                         : numbered(s, ev->raw);
-    if (append(s, event, 0) == 0)
+                                                                         : numbered(s, ev);
+    if (append(s, event) == 0)
         return 0;
     feed_all(s); /* what they can take now may go then */
-    if (append(s, event, 0) < 0)
+    if (append(s, event) < 0)
         overflow(s);
     return 0;
 }
@@ -592,7 +598,11 @@ static void put_overflow(struct resume_stream *s)
             "bytes: resume.max_bytes, resume.max_total)",
             (long long)s->log.bytes);
     s->dialect->stream_error(s->ex->stream, &err, &out);
-    append(s, numbered(s, cm_buf_str(&out)), LAST_WORDS);
+    s->overflown = false;
+    s->extra = LAST_WORDS;
+    cm_sse_feed(&s->split, cm_buf_str(&out), on_block, s, &err);
+    cm_sse_clear(&s->split);
+    s->overflown = true;
     cm_buf_clear(&out);
 }
 

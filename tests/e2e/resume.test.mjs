@@ -243,6 +243,27 @@ scenario('an upstream that breaks off: every reader sees it, today and later', a
     assert.equal((await gw.accessLine(first.head.headers['x-request-id'])).outcome, 'cut');
 });
 
+scenario('whatever way an upstream writes its events: ours have one id each, and no comments among them', async (t) => {
+    const { fake, gw } = await chatPair(t);
+    const chunk = (delta, finish = null) => JSON.stringify({ id: 'c', object: 'chat.completion.chunk', created: 1, model: 'm1', choices: [{ index: 0, delta, finish_reason: finish }] });
+    const body = [
+        '\ufeff: hello\n\n', `id: 7\r\ndata: ${chunk({ role: 'assistant', content: '' })}\r\n\r\n`, ': PROCESSING\r\r', `data: ${chunk({ content: 'Grüße ' })}\r\r`,
+        `retry: 5\nevent: message\nid: x\ndata: ${chunk({ content: '世界' })}\n\n`, '\n\n', `data:${chunk({}, 'stop')}\n\n`, 'data: [DONE]\n',
+    ].join('');
+    const seen = [];
+    for (const size of [1, 7, 100_000]) {
+        fake.always(play.bytes(body, { size, gapMs: 0 }));
+        const first = await (await ask(t, gw)).rest();
+        assert.ok(first.clean);
+        assert.deepEqual(first.seen.map((e) => e.id), [0, 1, 2, 3, 4].map((n) => `${first.streamId}:${n}`));
+        assert.equal(texts(first.seen), 'Grüße 世界');
+        assert.deepEqual((await (await again(t, gw, first.streamId, 1)).rest()).seen, first.seen.slice(2));
+        seen.push(first.seen.map(({ event, data }) => [event, data]));
+    }
+    assert.deepEqual(seen[1], seen[0]);
+    assert.deepEqual(seen[2], seen[0]);
+});
+
 scenario('behind commit_after a failure is an event like any other', async (t) => {
     const { fake, gw } = await chatPair(t, { stream: { commit_after: '30ms' } });
     fake.always(play.after(120, play.error(503, 'no', { type: 'server_error' })));
