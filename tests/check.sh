@@ -51,6 +51,7 @@ start_unit() (
     rm -rf "$suites"
     mkdir -p "$suites"
     [ "$1" = release ] || export CK_TIMEOUT_MULTIPLIER="${CK_TIMEOUT_MULTIPLIER:-5}"
+    # shellcheck disable=SC2016 # for the inner shell
     "$build/$1/unit" --list | sort -r |
         xargs -P 4 -I '{}' sh -c 'SUITE={} "$0" >"$1/{}" 2>&1' "$build/$1/unit" "$suites"
     status=$?

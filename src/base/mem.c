@@ -3,10 +3,13 @@
 
 #include "chatmux/base/log.h"
 
+#include <malloc.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <unistd.h>
+
+#define TRIM_KEEPS ((size_t)256 << 10) /* at the top of the heap */
 
 /* Needs no memory: there is none. */
 _Noreturn static void die(const char *why)
@@ -48,6 +51,13 @@ char *cm_strdup(const char *z)
     size_t n = strlen(z) + 1;
 
     return memcpy(cm_alloc(n), z, n);
+}
+
+void cm_mem_trim(void)
+{
+#if defined(__GLIBC__) && !defined(__SANITIZE_ADDRESS__)
+    malloc_trim(TRIM_KEEPS);
+#endif
 }
 
 void cm_wipe(void *p, size_t n)

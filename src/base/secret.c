@@ -39,7 +39,9 @@ _Static_assert(sizeof(struct head) % _Alignof(max_align_t) == 0, "what follows i
 static struct {
     pthread_mutex_t lock;
     struct head *free[CLASSES];
-    char *next, *end; /* the chunk that blocks are cut from */
+    size_t n[CLASSES],
+        least[CLASSES]; /* how many those are, and were at least since the last trim */
+    char *next, *end;   /* the chunk that blocks are cut from */
 } store = {.lock = PTHREAD_MUTEX_INITIALIZER};
 
 static _Thread_local struct {
@@ -87,6 +89,8 @@ static struct head *take(unsigned class)
     h = store.free[class];
     if (h) {
         store.free[class] = h->next;
+        if (--store.n[class] < store.least[class])
+            store.least[class] = store.n[class];
     } else {
         if ((size_t)(store.end - store.next) < bytes) { /* the rest is smaller than a large block */
             store.next = map(CHUNK_BYTES);
@@ -110,6 +114,39 @@ static void give(unsigned class, struct head *h)
     pthread_mutex_lock(&store.lock);
     h->next = store.free[class];
     store.free[class] = h;
+    store.n[class]++;
+    pthread_mutex_unlock(&store.lock);
+}
+
+/* The whole pages behind the head of a free block; they read as zero afterwards, as before. */
+static void give_pages_back(struct head *h, size_t bytes, size_t page)
+{
+    const uintptr_t from = ((uintptr_t)(h + 1) + page - 1) & ~(page - 1),
+                    to = ((uintptr_t)h + bytes) & ~(page - 1);
+
+    if (h->n > 0 && to > from)
+        (void)madvise((char *)from, to - from, MADV_DONTNEED);
+    h->n = 0; /* they are gone already */
+}
+
+void cm_secret_trim(void)
+{
+    const size_t page = (size_t)sysconf(_SC_PAGESIZE);
+
+    pthread_mutex_lock(&store.lock);
+    for (unsigned class = 0; class < CLASSES; class ++) {
+        size_t used = store.n[class] - store.least[class]; /* those on top: the list is a stack */
+
+        store.least[class] = store.n[class];
+        if (class_bytes(class) < 2 * page)
+            continue;
+        for (struct head *h = store.free[class]; h; h = h->next) {
+            if (used > 0)
+                used--;
+            else
+                give_pages_back(h, class_bytes(class), page);
+        }
+    }
     pthread_mutex_unlock(&store.lock);
 }
 

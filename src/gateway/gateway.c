@@ -4,9 +4,11 @@
 #include "chatmux/base/clock.h"
 #include "chatmux/base/log.h"
 #include "chatmux/base/mem.h"
+#include "chatmux/base/secret.h"
 #include <stdlib.h>
 
 #define TRUE_UP_EVERY_MS (60 * 1000)
+#define TRIM_EVERY_MS (20 * 1000)
 
 void gateway_pool_moved(struct cm_gateway *gw)
 {
@@ -82,6 +84,15 @@ static void on_true_up(void *arg)
     }
     cm_deadline_set(gw->host->loop, &gw->true_up,
                     cm_loop_now_ms(gw->host->loop) + TRUE_UP_EVERY_MS);
+}
+
+static void on_trim(void *arg)
+{
+    struct cm_gateway *gw = arg;
+
+    cm_secret_trim();
+    cm_mem_trim();
+    cm_deadline_set(gw->host->loop, &gw->trim, cm_loop_now_ms(gw->host->loop) + TRIM_EVERY_MS);
 }
 
 static int keys_load(struct cm_gateway *gw, struct cm_err *err)
@@ -208,6 +219,8 @@ static struct cm_gateway *gateway_make(const struct cm_host *host, struct snapsh
     cm_deadline_init(&gw->lists_due, on_lists_due, gw);
     cm_deadline_init(&gw->pool_due, on_pool_due, gw);
     cm_deadline_init(&gw->true_up, on_true_up, gw);
+    cm_deadline_init(&gw->trim, on_trim, gw);
+    cm_deadline_set(host->loop, &gw->trim, cm_loop_now_ms(host->loop) + TRIM_EVERY_MS);
     cm_deadline_init(&gw->save_tokens, creds_save_tokens, gw);
     cm_deadline_init(&gw->farewell, errands_farewell, gw);
     cm_task_init(&gw->quiet, on_quiet, gw);
@@ -315,6 +328,7 @@ void cm_gateway_close(struct cm_gateway *gw, void (*on_closed)(void *arg), void 
     cm_deadline_clear(gw->host->loop, &gw->lists_due);
     cm_deadline_clear(gw->host->loop, &gw->pool_due);
     cm_deadline_clear(gw->host->loop, &gw->true_up);
+    cm_deadline_clear(gw->host->loop, &gw->trim);
     cm_deadline_clear(gw->host->loop, &gw->save_tokens);
     creds_save_tokens(gw);
     gateway_attempt_over(gw);

@@ -67,6 +67,7 @@ struct cm_gateway {
     struct cm_deadline lists_due;          /* lists.c */
     struct cm_deadline pool_due;           /* the pool wants to be told the time */
     struct cm_deadline true_up;            /* the ledger is asked what keys have spent */
+    struct cm_deadline trim;               /* memory that a burst took is given back */
     struct cm_deadline save_tokens;        /* creds_token.c: those that are not on the disk */
     struct cm_deadline farewell;           /* errand.c: closing does not wait any longer */
     const struct cm_web_route *web_routes; /* web.c: borrowed */

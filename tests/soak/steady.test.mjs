@@ -91,7 +91,7 @@ scenario(`${MINUTES} minutes at ${RATE} requests a second, ${FAULTS / 10} % faul
     const gw = await startGateway(t, {
         config: {
             log: { level: 'error', access: 'no' },
-            upstream: { connect_timeout: '2s', first_token_timeout: '2s', idle_timeout: '2s', response_timeout: '2s', on_disconnect: 'drain', drain_time: '2s' },
+            upstream: { connect_timeout: '5s', first_token_timeout: '8s', idle_timeout: '8s', response_timeout: '8s', on_disconnect: 'drain', drain_time: '2s' },
             stream: { commit_after: '1s', keepalive: '1s' },
             'provider up': { type: 'openai', base_url: `http://127.0.0.1:${upstream.port}/v1`, credentials: ACCOUNTS, models: ['m1'], 'x.tasks': 'chat' },
         },

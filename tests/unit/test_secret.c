@@ -92,6 +92,54 @@ START_TEST(nothing_is_left_of_a_block_given_back)
 }
 END_TEST
 
+/* Bytes of this process in memory. */
+static size_t resident(void)
+{
+    FILE *f = fopen("/proc/self/statm", "r");
+    unsigned long size, pages;
+
+    ck_assert_ptr_nonnull(f);
+    ck_assert_int_eq(fscanf(f, "%lu %lu", &size, &pages), 2);
+    fclose(f);
+    return pages * (size_t)sysconf(_SC_PAGESIZE);
+}
+
+/* Of a burst of large blocks the pages go back once nobody has needed them between two calls; what is taken again is zero. */
+START_TEST(memory_of_a_burst_goes_back)
+{
+    enum { N = 400, BYTES = 30000 };
+    static unsigned char *blocks[N];
+    size_t before = resident(), full;
+
+    for (size_t i = 0; i < N; i++) {
+        blocks[i] = cm_secret_alloc(BYTES);
+        memset(blocks[i], 'x', BYTES);
+    }
+    full = resident();
+    ck_assert_uint_gt(full, before + (size_t)N * BYTES / 2);
+    for (size_t i = 0; i < N; i++)
+        cm_secret_free(blocks[i]);
+    cm_secret_trim(); /* they were in use since the one before */
+    ck_assert_uint_gt(resident(), before + (size_t)N * BYTES / 2);
+    blocks[0] = cm_secret_alloc(BYTES);
+    memset(blocks[0], 'x', BYTES);
+    cm_secret_trim();
+    ck_assert_uint_lt(resident(), before + (size_t)N * BYTES / 4);
+    for (size_t i = 0; i < BYTES; i++)
+        ck_assert_uint_eq(blocks[0][i], 'x');
+    for (size_t i = 1; i < N; i++) {
+        blocks[i] = cm_secret_alloc(BYTES);
+        for (size_t k = 0; k < BYTES; k++)
+            if (blocks[i][k])
+                ck_abort_msg("block %zu is not zero at %zu", i, k);
+        blocks[i][0] = 1;
+    }
+    for (size_t i = 0; i < N; i++)
+        cm_secret_free(blocks[i]);
+    cm_secret_trim();
+}
+END_TEST
+
 START_TEST(arena_of_secrets_keeps_to_it)
 {
     struct cm_arena a = {.secret = true};
@@ -145,6 +193,7 @@ Suite *suite_secret(void)
 #ifndef UNIT_ASAN
     tcase_add_test(tc, pages_are_in_no_core_dump);
     tcase_add_test(tc, nothing_is_left_of_a_block_given_back);
+    tcase_add_test(tc, memory_of_a_burst_goes_back);
     tcase_add_test(tc, arena_of_secrets_keeps_to_it);
     tcase_add_test(tc, environment_is_hidden);
 #endif

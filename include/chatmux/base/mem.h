@@ -13,6 +13,9 @@ char *cm_strdup(const char *z);
 
 #define CM_NEW(type) ((type *)cm_calloc(1, sizeof(type)))
 
+/* What is free goes back to the system, as far as it is whole pages. Costs about a millisecond. */
+void cm_mem_trim(void);
+
 /* Overwrites secrets in a way the compiler keeps. */
 void cm_wipe(void *p, size_t n);
 

@@ -13,6 +13,9 @@ void *cm_secret_alloc(size_t n);
 void cm_secret_free(void *p);         /* NULL is fine */
 size_t cm_secret_size(const void *p); /* as it was asked for */
 
+/* The memory of blocks that nobody has needed since the last call goes back to the system; a burst would otherwise be held for good. */
+void cm_secret_trim(void);
+
 /* A copy, with a NUL behind it. */
 struct cm_str cm_secret_dup(struct cm_str s);
 static inline void cm_secret_drop(struct cm_str s) /* of cm_secret_dup(), or CM_STR_NONE */
