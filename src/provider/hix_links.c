@@ -23,13 +23,14 @@ static bool is_address(struct cm_str url)
 /* The opening bracket of the one that closes at `end`; SIZE_MAX: there is none near. */
 static size_t opening(struct cm_str text, size_t end)
 {
+    const size_t first = end > TITLE_MAX ? end - TITLE_MAX : 0;
     size_t depth = 0;
 
-    for (size_t i = end; i-- > 0 && end - i <= TITLE_MAX;) {
-        if (text.p[i] == ']')
+    for (size_t i = end; i > first; i--) {
+        if (text.p[i - 1] == ']')
             depth++;
-        else if (text.p[i] == '[' && depth-- == 0)
-            return i;
+        else if (text.p[i - 1] == '[' && depth-- == 0)
+            return i - 1;
     }
     return SIZE_MAX;
 }

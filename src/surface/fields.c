@@ -1,6 +1,7 @@
 /* Members of a request body: types, ranges, and errors in OpenAI's words. */
 #include "fields_int.h"
 
+#include "chatmux/base/mem.h"
 #include "chatmux/base/utf8.h"
 
 #include <inttypes.h>
@@ -243,6 +244,42 @@ struct cm_str cm_field_json(struct cm_arena *arena, const yyjson_val *v)
     return cm_buf_settle(&text, arena);
 }
 
+static bool is_base64(struct cm_str text)
+{
+    for (size_t i = 0; i < text.n; i++) {
+        const char c = text.p[i];
+
+        if (!((c >= 'A' && c <= 'Z') || (c >= 'a' && c <= 'z') || (c >= '0' && c <= '9') ||
+              c == '+' || c == '/' || c == '-' || c == '_' || c == '='))
+            return false;
+    }
+    return true;
+}
+
+/* Base64 without `data:` in front, as clients of some gateways send it: of kinds that their first bytes tell. */
+static bool is_bare_data(struct cm_str url, struct cm_part *part)
+{
+    static const struct {
+        struct cm_str begins, media_type;
+    } kinds[] = {
+        {CM_S_INIT("iVBORw0KGgo"), CM_S_INIT("image/png")},
+        {CM_S_INIT("/9j/"), CM_S_INIT("image/jpeg")},
+        {CM_S_INIT("R0lGODl"), CM_S_INIT("image/gif")},
+        {CM_S_INIT("R0lGODd"), CM_S_INIT("image/gif")},
+        {CM_S_INIT("UklGR"), CM_S_INIT("image/webp")},
+        {CM_S_INIT("JVBERi0"), CM_S_INIT("application/pdf")},
+    };
+
+    for (size_t i = 0; i < CM_COUNT(kinds); i++) {
+        if (!cm_str_starts(url, kinds[i].begins) || !is_base64(url))
+            continue;
+        part->media_type = kinds[i].media_type;
+        part->data = url;
+        return true;
+    }
+    return false;
+}
+
 int cm_field_url(struct cm_str url, const struct cm_spot *at, struct cm_part *part,
                  struct cm_err *err)
 {
@@ -252,6 +289,8 @@ int cm_field_url(struct cm_str url, const struct cm_spot *at, struct cm_part *pa
         part->url = url;
         return 0;
     }
+    if (is_bare_data(url, part))
+        return 0;
     if (!cm_str_starts_nocase(url, CM_S("data:")))
         return cm_field_fail(err, at, "invalid_value",
                              "Expected a URL that begins with http://, https:// or data:.");

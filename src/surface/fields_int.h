@@ -61,7 +61,7 @@ int cm_field_need_str(yyjson_val *v, const struct cm_spot *at, struct cm_str *ou
 struct cm_str cm_field_json(struct cm_arena *arena, const yyjson_val *v);
 
 /* An address of a picture or a file: "data:image/png;base64,…" is split into media type and
- * data, http(s) stays whole. */
+ * data, http(s) stays whole; base64 alone is taken where its first bytes tell a kind. */
 int cm_field_url(struct cm_str url, const struct cm_spot *at, struct cm_part *part,
                  struct cm_err *err);
 

@@ -152,6 +152,7 @@ scenario('pictures go along, files are uploaded', async (t) => {
             { type: 'text', text: 'what is this?' },
             picture(`data:image/png;base64,${IMAGE_BYTES.toString('base64')}`),
             picture(`${host.base}/a.png`),
+            picture(IMAGE_BYTES.toString('base64')), // as the gateway takes it that people come from
             file('application/pdf', PDF),
             file('text/plain', Buffer.from('a text')),
             file('application/pdf', IMAGE_BYTES), // what it is, its bytes tell
@@ -161,11 +162,11 @@ scenario('pictures go along, files are uploaded', async (t) => {
         const { messages } = fake.asks[0].json;
         const first = messages[0].content;
         const kinds = first.map((p) => p.private_file?.type ?? p.type);
-        const expected = ['image_url', 'image_url', 'application/pdf', 'text/plain', 'image_url'];
+        const expected = ['image_url', 'image_url', 'image_url', 'application/pdf', 'text/plain', 'image_url'];
         assert.deepEqual(kinds, dialect === 'agent' ? [...expected, 'text'] : [...expected, 'image_url', 'text']);
         assert.equal(first[1].image_url.url, `data:image/jpeg;base64,${IMAGE_BYTES.toString('base64')}`);
         assert.deepEqual([...fake.files.values()].map((f) => f.bytes.toString()), [PDF.toString(), 'a text']);
-        if (dialect === 'agent') assert.deepEqual(messages.map((m) => m.content.length), [6, 'A dot.'.length, 1]);
+        if (dialect === 'agent') assert.deepEqual(messages.map((m) => m.content.length), [7, 'A dot.'.length, 1]);
         assert.equal(host.requests.at(-1).headers.cookie, undefined);
     }
 });

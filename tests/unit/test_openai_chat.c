@@ -155,6 +155,27 @@ START_TEST(parts_of_a_user)
 }
 END_TEST
 
+START_TEST(bare_base64_of_a_known_kind)
+{
+    static const char *const kinds[][2] = {{"iVBORw0KGgoAAAAN", "image/png"},
+                                           {"/9j/4AAQSkZJRg==", "image/jpeg"},
+                                           {"R0lGODlhAQABAIAA", "image/gif"},
+                                           {"UklGRiQAAABXRUJQ", "image/webp"},
+                                           {"JVBERi0xLjcKJeLj", "application/pdf"}};
+    char body[300];
+
+    for (size_t i = 0; i < CM_COUNT(kinds); i++) {
+        snprintf(body, sizeof(body),
+                 "{\"model\":\"m\",\"messages\":[{\"role\":\"user\",\"content\":[{\"type\":\"image_"
+                 "url\",\"image_url\":{\"url\":\"%s\"}}]}]}",
+                 kinds[i][0]);
+        parse(body);
+        ck_assert(cm_str_eq(chat.msgs[0].parts[0].data, cm_str_of(kinds[i][0])));
+        ck_assert(cm_str_eq(chat.msgs[0].parts[0].media_type, cm_str_of(kinds[i][1])));
+    }
+}
+END_TEST
+
 START_TEST(a_tool_loop)
 {
     parse(
@@ -721,6 +742,7 @@ Suite *suite_openai_chat(void)
     tcase_add_test(in, every_simple_member);
     tcase_add_test(in, null_is_absent);
     tcase_add_test(in, parts_of_a_user);
+    tcase_add_test(in, bare_base64_of_a_known_kind);
     tcase_add_test(in, a_tool_loop);
     tcase_add_test(in, functions_become_tools);
     tcase_add_test(in, wrong_bodies_are_told_where);
