@@ -254,6 +254,29 @@ scenario('a refused handshake goes on with the next account, and marks the first
     }
 });
 
+scenario('a route of several providers: the next one serves when the first has no sessions, or refuses them', async (t) => {
+    const [first, second] = [await startFakeRealtime(t), await startFakeRealtime(t)];
+    const gw = await startGateway(t, {
+        config: {
+            auth: { admin_secret: SECRET },
+            retry: { retries: 0 },
+            'provider plain': { type: 'openai', base_url: `http://127.0.0.1:${first.port}/v1`, credentials: ['k'], models: ['gpt-realtime'], 'x.tasks': 'chat' },
+            'provider first': first.provider(),
+            'provider second': second.provider(),
+            'model talk': { targets: ['plain/gpt-realtime', 'first/gpt-realtime', 'second/gpt-realtime'] },
+        },
+    });
+    const path = '/v1/realtime?model=talk';
+    const { client } = await open(t, { fake: first, gw }, { path });
+    assert.equal(client.answer.headers['x-chatmux-provider'], 'first');
+    first.refuse.set('sk-up-one', { status: 503 });
+    const { client: other } = await open(t, { fake: second, gw }, { path });
+    assert.equal(other.answer.headers['x-chatmux-provider'], 'second');
+    const pinned = await connectRealtime(t, gw, { path, headers: { 'x-chatmux-target': 'first' } });
+    assert.equal(pinned.answer.status, 503);
+    assert.deepEqual([...first.problems, ...second.problems], []);
+});
+
 scenario('when nobody opens the client gets an error in plain HTTP', async (t) => {
     for (const [refusal, status, code] of [
         [{ status: 401 }, 502, 'upstream_auth'],

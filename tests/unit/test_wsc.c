@@ -428,7 +428,8 @@ static void serve(void)
 
 struct got {
     struct cm_ws *ws;
-    int opens, messages, ends, code;
+    int opens, messages, ends, code, pongs, drains, status;
+    char reason[32];
     struct cm_buf text; /* "T:hello;B:..." */
     bool failed, keep_nothing;
     struct cm_err err;
@@ -476,7 +477,7 @@ static void on_end(void *arg, int code, struct cm_str reason, const struct cm_er
 {
     struct got *g = arg;
 
-    (void)reason;
+    cm_str_copy(g->reason, sizeof(g->reason), reason);
     ck_assert_int_eq(g->ends++, 0);
     g->code = code;
     g->failed = err != NULL;
@@ -485,8 +486,36 @@ static void on_end(void *arg, int code, struct cm_str reason, const struct cm_er
     moment_came(g, AT_END);
 }
 
-static const struct cm_ws_cb callbacks = {
-    .on_open = on_open, .on_message = on_message, .on_end = on_end};
+static void on_head(void *arg, int status, const struct cm_header *headers, size_t n)
+{
+    struct got *g = arg;
+
+    ck_assert_int_eq(g->opens + g->ends, 0);
+    ck_assert_uint_gt(n, 0);
+    ck_assert_uint_gt(headers[0].name.n, 0);
+    g->status = status;
+}
+
+static void on_pong(void *arg)
+{
+    struct got *g = arg;
+
+    g->pongs++;
+}
+
+static void on_drain(void *arg)
+{
+    struct got *g = arg;
+
+    g->drains++;
+}
+
+static const struct cm_ws_cb callbacks = {.on_open = on_open,
+                                          .on_message = on_message,
+                                          .on_end = on_end,
+                                          .on_head = on_head,
+                                          .on_drain = on_drain,
+                                          .on_pong = on_pong};
 
 static struct cm_xfer_req req_of(const char *path)
 {
@@ -768,14 +797,16 @@ static void send_much(void)
     struct got g = {0};
     char *bytes = calloc(1, 65537);
     unsigned before;
+    size_t queued = 0;
 
     open_loop();
     start(&g, "/slow");
     for (uint32_t i = 0; i < 128; i++) {
         memcpy(bytes, &i, 4);
         memcpy(bytes + 65533, &i, 4);
-        cm_ws_send(g.ws, cm_str(bytes, 65537), true);
+        queued = cm_ws_send(g.ws, cm_str(bytes, 65537), true);
     }
+    ck_assert_uint_gt(queued, CM_WS_HIGH);
     turn_for(100);
     before = turns;
     turn_for(150);
@@ -783,6 +814,7 @@ static void send_much(void)
     turn_until(&g.messages, 1, 20000);
     ck_assert_msg(g.ends == 0, "%s", g.err.msg);
     ck_str(cm_buf_str(&g.text), "T:128, 2 pongs;"); /* answers do not wait behind the queue */
+    ck_assert_int_eq(g.drains, 1);
     got_clear(&g);
     free(bytes);
     ck_assert(atomic_comes(&seen_close, 1000, 5000));
@@ -793,6 +825,34 @@ START_TEST(slow_reader_gets_all_in_order)
 {
     serve();
     send_much();
+}
+END_TEST
+
+START_TEST(pings_are_answered_and_a_close_code_comes_back)
+{
+    struct got g = {0};
+
+    serve();
+    open_loop();
+    start(&g, "/echo");
+    cm_ws_ping(g.ws); /* not open: nothing */
+    cm_ws_say_close(g.ws, 4000, CM_STR_NONE);
+    turn_until(&g.opens, 1, 10000);
+    ck_assert_int_eq(g.status, 101);
+    cm_ws_ping(g.ws); /* comes back as it is; our answer to that comes back as an answer */
+    turn_until(&g.pongs, 1, 10000);
+    ck_assert_int_eq(g.pongs, 1);
+    cm_ws_say_close(g.ws, 4001, CM_S("bye"));
+    cm_ws_say_close(g.ws, 4002, CM_S("again"));
+    cm_ws_send(g.ws, CM_S("too late"), false);
+    wait_end(&g);
+    ck_assert(!g.failed);
+    ck_assert_int_eq(g.code, 4001);
+    ck_assert_str_eq(g.reason, "bye");
+    ck_assert_int_eq(g.messages, 0);
+    ck_assert_int_eq(atomic_load(&seen_close), 4001);
+    got_clear(&g);
+    close_loop();
 }
 END_TEST
 
@@ -1001,6 +1061,7 @@ Suite *suite_wsc(void)
     tcase_add_test(t, schemes_do_not_mix);
     tcase_add_test(t, rule_breakers_are_told);
     tcase_add_test(t, slow_reader_gets_all_in_order);
+    tcase_add_test(t, pings_are_answered_and_a_close_code_comes_back);
     tcase_add_test(t, paused_socket_is_not_read);
     tcase_add_test(t, paused_keeps_the_end_back);
     tcase_add_test(t, close_sends_what_is_queued);
