@@ -10,6 +10,49 @@
 static const struct cm_str json_type = CM_S_INIT("application/json");
 static const struct cm_str text_type = CM_S_INIT("text/plain; charset=utf-8");
 
+/* The most that one account has in each purse; -1: there is none. */
+struct best {
+    int64_t left[CM_PURSES];
+};
+
+static void note_credit(void *arg, const struct cm_cred_info *cred)
+{
+    struct best *best = arg;
+
+    for (size_t i = 0; i < CM_PURSES && cred->enabled; i++) {
+        const int64_t left = cred->credit.known ? cred->credit.left[i] : INT64_MAX;
+
+        best->left[i] = left > best->left[i] ? left : best->left[i];
+    }
+}
+
+/* hixai2api lists what some account of it can pay: nothing without an account. Routes stay, and what several providers serve. */
+static size_t only_payable(struct exchange *ex, struct cm_model_listed *models, size_t n)
+{
+    const struct snapshot *s = ex->snap;
+    size_t kept = 0, of = SIZE_MAX; /* whose credit `best` is */
+    struct best best = {{0}};
+
+    if ((enum cm_compat)s->config->server.compat != CM_COMPAT_HIXAI2API)
+        return n;
+    for (size_t i = 0; i < n; i++) {
+        const struct cm_model_row *row = models[i].row;
+        struct cm_target *targets;
+        struct cm_err err;
+        bool alone =
+            row && cm_models_find(s->models, &ex->arena, models[i].id, &targets, &err) == 1;
+
+        if (alone && targets[0].provider != of) {
+            of = targets[0].provider;
+            best = (struct best){{-1, -1}};
+            cm_pool_each(ex->gw->pool, s->instances[of].name, note_credit, &best);
+        }
+        if (!alone || best.left[row->purse] >= row->cost)
+            models[kept++] = models[i];
+    }
+    return kept;
+}
+
 void serve_models(struct exchange *ex, struct cm_str rest)
 {
     struct cm_model_listed *models;
@@ -17,6 +60,7 @@ void serve_models(struct exchange *ex, struct cm_str rest)
     struct cm_buf body = {0};
 
     (void)rest;
+    n = only_payable(ex, models, n);
     if (ex->surface->dialect == CM_DIALECT_GEMINI)
         gemini_list_models(ex, models, n, &body);
     else

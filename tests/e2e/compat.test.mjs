@@ -190,6 +190,20 @@ scenario('hixai2api: the errors its users look for', async (t) => {
     assert.equal((await curl(...askLine(gw))).json.error, 'All cookies are temporarily unavailable.');
 });
 
+scenario('hixai2api: the models that its cookies can pay', async (t) => {
+    const { fake, gw } = await hix(t, {}, { accounts: 0 });
+    const listed = async () => (await curl(`${gw.url}/v1/models`)).json.data.map((m) => m.id);
+    assert.deepEqual(await listed(), []);
+    fake.credit.set(fake.sessions[0], { standard: 35, advanced: 900, active: false, ends: null });
+    await curl(...cookieLine(gw, fake.sessions[0]));
+    const few = await listed();
+    assert.deepEqual(['gpt-4o', 'deepseek-r1', 'grok-2', 'claude-3-7-sonnet'].map((id) => few.includes(id)), [true, true, false, false]);
+    fake.credit.set(fake.sessions[1], { standard: 100, advanced: 20, active: true, ends: null });
+    await curl(...cookieLine(gw, fake.sessions[1]));
+    const more = await listed();
+    assert.deepEqual(['gpt-4o', 'grok-2', 'claude-3-7-sonnet', 'openai-o1'].map((id) => more.includes(id)), [true, true, true, false]);
+});
+
 scenario('hixai2api: an address that the site does not want', async (t) => {
     const { fake, gw } = await hix(t, {}, { fake: { strict: false } });
     fake.always(say.status(403, '<html><title>403</title></html>', { 'content-type': 'text/html' }));
