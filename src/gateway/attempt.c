@@ -205,7 +205,7 @@ int attempt_ask(struct exchange *ex, struct cm_pool_ask *ask, struct cm_err *err
 
     const struct cm_target *target = &ex->targets[ex->target];
 
-    if (!cm_tasks_serve(exchange_instance(ex)->tasks, ex->chat->task))
+    if (!cm_instance_serves(exchange_instance(ex), chat))
         return lacks_task(ex, err);
     if (!cm_instance_relays(exchange_instance(ex), chat) &&
         chat->untranslatable.cls != CM_ERR_NONE) {

@@ -440,6 +440,16 @@ static void hold_overflow(struct exchange *ex)
     exchange_attempt_ended(ex, &err);
 }
 
+/* The dialect repeats the whole answer at its end, and it does not fit. */
+static void answer_overflow(struct exchange *ex)
+{
+    struct cm_err err;
+
+    cm_fail(&err, CM_ERR_UPSTREAM_DOWN, "the answer has more than %d MiB",
+            CM_ANSWER_MAX / (1024 * 1024));
+    exchange_attempt_ended(ex, &err);
+}
+
 static void stream_relayed(struct exchange *ex, const struct cm_event *ev)
 {
     if (!ex->stream)
@@ -461,6 +471,10 @@ static void stream_event(struct exchange *ex, const struct cm_event *ev)
     } else {
         stream_begin(ex);
         ex->surface->stream_event(ex->stream, ev, &ex->hold);
+    }
+    if (ex->surface->stream_full && !ex->relay && ex->surface->stream_full(ex->stream)) {
+        answer_overflow(ex);
+        return;
     }
     if (ex->committed)
         return;

@@ -129,8 +129,7 @@ static void parsed(struct exchange *ex)
         exchange_fail(ex, &err);
         return;
     }
-    if (chat->task == CM_TASK_COUNT_TOKENS &&
-        !cm_tasks_serve(exchange_instance(ex)->tasks, chat->task)) {
+    if (chat->task == CM_TASK_COUNT_TOKENS && !cm_instance_serves(exchange_instance(ex), chat)) {
         count_here(ex);
         return;
     }

@@ -308,7 +308,7 @@ static const struct cm_option options[] = {
      CM_TASK_BIT(MODERATION) | CM_TASK_BIT(IMAGE) | CM_TASK_BIT(IMAGE_EDIT) |                      \
      CM_TASK_BIT(IMAGE_VARIATION) | CM_TASK_BIT(VIDEO) | CM_TASK_BIT(SPEECH) |                     \
      CM_TASK_BIT(TRANSCRIPTION) | CM_TASK_BIT(TRANSLATION) | CM_TASK_BIT(REALTIME) |               \
-     CM_TASK_BIT(PASS))
+     CM_TASK_BIT(COUNT_TOKENS) | CM_TASK_BIT(PASS))
 
 const struct cm_provider cm_provider_openai = {
     .name = "openai",
@@ -318,6 +318,7 @@ const struct cm_provider cm_provider_openai = {
     .keyless = true,
     .cooldown_ms = 20000,
     .tasks = OPENAI_TASKS,
+    .relayed_tasks = CM_TASK_BIT(COUNT_TOKENS), /* the Responses API's */
     .understands = ~(unsigned)(CM_FIELD_METADATA | CM_FIELD_SERVICE_TIER | CM_FIELD_CACHE),
     .configure = openai_configure,
     .relays = openai_relays,

@@ -160,6 +160,8 @@ int openai_configure(struct cm_instance *in, struct cm_problems *problems)
                        "provider." CM_PRI ".x.realtime_url: must begin with wss:// or ws://",
                        CM_ARG(in->name));
     read_tasks(in, problems);
+    if (o->responses)
+        in->tasks |= CM_TASK_BIT(COUNT_TOKENS);
     read_drops(in, o);
     in->options = o;
     return 0;
@@ -375,6 +377,11 @@ static int make_body(struct cm_run *run, const struct cm_chat *chat, struct open
     return 0;
 }
 
+static struct cm_str response_path(enum cm_chat_task task)
+{
+    return task == CM_TASK_COUNT_TOKENS ? CM_S("/responses/input_tokens") : CM_S("/responses");
+}
+
 static struct cm_str header_of(const struct cm_chat *chat, struct cm_str name)
 {
     return cm_header_find(chat->headers, chat->n_headers, name);
@@ -413,7 +420,7 @@ enum cm_step openai_ask(struct cm_run *run, struct openai *o, struct cm_err *err
             headers[n++] = (struct cm_header){spoken[i], header_of(chat, spoken[i])};
     call.n_headers = openai_headers(run, headers, n);
     call.url = pass          ? openai_url(run, chat->path, chat->query)
-               : o->response ? openai_url(run, CM_S("/responses"), CM_STR_NONE)
+               : o->response ? openai_url(run, response_path(o->task), CM_STR_NONE)
                              : task_url(run, o->task);
     cm_sse_init(&o->sse, OPENAI_EVENT_MAX);
     return cm_run_stream(run, &call);

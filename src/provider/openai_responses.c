@@ -142,6 +142,9 @@ enum cm_step openai_response_whole(struct cm_run *run, struct openai *o, struct 
     relay.id = cm_json_str(cm_json_get(root, "id"));
     if (error) {
         openai_refused(run, 0, o->retry_after_s, error, err);
+    } else if (o->task == CM_TASK_COUNT_TOKENS &&
+               yyjson_is_int(cm_json_get(root, "input_tokens"))) {
+        cm_run_emit(run, &relay);
     } else if (relay.id.n == 0 || !yyjson_is_arr(cm_json_get(root, "output"))) {
         cm_fail(err, CM_ERR_UPSTREAM_DOWN, CM_PRI " sent an answer that is no response%s%s",
                 CM_ARG(cm_run_instance(run)->name), doc ? "" : ": ", why.msg);

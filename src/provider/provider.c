@@ -339,6 +339,12 @@ bool cm_instance_relays(const struct cm_instance *in, const struct cm_chat *chat
            in->adapter->relays(in, chat->dialect);
 }
 
+bool cm_instance_serves(const struct cm_instance *in, const struct cm_chat *chat)
+{
+    return cm_tasks_serve(in->tasks, chat->task) &&
+           (!(in->adapter->relayed_tasks & (1u << chat->task)) || cm_instance_relays(in, chat));
+}
+
 /* ---- Failures ---- */
 
 static enum cm_err_class status_class(int status)

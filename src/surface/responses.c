@@ -502,6 +502,16 @@ static void stream_end(void *state, const struct cm_usage *usage, struct cm_buf 
               cm_buf_str(&st->object));
 }
 
+static bool stream_full(const void *state)
+{
+    const struct stream *st = state;
+    size_t bytes = st->items.n + st->parts.n + st->text.n + st->proofs.n + st->notes.n;
+
+    for (size_t i = 0; i < st->n_calls; i++)
+        bytes += st->calls[i].held.n;
+    return bytes > CM_ANSWER_MAX;
+}
+
 static struct cm_str stream_object(const void *state)
 {
     return cm_buf_str(&((const struct stream *)state)->object);
@@ -634,6 +644,7 @@ static void stream_clear(void *state)
         .stream_begin = stream_begin,                                                              \
         .stream_event = stream_event,                                                              \
         .stream_end = stream_end,                                                                  \
+        .stream_full = stream_full,                                                                \
         .stream_object = stream_object,                                                            \
         .stream_relayed = stream_relayed,                                                          \
         .stream_error = stream_error,                                                              \

@@ -1,5 +1,6 @@
 // The Responses API over an upstream that speaks it: bytes as they came, and responses that only the account that made them knows.
 import assert from 'node:assert/strict';
+import http from 'node:http';
 import OpenAI from 'openai';
 import { CLIENT_KEY, request, scenario, startGateway } from '../lib/gateway.mjs';
 import { play as chat, providerFor, startFakeOpenai } from '../lib/fake_openai.mjs';
@@ -14,6 +15,18 @@ async function start(t, { provider, config, fakeOptions } = {}) {
         config: { auth: { keys: [CLIENT_KEY, OTHER_KEY] }, ...config, 'provider up': { type: 'openai', base_url: fake.base, credentials: fake.keys, models: ['m1', 'alias=m2'], 'x.responses': 'yes', ...provider } },
     });
     return { fake, gw, sdk: (apiKey = CLIENT_KEY) => new OpenAI({ baseURL: gw.base, apiKey, maxRetries: 0 }) };
+}
+
+/** A stream to its end, whichever that is. */
+function said(gw, body) {
+    return new Promise((done) => {
+        let text = '';
+        const req = http.request(`${gw.base}/responses`, { method: 'POST', headers: { authorization: `Bearer ${CLIENT_KEY}`, 'content-type': 'application/json' }, agent: false }, (res) => {
+            const end = () => done({ text, clean: res.complete });
+            res.setEncoding('utf8').on('data', (piece) => (text += piece)).on('end', end).on('error', end);
+        });
+        req.end(JSON.stringify(body));
+    });
 }
 
 const BODY = '{ "input" : [ {"role":"user","content":"Gr\\u00fc\\u00dfe"} ],\n "temperature":1.0e0, "model":"m1", "store":true }';
@@ -113,6 +126,42 @@ scenario('a stream that fails in its middle ends in error and response.failed, n
         assert.equal(response.id, events[0].response.id);
         assert.deepEqual(response.unknown_member, { kept: true });
     }
+});
+
+const FAULTS = {
+    cut: (rec) => rec.res.socket.destroy(),
+    hang: () => {},
+    garbage: (rec) => rec.res.end('\x00\x01 what is this {{{\n\ndata: {"type":"respo\n\n'),
+    'an error': (rec) => rec.res.end('data: {"error":{"message":"overloaded","type":"server_error","code":"overloaded"}}\n\n'),
+    HTML: (rec) => rec.res.end('<!doctype html><title>Sign in</title>'),
+    'a clean end': (rec) => rec.res.end(),
+};
+
+for (const [fault, then] of Object.entries(FAULTS))
+    scenario(`relayed: ${fault}, in every phase`, async (t) => {
+        const clocks = { first_token_timeout: '700ms', idle_timeout: '700ms', response_timeout: '700ms', breaker_rate: 0 };
+        const { fake, gw } = await start(t, { config: { retry: { retries: 0 }, upstream: clocks, auth: { keys: [CLIENT_KEY], admin_secret: 'admin-secret-4711' } } });
+        for (const [phase, outcome] of [['after headers', 'next'], ['before the first token', 'next'], ['mid-stream', 'error'], ['at the end', 'error']]) {
+            for (const id of [1, 2]) await fetch(`${gw.url}/admin/api/credentials/${id}/reset`, { method: 'POST', headers: { authorization: 'Bearer admin-secret-4711' } });
+            const before = fake.requests.length;
+            fake.next(play.fault(phase, then));
+            const { text, clean } = await said(gw, { model: 'm1', input: 'x', stream: true });
+            const { types, text: answer } = checkEvents(readEvents(text));
+            assert.equal(clean, outcome === 'next', `${phase}: ${text}`);
+            assert.equal(fake.requests.length - before, outcome === 'next' ? 2 : 1, phase);
+            if (outcome === 'next') assert.equal(answer, 'Héllo.');
+            else assert.deepEqual(types.slice(-2), ['error', 'response.failed'], phase);
+        }
+    });
+
+scenario('tokens are counted by the upstream for this dialect, and here for others', async (t) => {
+    const { fake, gw, sdk } = await start(t);
+    assert.equal((await sdk().responses.inputTokens.count({ model: 'alias', input: 'Hi' })).input_tokens, 4711);
+    assert.deepEqual([fake.last.url, fake.last.json], ['/v1/responses/input_tokens', { model: 'm2', input: 'Hi' }]);
+    const counted = await request(gw, { path: '/v1/messages/count_tokens', body: { model: 'm1', messages: [{ role: 'user', content: 'Hi' }] } });
+    assert.equal(counted.status, 200);
+    assert.ok(counted.json.input_tokens < 20);
+    assert.equal(fake.requests.length, 1);
 });
 
 scenario('x.responses = no: made by chat', async (t) => {

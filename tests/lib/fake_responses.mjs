@@ -47,6 +47,17 @@ export const play = {
             rec.res.end();
         };
     },
+    /** The events before one of a phase, and then what `fault` does: phase is 'after headers', 'before the first token', 'mid-stream' or 'at the end'. */
+    fault(phase, fault) {
+        return async (rec) => {
+            const response = rec.fake.make(rec, 'completed', [message('one two')]);
+            const all = [...begin(response), ...eventsOf(response, ['one ', 'two']), end(response)];
+            await rec.fake.events(rec, all.slice(0, { 'after headers': 0, 'before the first token': 4, 'mid-stream': 6, 'at the end': all.length - 1 }[phase]));
+            rec.res.flushHeaders();
+            await sleep(30);
+            fault(rec);
+        };
+    },
     /** Fails behind the text, or before it, in its own words: an event, response.failed, or both. */
     failed({ code = 'server_error', message: words = 'The model broke.', after = 0, how = 'both' } = {}) {
         return async (rec) => {
@@ -135,6 +146,11 @@ class FakeResponses {
         return (this.queue.shift() ?? this.byKey.get(rec.key) ?? this.behave)(rec);
     }
 
+    count(rec) {
+        for (const [name, value] of Object.entries(rec.json)) if (!MEMBERS[name]?.(value) || name === 'stream' || name === 'store') refuse(`wrong member '${name}'`, name);
+        return this.json(rec, { object: 'response.input_tokens', input_tokens: 4711 });
+    }
+
     one(rec, id, tail, query) {
         const found = this.find(rec, id);
         if (rec.method === 'GET' && tail === '') return this.json(rec, found.response);
@@ -188,7 +204,8 @@ class FakeResponses {
             const [path, query] = rec.url.split('?');
             const [, version, root, id, tail = ''] = path.split('/');
             if (version !== 'v1' || root !== 'responses') throw new Refusal(404, `Invalid URL (${rec.method} ${rec.url})`);
-            if (id) this.one(rec, id, tail, query);
+            if (id === 'input_tokens' && rec.method === 'POST') this.count(rec);
+            else if (id) this.one(rec, id, tail, query);
             else if (rec.method === 'POST') await this.create(rec);
             else throw new Refusal(405, `Not allowed to ${rec.method}`);
         } catch (error) {

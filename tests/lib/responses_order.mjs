@@ -129,7 +129,7 @@ export function checkEvents(events) {
 export function readEvents(text) {
     return text
         .split('\n\n')
-        .filter((block) => block !== '' && !block.startsWith(':'))
+        .filter((block) => /^(event|data):/m.test(block)) // all else a reader of such streams leaves out
         .map((block) => {
             const [, event, data] = /^event: (.*)\ndata: (.*)$/.exec(block) ?? assert.fail(`no event: ${block.slice(0, 200)}`);
             const e = JSON.parse(data);

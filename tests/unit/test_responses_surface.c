@@ -386,6 +386,33 @@ START_TEST(a_stream_of_text)
 }
 END_TEST
 
+START_TEST(what_is_repeated_is_bounded)
+{
+    static const struct cm_event piece = {.kind = CM_EVENT_TEXT};
+    const struct cm_surface *s = &cm_surface_responses;
+    void *state = cm_arena_zalloc(&arena, s->stream_size);
+    struct cm_answer_meta meta;
+    struct cm_event ev = piece;
+    struct cm_buf out = {0}, text = {0};
+    size_t said = 0;
+
+    ask();
+    meta = meta_of();
+    memset(cm_buf_reserve(&text, 1024 * 1024), 'x', 1024 * 1024);
+    ev.text = cm_str(text.p, 1024 * 1024);
+    s->stream_begin(state, &meta, &out);
+    while (!s->stream_full(state)) {
+        cm_buf_reset(&out);
+        s->stream_event(state, &ev, &out);
+        said += ev.text.n;
+    }
+    ck_assert_uint_eq(said, CM_ANSWER_MAX + ev.text.n);
+    s->stream_clear(state);
+    cm_buf_clear(&out);
+    cm_buf_clear(&text);
+}
+END_TEST
+
 /* Arguments cut at every place, and a second call that comes in between. */
 START_TEST(a_call_for_every_split)
 {
@@ -708,6 +735,7 @@ Suite *suite_responses_surface(void)
 
     tcase_add_checked_fixture(out, setup, teardown);
     tcase_add_test(out, a_stream_of_text);
+    tcase_add_test(out, what_is_repeated_is_bounded);
     tcase_add_test(out, a_call_for_every_split);
     tcase_add_test(out, reasoning_comes_first_and_closes);
     tcase_add_test(out, how_a_stream_ends);

@@ -84,8 +84,9 @@ struct cm_provider {
     const struct cm_option *options;   /* ends with a NULL name */
     const struct cm_model_row *models; /* built-in table; NULL when the upstream's list counts */
     size_t n_models;
-    unsigned any_features; /* of models that are in no table */
-    unsigned tasks;        /* CM_TASK_BIT(CHAT) | …; 0 = CHAT only. All are answered by `chat` */
+    unsigned any_features;  /* of models that are in no table */
+    unsigned tasks;         /* CM_TASK_BIT(CHAT) | …; 0 = CHAT only. All are answered by `chat` */
+    unsigned relayed_tasks; /* of those, what only a client of its own dialect gets */
     unsigned understands; /* CM_FIELD_…: those of chat/request.h that reach the platform when it is
                             * translated for. Others are told to the client as dropped */
     bool
@@ -169,6 +170,8 @@ int cm_instance_init(struct cm_instance *in, const struct cm_provider_conf *conf
 
 /* The lane: whether the instance's flow relays what this chat asks for, instead of having it translated. */
 bool cm_instance_relays(const struct cm_instance *in, const struct cm_chat *chat);
+/* Whether it can do at all what this chat asks for. */
+bool cm_instance_serves(const struct cm_instance *in, const struct cm_chat *chat);
 
 /* Value of an option as written, else of its variable, else its default. */
 struct cm_str cm_option_value(const struct cm_instance *in, const char *name);

@@ -37,6 +37,9 @@ struct cm_surface {
     void (*stream_event)(void *state, const struct cm_event *ev, struct cm_buf *out);
     /* the usage chunk if it was asked for, and the end mark */
     void (*stream_end)(void *state, const struct cm_usage *usage, struct cm_buf *out);
+    /* it keeps what it says, for its last event, and that is more than CM_ANSWER_MAX; NULL: it keeps
+     * nothing */
+    bool (*stream_full)(const void *state);
     /* after stream_end() or stream_error(): the answer as `whole` would have written it, until
      * stream_clear(); NULL: nobody keeps answers of this dialect */
     struct cm_str (*stream_object)(const void *state);
