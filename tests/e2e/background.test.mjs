@@ -10,6 +10,7 @@ import { checkEvents } from '../lib/responses_order.mjs';
 import * as openai from '../lib/fake_openai.mjs';
 import * as anthropic from '../lib/fake_anthropic.mjs';
 import * as gemini from '../lib/fake_gemini.mjs';
+import * as responses from '../lib/fake_responses.mjs';
 import * as hix from '../lib/fake_hix.mjs';
 
 const { play } = openai;
@@ -52,6 +53,15 @@ const UPSTREAMS = {
             const fake = await openai.startFakeOpenai(t, { keys: ['sk-up-1'] });
             fake.always(play.ok({ pieces: ['One ', 'twö ', 'three.'], gapMs: 4 }));
             return openai.providerFor(fake);
+        },
+    },
+    'openai, which speaks the dialect itself': {
+        model: 'm1',
+        only: true, // has no chat, with which what is kept here goes on
+        start: async (t) => {
+            const fake = await responses.startFakeResponses(t, {});
+            fake.behave = responses.play.ok({ gapMs: 4 });
+            return { type: 'openai', base_url: fake.base, credentials: fake.keys, models: ['m1'], 'x.responses': 'yes' };
         },
     },
     anthropic: {
@@ -107,10 +117,47 @@ for (const [name, upstream] of Object.entries(UPSTREAMS))
         assert.deepEqual((await all(await sdk.responses.retrieve(id, { stream: true }))).map((e) => e.type), wanted.types);
         const helped = await sdk.responses.stream({ response_id: id, starting_after: 2 }).finalResponse();
         assert.deepEqual([helped.id, helped.status], [id, 'completed']);
+        if (upstream.only) return;
         // and it goes on like any other response
         const next = await sdk.responses.create({ model: upstream.model, input: 'And then?', previous_response_id: id });
         assert.equal(next.status, 'completed');
     });
+
+scenario('over an upstream that speaks the dialect itself: our id, our numbers, and our words for failures', async (t) => {
+    const fake = await responses.startFakeResponses(t, {});
+    const gw = await startGateway(t, { config: { ...BROKEN, 'provider up': { type: 'openai', base_url: fake.base, credentials: fake.keys, models: ['m1'], 'x.responses': 'yes' } } });
+    const sdk = sdkFor(gw);
+    // what only such an upstream can do is done in the background, too
+    const tool = { ...JOB, tools: [{ type: 'web_search' }], stream: true };
+    const events = await all(await sdk.responses.create(tool));
+    assert.deepEqual(fake.last.json, { model: 'm1', input: 'Hi', tools: [{ type: 'web_search' }], stream: true });
+    const { response } = checkEvents(events);
+    assert.match(response.id, /^resp_cm_/);
+    assert.deepEqual([response.status, response.background, response.unknown_member], ['completed', true, { kept: true }]);
+    assert.deepEqual(new Set(events.flatMap((e) => e.response?.id ?? [])), new Set([response.id]));
+    const stored = await sdk.responses.retrieve(response.id);
+    assert.deepEqual([stored.output, stored.usage], [response.output, response.usage]);
+    assert.equal(gw.accessLines().filter((l) => l.tokens_out === 9).length, 1);
+
+    for (const [behave, code, n] of [[responses.play.cutAfter(5), 'upstream_cut', 5], [responses.play.failed({ after: 4 }), undefined, 6], [responses.play.failed({ after: 0 }), undefined, 2]]) {
+        fake.behave = behave;
+        const told = await all(await sdk.responses.create({ ...JOB, stream: true }));
+        assert.deepEqual(told.map((e) => e.sequence_number), told.map((_, i) => i));
+        assert.deepEqual(told.slice(n).map((e) => e.type), ['error', 'response.failed'], JSON.stringify(told.map((e) => e.type)));
+        const { id, error } = told.at(-1).response;
+        assert.equal(id, told[0].response.id);
+        if (code) assert.equal(error.code, code);
+        const kept = await sdk.responses.retrieve(id);
+        assert.deepEqual([kept.id, kept.status, kept.error], [id, 'failed', error]);
+    }
+    fake.behave = responses.play.ok({ pieces: Array.from({ length: 50 }, () => 'x'), gapMs: 50 });
+    const follower = await (await begin(t, gw, 'm1')).take(6);
+    const { id } = valuesOf(follower.seen)[0].response;
+    assert.equal((await sdk.responses.cancel(id)).status, 'cancelled');
+    const values = valuesOf((await follower.rest()).seen);
+    assert.deepEqual(values.map((v) => v.sequence_number), values.map((_, i) => i));
+    assert.deepEqual([values.at(-1).type, values.at(-1).response.id, values.at(-1).response.status], ['response.incomplete', id, 'cancelled']);
+});
 
 scenario('without a stream: answered at once, asked for later, settled once', async (t) => {
     const { fake, gw, sdk } = await pair(t);
