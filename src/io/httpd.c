@@ -344,8 +344,7 @@ void hconn_settle(struct hconn *c)
         hconn_end(c, false); /* all that came before has been answered */
         return;
     }
-    cm_conn_read(&c->conn,
-                 !c->eof && !(blocked && (c->in.n >= BACKLOG_BYTES || c->state == STATE_UPGRADED)));
+    cm_conn_read(&c->conn, !c->eof && !(blocked && c->in.n >= BACKLOG_BYTES));
     hconn_rearm(c);
 }
 

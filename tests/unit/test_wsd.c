@@ -394,6 +394,23 @@ START_TEST(held_clients_wait_and_nothing_is_lost)
 }
 END_TEST
 
+START_TEST(a_held_client_that_leaves_is_noticed)
+{
+    struct site s;
+
+    open_site(&s);
+    dial(&s);
+    s.hold_at_message = true;
+    say(&s, CM_S(HEAD "\x81\x81\0\0\0\0a\x81\x81\0\0\0\0b"));
+    wait_for(&s, "T:a;");
+    say(&s, CM_S("\x81\x81\0\0\0\0c"));
+    turn(&s);
+    hang_up(&s);
+    wait_for(&s, "T:a;gone;");
+    close_site(&s);
+}
+END_TEST
+
 START_TEST(a_held_socket_is_not_read)
 {
     char block[65536] = {0};
@@ -482,6 +499,7 @@ Suite *suite_wsd(void)
     tcase_add_test(t, messages_at_every_cut);
     tcase_add_test(t, who_breaks_the_protocol_is_told);
     tcase_add_test(t, held_clients_wait_and_nothing_is_lost);
+    tcase_add_test(t, a_held_client_that_leaves_is_noticed);
     tcase_add_test(t, a_held_socket_is_not_read);
     tcase_add_test(t, slow_readers_are_told_of);
     tcase_add_test(t, it_may_end_from_within);

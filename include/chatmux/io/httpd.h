@@ -128,7 +128,8 @@ struct cm_upgrade { /* owned by the handler, who keeps it as long as the request
 /* A request without a body, HTTP/1.1. `headers`: all of the 101 but Date. on_bytes comes on a later turn. */
 void cm_resp_upgrade(struct cm_req *req, const struct cm_header *headers, size_t n,
                      const struct cm_upgrade *up);
-/* Held: no on_bytes from the return on; what the client sends stays in its socket, but for at most 64 KiB. A client that leaves is noticed after that. */
+/* Held: no on_bytes from the return on; what the client sends stays in its socket, but for about 64 KiB. A client that leaves is noticed when it has sent
+ * no more than that, and what it has sent is lost then. */
 void cm_req_hold(struct cm_req *req, bool held);
 
 #endif
