@@ -130,6 +130,19 @@ for (const stream of [false, true])
         await until(() => fake.sessionsLeft === 0, 'all conversations to be deleted');
     });
 
+scenario('what a process that was killed left behind goes with a later answer', async (t) => {
+    const { fake, gw } = await pair(t, { fake: one, provider: { 'x.conversations': 'delete' } });
+    fake.next(say.hang(['one ']));
+    const raw = await connect(t, gw);
+    raw.send(rawChat(chat('deepseek-chat', 'x', { stream: true })));
+    await until(() => fake.of(ASK).length === 1, 'the question');
+    await sleep(400); // the store writes in groups, every 250 ms
+    await gw.restart({ how: 'SIGKILL' });
+    assert.equal(fake.sessionsLeft, 1);
+    assert.equal((await request(gw, { body: chat('deepseek-chat', 'x') })).status, 200);
+    await until(() => fake.sessionsLeft === 0, 'both conversations to be deleted');
+});
+
 scenario('a client that leaves', async (t) => {
     const { fake, gw } = await pair(t, { fake: { latencyMs: 40, difficulty: 144_000 }, provider: { 'x.conversations': 'delete' } });
     fake.always(say.hang(['one ']));
