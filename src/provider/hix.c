@@ -236,6 +236,7 @@ static struct hix_refusal refusal_of(const struct cm_run *run, enum hix_call cal
         .call = call,
         .status = ev->status,
         .retry_after_s = cm_retry_after_s(ev->headers, ev->n_headers, cm_run_unix_ms(run)),
+        .challenge_s = (int)(cm_option_int(cm_run_instance(run), "challenge_cooldown") / 1000),
         .body = ev->data};
 }
 

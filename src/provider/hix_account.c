@@ -255,6 +255,7 @@ static int refused(const struct cm_run *run, const struct cm_ev *ev, struct cm_e
         .call = HIX_CALL_OTHER,
         .status = ev->status,
         .retry_after_s = cm_retry_after_s(ev->headers, ev->n_headers, cm_run_unix_ms(run)),
+        .challenge_s = (int)(cm_option_int(cm_run_instance(run), "challenge_cooldown") / 1000),
         .body = ev->data};
 
     hix_refuse(&r, err);

@@ -92,7 +92,8 @@ enum hix_call { HIX_CALL_CREATE, HIX_CALL_CHAT, HIX_CALL_OTHER };
 /* One answer that is not what was asked for. */
 struct hix_refusal {
     enum hix_call call;
-    int status, retry_after_s;
+    int status, retry_after_s,
+        challenge_s; /* challenge_s: how long nobody behind our address asks after a challenge */
     struct cm_str body;
 };
 enum hix_advice {

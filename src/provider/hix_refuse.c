@@ -171,6 +171,10 @@ enum hix_advice hix_refuse(const struct hix_refusal *r, struct cm_err *err)
         cm_fail(err, cls, "hix refused %s with status %d: %s", calls[r->call], r->status,
                 cm_err_info(cls)->name);
     err->retry_after_s = r->retry_after_s;
+    if (challenge) {
+        err->of_address = true;
+        err->retry_after_s = r->challenge_s;
+    }
     if (err->cls == CM_ERR_RATE_LIMITED && r->retry_after_s == 0)
         err->retry_after_s = HIX_RATE_LIMIT_S;
     return err->cls == CM_ERR_QUOTA_EXHAUSTED && advice == HIX_AS_IT_IS ? HIX_ASK_CREDIT : advice;

@@ -155,11 +155,17 @@ scenario('failures of createChat', async (t) => {
         assert.ok(!/<html/i.test(answer.text));
         assert.equal(fake.of('/api/hix/chat').length, 0);
         if (['no credit', 'limited', 'not logged in'].includes(what)) assert.equal(fake.of('/api/trpc/hixChat.createChat').length, 2, `${what}: the other account was not tried`);
+        // about the address: nobody else behind it is asked
+        if (what === 'challenge page') {
+            assert.equal(fake.of('/api/trpc/hixChat.createChat').length, 1);
+            assert.equal(answer.headers['retry-after'], '60');
+            await gw.waitLog(/hix#2: ok -> cooling for 60 s/);
+        }
     }
 });
 
 scenario('failures of the chat call move on to the other account', async (t) => {
-    for (const behave of [say.status(429, { code: 'RATE_LIMIT_EXCEEDED' }), say.status(500, { message: 'oops' }), say.challenge(), say.cut([])]) {
+    for (const behave of [say.status(429, { code: 'RATE_LIMIT_EXCEEDED' }), say.status(500, { message: 'oops' }), say.cut([])]) {
         const { fake, gw } = await pair(t);
         fake.next(behave);
         const answer = await request(gw, { body: chat('deepseek-v3', 'x', { stream: true }) });

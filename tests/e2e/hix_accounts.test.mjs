@@ -135,7 +135,7 @@ scenario('each error of the first call: the other account answers, or the client
         ['bot gone', say.trpc(-32004, 'NOT_FOUND', 404), 200],
         ['internal', say.trpc(-32603, 'INTERNAL_SERVER_ERROR', 500), 200],
         ['forbidden', say.status(403, 'Forbidden', { 'content-type': 'text/html' }), 200],
-        ['challenge', say.challenge(), 200],
+        ['challenge', say.challenge(), 503, 'verification_required'],
         ['bad request', say.trpc(-32600, 'BAD_REQUEST', 400), 400, null],
     ]) {
         const { fake, gw } = await pair(t);
@@ -161,7 +161,7 @@ scenario('each error of the second call', async (t) => {
         ['network', say.status(503, { code: 'NETWORK_ERROR' }), 200],
         ['sub agent', say.status(500, { code: 'SUB_AGENT_FAILURE' }), 200],
         ['a chat that is not ours', say.status(403, { message: 'no' }), 200],
-        ['challenge', say.challenge(), 200],
+        ['challenge', say.challenge(), 503, 'verification_required'],
         ['cut', say.cut([]), 200],
         ['filter', say.status(400, { code: 'CONTENT_FILTERED' }), 400, 'content_filter'],
         ['filter, in the stream', say.frame({ code: 'CONTENT_FILTERED' }), 400, 'content_filter'],

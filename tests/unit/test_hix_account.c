@@ -61,7 +61,7 @@ START_TEST(refusals_of_the_first_call)
         {{.status = 404, .body = "no such page"}, CM_ERR_UPSTREAM_DOWN, 0, 1},
         {{.status = 503, .content_type = "text/html", .body = HTML},
          CM_ERR_VERIFICATION_REQUIRED,
-         0,
+         60,
          1},
         {{.status = 400, .body = TRPC("-32600", "")}, CM_ERR_BAD_REQUEST, 0, 1},
         {{.status = 400, .body = TRPC("-32700", "")}, CM_ERR_BAD_REQUEST, 0, 1},
@@ -70,7 +70,7 @@ START_TEST(refusals_of_the_first_call)
         {{.status = 500, .body = TRPC("-32603", "")}, CM_ERR_UPSTREAM_DOWN, 0, 1},
         {{.status = 403, .content_type = "text/html", .body = HTML},
          CM_ERR_VERIFICATION_REQUIRED,
-         0,
+         60,
          1},
         {{.status = 200, .body = "[{\"result\":{}}]"}, CM_ERR_UPSTREAM_DOWN, 0, 1},
         {{.status = 502, .body = "bad gateway"}, CM_ERR_UPSTREAM_DOWN, 0, 1},
@@ -115,7 +115,7 @@ START_TEST(refusals_of_the_second_call)
          CM_ERR_UPSTREAM_DOWN,
          "",
          0},
-        {{.content_type = "text/html", .body = HTML}, CM_ERR_VERIFICATION_REQUIRED, "", 0},
+        {{.content_type = "text/html", .body = HTML}, CM_ERR_VERIFICATION_REQUIRED, "", 60},
         {{.content_type = STREAM,
           .body = "event: StepOutput\ndata: {\"action\":\"credit_exhausted\"}\n\n",
           .end = FAKE_HANG},
@@ -166,7 +166,7 @@ START_TEST(refusals_of_the_second_call)
         {{.status = 403, .content_type = "text/html", .body = HTML},
          CM_ERR_VERIFICATION_REQUIRED,
          "",
-         0},
+         60},
         {{.status = 403, .content_type = "text/html", .body = "Forbidden"},
          CM_ERR_VERIFICATION_REQUIRED,
          "",
@@ -188,6 +188,8 @@ START_TEST(refusals_of_the_second_call)
                           cm_err_info(r.err.cls)->name, r.err.msg);
             ck_assert_str_eq(fake_text(&r), cases[i].text);
             ck_assert_msg(r.err.retry_after_s == cases[i].retry_after_s, "case %zu", i);
+            ck_assert(r.err.of_address ==
+                      (r.err.cls == CM_ERR_VERIFICATION_REQUIRED && r.err.retry_after_s == 60));
             fake_result_clear(&r);
         }
     }
