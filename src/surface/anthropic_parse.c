@@ -355,6 +355,7 @@ static int read_all(reader *r, yyjson_val *root, bool counting)
         return -1;
     if (r->chat->model.n == 0)
         return cm_field_missing(r->err, model);
+    cm_field_drop_others(r->chat, root, member_names, CM_COUNT(member_names));
     return cm_anthropic_read_system(r, top[M_system]) ||
                    cm_anthropic_read_messages(r, top[M_messages]) ||
                    read_sampling(r, top, counting) || read_stop(r, top[M_stop_sequences]) ||

@@ -117,6 +117,41 @@ int cm_field_members(yyjson_val *root, const struct cm_str *names, size_t n, yyj
     return 0;
 }
 
+/* Names go into a header: what is no plain word is only told to be there. */
+static bool is_word(struct cm_str name)
+{
+    for (size_t i = 0; i < name.n; i++) {
+        const char c = name.p[i];
+
+        if (!((c >= 'a' && c <= 'z') || (c >= 'A' && c <= 'Z') || (c >= '0' && c <= '9') ||
+              c == '_' || c == '-'))
+            return false;
+    }
+    return name.n > 0 && name.n <= 64;
+}
+
+static bool is_known(const struct cm_str *names, size_t n, struct cm_str name)
+{
+    for (size_t i = 0; i < n; i++)
+        if (cm_str_eq(names[i], name))
+            return true;
+    return false;
+}
+
+void cm_field_drop_others(struct cm_chat *chat, yyjson_val *root, const struct cm_str *names,
+                          size_t n)
+{
+    yyjson_obj_iter it = yyjson_obj_iter_with(root);
+    yyjson_val *key;
+
+    while ((key = yyjson_obj_iter_next(&it))) {
+        const struct cm_str name = cm_json_str(key);
+
+        if (!yyjson_is_null(yyjson_obj_iter_get_val(key)) && !is_known(names, n, name))
+            cm_chat_drop(chat, is_word(name) ? name : CM_S("unknown"));
+    }
+}
+
 static void free_doc(void *doc)
 {
     yyjson_doc_free(doc);
@@ -134,6 +169,7 @@ int cm_field_body(struct cm_chat *chat, enum cm_dialect dialect, enum cm_chat_ta
     if (!yyjson_is_obj(yyjson_doc_get_root(doc)))
         return cm_fail(err, CM_ERR_BAD_REQUEST, "The request body must be a JSON object.");
     cm_chat_begin(chat, dialect, task, body);
+    cm_field_drop_others(chat, yyjson_doc_get_root(doc), names, n);
     return cm_field_members(yyjson_doc_get_root(doc), names, n, out, err);
 }
 

@@ -33,10 +33,13 @@ int cm_field_missing(struct cm_err *err, const struct cm_spot *at);
 int cm_field_wrong_value(struct cm_err *err, const struct cm_spot *at, struct cm_str value,
                          const char *supported);
 
-/* A whole body: parsed, kept as long as the chat, which begins with it; then as cm_field_members(). */
+/* A whole body: parsed, kept as long as the chat, which begins with it; then as cm_field_drop_others() and cm_field_members(). */
 int cm_field_body(struct cm_chat *chat, enum cm_dialect dialect, enum cm_chat_task task,
                   struct cm_str body, const struct cm_str *names, size_t n, yyjson_val **out,
                   struct cm_err *err);
+/* Members that nobody here reads: only the relay lane carries them. `root` must live as long as the chat. */
+void cm_field_drop_others(struct cm_chat *chat, yyjson_val *root, const struct cm_str *names,
+                          size_t n);
 /* The members of a body that are read, in the order of `names`; null counts as absent. One that
  * occurs twice is refused: parsers differ on which of them counts. */
 int cm_field_members(yyjson_val *root, const struct cm_str *names, size_t n, yyjson_val **out,

@@ -33,3 +33,31 @@ scenario('strict leaves what is relayed alone', async (t) => {
     assert.equal(answer.headers['x-chatmux-dropped'], undefined);
     assert.equal(fake.last.json.seed, 7);
 });
+
+const UNKNOWN = { repetition_penalty: 1.1, chat_template_kwargs: {}, nothing: null, 'odd\r\nx-evil: 1': 1 };
+for (const [path, body] of [
+    ['/v1/chat/completions', { model: 'demo', messages: ASKED.messages }],
+    ['/v1/messages', { model: 'demo', max_tokens: 9, messages: ASKED.messages }],
+    ['/v1beta/models/demo:generateContent', { contents: [{ parts: [{ text: 'Hi' }] }] }],
+])
+    scenario(`members that nobody here knows are told, too: ${path}`, async (t) => {
+        const gw = await startGateway(t, { config: { 'provider demo': { type: 'demo' }, 'provider strict': { type: 'demo', strict: 'yes', models: 'strict=demo' } } });
+        const answer = await request(gw, { path, body: { ...body, ...UNKNOWN } });
+        assert.equal(answer.status, 200, answer.text);
+        const dropped = answer.headers['x-chatmux-dropped'].split(', ');
+        for (const name of ['repetition_penalty', 'chat_template_kwargs', 'unknown']) assert.ok(dropped.includes(name), dropped.join());
+        assert.ok(!dropped.includes('nothing'), 'null is as good as absent');
+        assert.equal(answer.headers['x-evil'], undefined);
+        const strict = await request(gw, { path: path.replace('demo', 'strict'), body: { ...body, ...(body.model && { model: 'strict' }), repetition_penalty: 1 } });
+        assert.equal(strict.status, 400, strict.text);
+        assert.match(strict.text, /repetition_penalty/);
+    });
+
+scenario('members that nobody here knows are relayed without a word', async (t) => {
+    const fake = await startFakeOpenai(t, { allow: ['repetition_penalty'] });
+    const gw = await startGateway(t, { config: { 'provider up': providerFor(fake, { strict: 'yes' }) } });
+    const answer = await request(gw, { body: { model: 'm1', messages: ASKED.messages, repetition_penalty: 1.1 } });
+    assert.equal(answer.status, 200, answer.text);
+    assert.equal(answer.headers['x-chatmux-dropped'], undefined);
+    assert.equal(fake.last.json.repetition_penalty, 1.1);
+});
