@@ -8,10 +8,11 @@ import * as genspark from '../lib/fake_genspark.mjs';
 import * as hix from '../lib/fake_hix.mjs';
 
 const OTHER_KEY = 'sk-test-of-somebody-else';
+const SECRET = 'adm-secret-0815-4711';
 
 async function pair(t, type, fake, credentials, provider = {}) {
     const gw = await startGateway(t, {
-        config: { auth: { keys: [CLIENT_KEY, OTHER_KEY] }, retry: { retries: 0 }, [`provider ${type}`]: { type, base_url: fake.base, credentials, ...provider } },
+        config: { auth: { keys: [CLIENT_KEY, OTHER_KEY], admin_secret: SECRET }, retry: { retries: 0 }, [`provider ${type}`]: { type, base_url: fake.base, credentials, ...provider } },
     });
     return { gw, fake, sdk: new OpenAI({ baseURL: gw.base, apiKey: CLIENT_KEY, maxRetries: 0 }) };
 }
@@ -144,3 +145,24 @@ scenario('-silent and -fold', async (t) => {
     const { text } = readChatStream((await request(gw, { body: chat('deepseek-r1-fold', 'Name a colour.', { stream: true }) })).bytes);
     assert.match(text, /^<details><summary>.*<\/summary>\s+Two options\.\s+<\/details>\s+Blue\.$/);
 });
+
+// ---- a platform that has changed ----
+
+for (const [name, start, states] of [
+    ['deepseek', startDeepseek, ['CREATE', 'CHALLENGE', 'PROVE', 'TALK']],
+    ['genspark', startGenspark, ['ASK']],
+    ['hix', startHix, ['CREATE', 'TALK']],
+])
+    scenario(`a probe walks through the flow, ${name}`, async (t) => {
+        const p = await start(t);
+        p.fake.always(p.says('Bl', 'ue'));
+        const walked = await request(p.gw, { path: `/admin/api/providers/${name}/probe`, key: SECRET, body: { model: p.model } });
+        assert.equal(walked.status, 200, walked.text);
+        assert.equal(walked.json.ok, true, walked.text);
+        assert.equal(walked.json.answer, 'Blue');
+        const seen = walked.json.steps.map((step) => step.state);
+        for (const state of states) assert.ok(seen.includes(state), `${state} is not among ${seen}`);
+        assert.ok(walked.json.steps.some((step) => step.status === 200));
+        const secret = p.fake.tokens?.[0] ?? p.fake.sessions[0];
+        assert.ok(!walked.text.includes(secret), 'the account is shown');
+    });
