@@ -41,6 +41,7 @@ const figures = async (gw) => {
 
 const DIALECTS = {
     chat: { path: '/v1/chat/completions', body: (model) => chat(model, 'hi', { stream: true, stream_options: { include_usage: true } }) },
+    completions: { path: '/v1/completions', body: (model) => ({ model, prompt: 'hi', stream: true }) },
     messages: { path: '/v1/messages', body: (model) => ({ model, max_tokens: 500, stream: true, messages: [{ role: 'user', content: 'hi' }] }) },
     generateContent: { path: (model) => `/v1beta/models/${model}:streamGenerateContent?alt=sse`, body: () => ({ contents: [{ role: 'user', parts: [{ text: 'hi' }] }] }) },
 };
@@ -50,7 +51,7 @@ const UPSTREAMS = {
         start: async (t) => {
             const fake = await openai.startFakeOpenai(t, { keys: ['sk-up-1'] });
             fake.always(play.ok({ pieces: ['One ', 'twö ', 'three ', 'four.'], gapMs: 4 }));
-            return openai.providerFor(fake);
+            return openai.providerFor(fake, { 'x.tasks': 'chat' });
         },
     },
     anthropic: {
