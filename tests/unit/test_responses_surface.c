@@ -46,7 +46,8 @@ START_TEST(a_small_request)
     ck_assert_uint_eq(chat.response->previous_id.n, 0);
     ck_assert_int_eq(chat.untranslatable.cls, CM_ERR_NONE);
     ck_assert_uint_eq(cm_chat_fields(&chat), 0);
-    ck_assert_uint_eq(chat.n_dropped, 0);
+    ck_assert_uint_eq(chat.n_dropped, 1);
+    ck_str(chat.dropped[0], "unknown");
 }
 END_TEST
 
