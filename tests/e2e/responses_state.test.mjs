@@ -48,7 +48,7 @@ scenario('a conversation stays with its account, which is chosen among several',
         const r = await sdk().responses.create({ model: 'm1', input: `turn ${i}`, instructions: `mood ${i}`, ...(previous && { previous_response_id: previous }) });
         previous = r.id;
         keys.push(fake.last.key);
-        await sdk().chat.completions.create({ model: 'm1', messages: [{ role: 'user', content: `something else ${i}` }] });
+        for (let k = 0; k <= i; k++) await sdk().chat.completions.create({ model: 'm1', messages: [{ role: 'user', content: `something else ${i} ${k}` }] });
     }
     assert.equal(new Set(keys).size, 1, keys.join(' '));
 });
