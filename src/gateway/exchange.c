@@ -537,8 +537,8 @@ void exchange_event(struct exchange *ex, const struct cm_event *ev)
     }
     if (ev->kind == CM_EVENT_SERVED)
         ex->served_model = cm_arena_str(&ex->arena, cm_str_head(ev->name, SERVED_MAX));
-    if (ev->kind == CM_EVENT_RELAY && ev->id.n > 0 && ex->responses && !ex->background)
-        responses_made(ex, ev->id);
+    if (ev->kind == CM_EVENT_RELAY && ex->responses && !ex->background)
+        responses_made(ex, ev->id, ev->name);
     count_output(ex, ev);
     if (ex->abandoned) {
         ex->drained += ev->text.n;

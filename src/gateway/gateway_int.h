@@ -335,6 +335,7 @@ int request_check_admin(struct exchange *ex, struct cm_err *err);
 void serve_chat(struct exchange *ex, struct cm_str rest);
 /* Its surface reads the body that has come, or that there is none; then the first attempt. */
 void request_parse(struct exchange *ex);
+void request_parsed(struct exchange *ex);     /* likewise, when it has been parsed */
 void request_parse_body(struct exchange *ex); /* the same, when responses.c has done its part */
 /* CM_ERR_BAD_REQUEST (415) for a body that is compressed. */
 int request_check_coding(const struct exchange *ex, struct cm_err *err);
@@ -384,8 +385,9 @@ struct responses_part {
     struct cm_str previous; /* the id that is asked after */
     struct cm_str made;     /* relayed: the upstream's own id */
     uint64_t only;          /* the account that made it; 0 = any */
-    uint64_t conversation;  /* the pool's, of the turn before; 0 = none */
-    size_t bytes;           /* of earlier turns */
+    struct cm_str maker;   /* of encrypted reasoning: its provider, which may serve another model */
+    uint64_t conversation; /* the pool's, of the turn before; 0 = none */
+    size_t bytes;          /* of earlier turns */
     enum responses_wants wants;
     bool reading; /* the store is asked; the exchange's memory waits for its answer */
 };
@@ -397,8 +399,12 @@ uint64_t responses_conversation(const struct exchange *ex); /* 0 = not known */
 uint64_t responses_only(const struct exchange *ex);         /* the one credential; 0 = any */
 /* The answer is complete: `object`, as the client gets it. */
 void responses_keep(struct exchange *ex, struct cm_str object);
-/* An upstream has told the id of what it makes, once or more. */
-void responses_made(struct exchange *ex, struct cm_str id);
+/* An upstream has told the id of what it makes, or of encrypted reasoning in it, once or more. */
+void responses_made(struct exchange *ex, struct cm_str id, struct cm_str sealed);
+/* Whose encrypted reasoning there is in it is asked first. true: it goes on in request_parsed(). */
+bool responses_find_maker(struct exchange *ex);
+/* Its targets are found: only that one's, if it is among them. */
+void responses_narrow(struct exchange *ex);
 /* exchange_free() has to wait, and is called by whoever is waited for. */
 bool responses_hold(const struct exchange *ex);
 void responses_free(struct exchange *ex);

@@ -99,10 +99,18 @@ static int find_targets(struct exchange *ex, struct cm_err *err)
         cm_models_find(ex->snap->models, &ex->arena, ex->chat->model, &ex->targets, err);
     if (ex->n_targets == 0)
         return -1;
+    if (ex->responses)
+        responses_narrow(ex);
     return ex->pinned.n > 0 ? only_target(ex, ex->pinned, err) : 0;
 }
 
 static void parsed(struct exchange *ex)
+{
+    if (!ex->chat->response || !responses_find_maker(ex))
+        request_parsed(ex);
+}
+
+void request_parsed(struct exchange *ex)
 {
     struct cm_err err = {0};
     struct cm_chat *chat = ex->chat;

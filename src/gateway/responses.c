@@ -188,6 +188,52 @@ int responses_check(struct exchange *ex, struct cm_err *err)
     return 0;
 }
 
+/* ---- encrypted reasoning ---- */
+
+/* What is not known goes to whoever the conversation is bound to. */
+static void on_maker(void *arg, const struct cm_response_row *rows, size_t n,
+                     const struct cm_err *why)
+{
+    struct exchange *ex = arg;
+
+    if (!still_wanted(ex))
+        return;
+    if (!why && n == 1 && cm_pool_get(ex->gw->pool, rows[0].cred_id, &(struct cm_cred_info){0})) {
+        ex->responses->only = rows[0].cred_id;
+        ex->responses->maker = rows[0].provider;
+    }
+    request_parsed(ex);
+}
+
+bool responses_find_maker(struct exchange *ex)
+{
+    const struct cm_response_ask *ask = ex->chat->response;
+
+    if (ask->sealed.n == 0 || ask->previous_id.n > 0 || !store_of(ex))
+        return false;
+    read_rows(ex, ask->sealed, true, on_maker);
+    return true;
+}
+
+void responses_narrow(struct exchange *ex)
+{
+    struct responses_part *part = ex->responses;
+    size_t n = 0;
+
+    if (part->maker.n == 0)
+        return;
+    for (size_t i = 0; i < ex->n_targets; i++) {
+        const struct cm_instance *in = &ex->snap->instances[ex->targets[i].provider];
+
+        if (cm_str_eq(in->name, part->maker) && cm_instance_relays(in, ex->chat))
+            ex->targets[n++] = ex->targets[i];
+    }
+    if (n > 0)
+        ex->n_targets = n;
+    else
+        part->only = 0; /* another provider does not get what is sealed */
+}
+
 uint64_t responses_conversation(const struct exchange *ex)
 {
     return ex->responses ? ex->responses->conversation : 0;
@@ -217,21 +263,30 @@ void responses_keep(struct exchange *ex, struct cm_str object)
     cm_store_keep_response(ex->gw->store, &row);
 }
 
-void responses_made(struct exchange *ex, struct cm_str id)
+/* Of what an upstream made only its account is kept. */
+static void keep_maker(struct exchange *ex, struct cm_str id)
 {
-    const struct cm_response_ask *ask = ex->chat->response;
-    struct cm_response_row row = {.id = id};
+    const struct cm_response_row row = {.id = id,
+                                        .scope = exchange_scope(ex),
+                                        .previous = ex->chat->response->previous_id,
+                                        .provider = exchange_instance(ex)->name,
+                                        .cred_id = attempt_credential(ex->attempt),
+                                        .conversation = ex->affinity,
+                                        .created_ms = cm_unix_ms()};
 
-    if (!ask || !ask->store || !ex->attempt || cm_str_eq(ex->responses->made, id))
+    cm_store_keep_response(ex->gw->store, &row);
+}
+
+void responses_made(struct exchange *ex, struct cm_str id, struct cm_str sealed)
+{
+    if ((id.n == 0 && sealed.n == 0) || !store_of(ex) || !ex->attempt)
+        return;
+    if (sealed.n > 0)
+        keep_maker(ex, sealed); /* nothing of the client's: also where it says store: false */
+    if (id.n == 0 || !ex->chat->response->store || cm_str_eq(ex->responses->made, id))
         return;
     ex->responses->made = cm_arena_str(&ex->arena, id);
-    row.scope = exchange_scope(ex);
-    row.previous = ask->previous_id;
-    row.provider = exchange_instance(ex)->name;
-    row.cred_id = attempt_credential(ex->attempt);
-    row.conversation = ex->affinity;
-    row.created_ms = cm_unix_ms();
-    cm_store_keep_response(ex->gw->store, &row);
+    keep_maker(ex, id);
 }
 
 /* ---- one response ---- */

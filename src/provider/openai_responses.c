@@ -54,6 +54,28 @@ static bool ends(struct cm_str type)
            cm_str_eq(type, CM_S("response.cancelled"));
 }
 
+/* The id of reasoning that only the account that made it can read; "" = it is something else. */
+static struct cm_str sealed_id(yyjson_val *item)
+{
+    return cm_json_str(cm_json_get(item, "encrypted_content")).n > 0
+               ? cm_json_str(cm_json_get(item, "id"))
+               : CM_STR_NONE;
+}
+
+static struct cm_str first_sealed(yyjson_val *output)
+{
+    struct cm_str id = CM_STR_NONE;
+    size_t i, n;
+    yyjson_val *item;
+
+    yyjson_arr_foreach(output, i, n, item)
+    {
+        if (id.n == 0)
+            id = sealed_id(item);
+    }
+    return id;
+}
+
 static void pass(const struct tap *t, const struct cm_sse_event *ev, yyjson_val *root,
                  struct cm_str type)
 {
@@ -65,6 +87,8 @@ static void pass(const struct tap *t, const struct cm_sse_event *ev, yyjson_val 
                              .semantic = means_something(type, root)};
     struct cm_event blank = {.kind = CM_EVENT_RELAY, .text = CM_S("\n\n"), .from = relay.from};
 
+    if (cm_str_eq(type, CM_S("response.output_item.done")))
+        relay.name = sealed_id(cm_json_get(root, "item"));
     if (cm_str_eq(type, CM_S("response.created")))
         relay.data = cm_json_member(ev->data, CM_S("response"));
     cm_run_emit(t->run, &relay);
@@ -140,6 +164,7 @@ enum cm_step openai_response_whole(struct cm_run *run, struct openai *o, struct 
     struct cm_usage usage;
 
     relay.id = cm_json_str(cm_json_get(root, "id"));
+    relay.name = first_sealed(cm_json_get(root, "output"));
     if (error) {
         openai_refused(run, 0, o->retry_after_s, error, err);
     } else if (o->task == CM_TASK_COUNT_TOKENS &&

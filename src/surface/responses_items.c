@@ -321,6 +321,8 @@ static int read_reasoning(struct cm_responses_reader *r, yyjson_val *item, const
         cm_buf_append(&text, string_of(v, "text"));
     }
     part.text = cm_buf_settle(&text, r->chat->arena);
+    if (r->chat->response->sealed.n == 0 && string_of(item, "encrypted_content").n > 0)
+        r->chat->response->sealed = part.id;
     if (part.text.n > 0)
         push_part(r, &part);
     return 0;

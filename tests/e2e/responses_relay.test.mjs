@@ -76,6 +76,26 @@ scenario('what an upstream made goes on with the account that made it, and belon
     await assert.rejects(sdk().responses.retrieve(unkept.id), (e) => e.status === 404);
 });
 
+scenario('encrypted reasoning goes back to the account that made it', async (t) => {
+    const { fake, gw, sdk } = await start(t);
+    fake.behave = play.sealed();
+    const ask = { model: 'm1', include: ['reasoning.encrypted_content'], store: false };
+    for (const stream of [false, true])
+        for (let i = 0; i < 3; i++) {
+            const input = [{ role: 'user', content: `question ${i} ${stream}` }];
+            const one = stream ? (await sdk().responses.stream({ ...ask, input }).finalResponse()) : await sdk().responses.create({ ...ask, input });
+            const { key } = fake.last;
+            if (i === 2) await gw.restart();
+            await sdk().responses.create({ model: 'm1', input: 'something else', store: false });
+            const next = await sdk().responses.create({ ...ask, input: [{ role: 'user', content: 'edited' }, ...one.output, { role: 'user', content: 'and then' }] });
+            assert.equal(next.status, 'completed');
+            assert.equal(fake.last.key, key);
+        }
+    const other = await sdk().responses.create({ ...ask, input: [{ type: 'reasoning', id: 'rs_nobody', summary: [], encrypted_content: 'sealed for sk-up-1' }, { role: 'user', content: 'x' }] }).catch((e) => e);
+    assert.ok(other.status === 'completed' || other.code === 'invalid_encrypted_content', 'what is unknown is the upstream’s business');
+    fake.refusals.length = 0;
+});
+
 scenario('own responses and those of an upstream are never mixed', async (t) => {
     const other = await startFakeOpenai(t);
     const { fake, sdk } = await start(t, { config: { 'provider chat': providerFor(other, { credentials: other.keys.slice(0, 1), models: ['c1'] }) } });

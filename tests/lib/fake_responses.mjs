@@ -39,6 +39,13 @@ export const play = {
             rec.res.end();
         };
     },
+    /** With reasoning that only this account can read. */
+    sealed() {
+        return (rec) => {
+            const thought = { id: `rs_up${rec.fake.serial}`, type: 'reasoning', summary: [], encrypted_content: `sealed for ${rec.key}` };
+            return play.ok({ items: [thought, message('Héllo.')] })(rec);
+        };
+    },
     /** Breaks off behind `n` events. */
     cutAfter(n) {
         return async (rec) => {
@@ -80,6 +87,7 @@ const end = (response) => ({ type: `response.${response.status}`, response });
 function eventsOf(response, pieces) {
     return response.output.flatMap((item, output_index) => {
         const at = { output_index, item_id: item.id };
+        if (item.type === 'reasoning') return ['added', 'done'].map((what) => ({ type: `response.output_item.${what}`, output_index, item: { ...item, ...(what === 'added' && { encrypted_content: '' }) } }));
         if (item.type !== 'message')
             return [{ type: 'response.output_item.added', output_index, item: { ...item, arguments: '' } }, { type: 'response.function_call_arguments.delta', ...at, delta: item.arguments }, { type: 'response.function_call_arguments.done', ...at, arguments: item.arguments }, { type: 'response.output_item.done', output_index, item }];
         const part = { type: 'output_text', annotations: [], logprobs: [], text: '' }, text = pieces.join('');
@@ -143,6 +151,8 @@ class FakeResponses {
         for (const name of ['model', 'input']) if (!(name in b)) refuse(`Missing required parameter: '${name}'.`, name);
         if (b.previous_response_id && this.kept.get(b.previous_response_id)?.key !== rec.key)
             throw new Refusal(400, `Previous response with id '${b.previous_response_id}' not found.`, { param: 'previous_response_id', code: 'previous_response_not_found' });
+        for (const item of Array.isArray(b.input) ? b.input : [])
+            if (item.encrypted_content && item.encrypted_content !== `sealed for ${rec.key}`) throw new Refusal(400, 'The encrypted content could not be verified.', { code: 'invalid_encrypted_content' });
         return (this.queue.shift() ?? this.byKey.get(rec.key) ?? this.behave)(rec);
     }
 

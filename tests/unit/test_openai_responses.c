@@ -14,7 +14,7 @@ static const struct cm_conf_pair speaks[] = {
 
 /* What the relayed events told besides their bytes. */
 static struct {
-    char id[40];
+    char id[40], sealed[40];
     int64_t from;
     size_t n_objects;
 } told;
@@ -26,6 +26,8 @@ static void on_event(struct fake *f, const struct cm_event *ev)
         return;
     if (ev->id.n > 0)
         cm_str_copy(told.id, sizeof(told.id), ev->id);
+    if (ev->name.n > 0)
+        cm_str_copy(told.sealed, sizeof(told.sealed), ev->name);
     if (ev->from >= 0)
         told.from = ev->from;
     told.n_objects += ev->data.n > 0;
@@ -104,6 +106,29 @@ START_TEST(a_call_means_something_when_it_begins)
             EVENT("response.completed", 4, ",\"response\":" OBJECT("completed", USAGE)),
         0);
     ck_assert_uint_eq(f.relay_before, sizeof(BEGIN) - 1);
+    fake_clear(&f);
+}
+END_TEST
+
+#define REASONING "{\"type\":\"reasoning\",\"id\":\"rs_1\",\"encrypted_content\":\"x\"}"
+
+START_TEST(encrypted_reasoning_is_told)
+{
+    const struct fake_answer whole = {
+        200, JSON, CM_S("{\"id\":\"resp_7\",\"output\":[{\"type\":\"message\"}," REASONING "]}"),
+        FAKE_COMPLETE};
+    struct fake f;
+
+    play_events(&f,
+                BEGIN EVENT("response.output_item.done", 3, ",\"item\":" REASONING)
+                    EVENT("response.completed", 4, ",\"response\":" OBJECT("completed", USAGE)),
+                0);
+    ck_assert_str_eq(told.sealed, "rs_1");
+    ck_assert_str_eq(told.id, "resp_7");
+    fake_clear(&f);
+    fake_init(&f);
+    play(&f, WHOLE, &whole, 0);
+    ck_assert_str_eq(told.sealed, "rs_1");
     fake_clear(&f);
 }
 END_TEST
@@ -223,6 +248,7 @@ Suite *suite_openai_responses(void)
 
     tcase_add_loop_test(tc, a_stream_passes_byte_for_byte_at_every_split, 0, (int)CM_COUNT(ends));
     tcase_add_test(tc, a_call_means_something_when_it_begins);
+    tcase_add_test(tc, encrypted_reasoning_is_told);
     tcase_add_loop_test(tc, failures_are_told_apart_at_every_split, 0, (int)CM_COUNT(bad));
     tcase_add_loop_test(tc, whole_answers, 0, (int)CM_COUNT(wholes));
     tcase_add_test(tc, who_speaks_it);

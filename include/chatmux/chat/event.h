@@ -65,7 +65,7 @@ static inline int64_t cm_usage_out(const struct cm_usage *u)
     X(FINISH) /* finish: one choice has ended; text: see there. Of a session: it was closed with the code `status` and the reason `text` */ \
     X(HEAD) /* relay lane: status, headers of the upstream's answer, before any RELAY; media_type \
                = what the client is told, "" = what its dialect says */                                         \
-    X(RELAY) /* relay lane: text = bytes in the client's own dialect, ready to be sent; id = of the response that an upstream makes, where it keeps responses. Of a session: one message; `semantic` as long as an answer is under way */
+    X(RELAY) /* relay lane: text = bytes in the client's own dialect, ready to be sent; id = of the response that an upstream makes, where it keeps responses, name = of encrypted reasoning in it. Of a session: one message; `semantic` as long as an answer is under way */
 enum cm_event_kind {
 #define X(name) CM_EVENT_##name,
     CM_EVENT_KINDS(X)

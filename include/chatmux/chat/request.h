@@ -172,6 +172,8 @@ struct cm_response_ask {
     struct cm_str previous_id; /* "" = a conversation begins */
     struct cm_str echo;        /* members of the response object that repeat what was asked, with a
                                 * comma behind each */
+    struct cm_str sealed;      /* id of the first item of reasoning that is encrypted: only the
+                                * account that made it can read it; "" = none */
     bool store;                /* the client wants it kept, and may have it kept */
     bool background;
 };
