@@ -118,6 +118,7 @@ int resume_reserve(struct exchange *ex, enum resume_kind kind, struct cm_str id,
     struct owner *o = owner_of(r, ex->client_key);
     struct resume_stream *s;
 
+    CM_ASSERT(!ex->kept);
     o->n++; /* first: making room may let go of all others of this key */
     if (make_room(r, o, err) < 0) {
         o->n--;

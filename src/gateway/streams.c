@@ -3,9 +3,11 @@
 #include "chatmux/codec/json.h"
 #include "gateway_int.h"
 
-/* What may follow: the log is made of server-sent events. */
+/* The log is made of server-sent events. A job in the background has one already. */
 static bool can_be_kept(const struct exchange *ex)
 {
+    if (ex->chat->response && ex->chat->response->background)
+        return false;
     return ex->chat->stream && ex->surface->stream_type.n == 0 &&
            (ex->chat->task == CM_TASK_CHAT || ex->chat->task == CM_TASK_COMPLETION);
 }

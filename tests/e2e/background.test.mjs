@@ -338,6 +338,12 @@ scenario('a stream that is not in the background survives its client by the head
     const second = await (await openEvents(t, gw, 'GET', `/v1/chatmux/streams/${first.streamId}`, { headers: [`Last-Event-ID: ${first.lastId}`] })).rest();
     const { types } = checkEvents(valuesOf([...first.seen, ...second.seen]));
     assert.equal(types.at(-1), 'response.completed');
+    // a job does by itself, and has no second id
+    const job = await (await openEvents(t, gw, 'POST', '/v1/responses', { body: { ...JOB, stream: true }, headers: ['x-chatmux-resumable: 1'] })).rest();
+    assert.equal(job.streamId, undefined);
+    const { response } = checkEvents(valuesOf(job.seen));
+    assert.deepEqual((await (await again(t, gw, response.id, 3)).rest()).seen, job.seen.slice(4));
+    assert.equal((await gw.metrics()).get('chatmux_kept_streams{state="running"}'), 0);
 });
 
 scenario('a job may lose events, and never its result', async (t) => {
