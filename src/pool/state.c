@@ -344,14 +344,15 @@ static uint64_t told_ms(const struct cm_err *why)
     return why->retry_after_s > 0 ? (uint64_t)why->retry_after_s * SECOND_MS : 0;
 }
 
-/* Everybody who goes out the same way is asked by the same challenge. */
-static void rest_address(struct cred *c, uint64_t for_ms, bool decided, const char *reason)
+/* Everybody who goes out the same way is asked by the same challenge. The account that met it may go out another way since. */
+static void rest_address(struct cred *c, struct cm_str proxy, uint64_t for_ms, bool decided,
+                         const char *reason)
 {
     CM_LIST_EACH(&c->provider->creds, link)
     {
         struct cred *other = CM_LIST_ITEM(link, struct cred, link);
 
-        if (cm_str_eq(other->ident->proxy, c->ident->proxy))
+        if (cm_str_eq(other->ident->proxy, proxy))
             limit(other, CM_CRED_STATE_COOLING, for_ms, decided && other == c, reason);
     }
 }
@@ -361,7 +362,9 @@ static uint64_t cooldown_of(const struct cred *c)
     return c->provider->cooldown_ms > 0 ? (uint64_t)c->provider->cooldown_ms : COOLDOWN_MS;
 }
 
-static void judge(struct cred *c, uint64_t model, const struct cm_err *why, bool decided)
+/* `as`: what the account was when it was asked. */
+static void judge(struct cred *c, const struct ident *as, uint64_t model, const struct cm_err *why,
+                  bool decided)
 {
     const struct cm_err_info *info = cm_err_info(why->cls);
     uint64_t told = told_ms(why);
@@ -378,7 +381,7 @@ static void judge(struct cred *c, uint64_t model, const struct cm_err *why, bool
         break;
     case CM_CRED_VERIFY:
         if (why->of_address)
-            rest_address(c, told ? told : cooldown_of(c), decided, info->name);
+            rest_address(c, as->proxy, told ? told : cooldown_of(c), decided, info->name);
         else
             await_operator(c, CM_CRED_STATE_VERIFY, info->name);
         break;
@@ -423,7 +426,7 @@ void cred_judge(struct cm_lease *lease, const struct cm_err *why)
     else if (verdict == CM_CRED_EXHAUST && credit_short(lease) && !credit_gone(c))
         return; /* it can pay for others: its credit says so where it is chosen */
     else if (verdict != CM_CRED_REFRESH || same_token) /* else it has been renewed meanwhile */
-        judge(c, lease->model_hash, why, decides);
+        judge(c, lease->ident, lease->model_hash, why, decides);
 }
 
 /* A probe is our own request: that it did not get through says nothing about the account. */
@@ -432,7 +435,7 @@ void cred_judge_probe(struct cred *c, const struct cm_err *why)
     bool answered = !why || why->cls == CM_ERR_NONE;
 
     if (!answered && cm_err_info(why->cls)->cred != CM_CRED_COUNT)
-        judge(c, 0, why, false);
+        judge(c, c->ident, 0, why, false);
     else if (answered && c->enabled &&
              (c->state == CM_CRED_STATE_NEEDS_LOGIN || c->state == CM_CRED_STATE_VERIFY ||
               c->state == CM_CRED_STATE_DISABLED))

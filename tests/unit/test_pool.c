@@ -307,6 +307,29 @@ START_TEST(a_challenge_rests_those_behind_the_address)
 }
 END_TEST
 
+/* … and it is the address that was asked from, not the one that the account has since. */
+START_TEST(a_challenge_is_of_the_address_that_was_asked_from)
+{
+    struct cm_cred_info info = info_of(1, "sk-1");
+    struct cm_err why = why_of(CM_ERR_VERIFICATION_REQUIRED, 60);
+    struct cm_lease *l;
+
+    why.of_address = true;
+    add(1);
+    add(2);
+    info.proxy = CM_S("http://proxy:1");
+    l = lease_as((struct cm_pool_ask){.only = 1});
+    cm_pool_put(pool, &info);
+    info = info_of(3, "sk-3");
+    info.proxy = CM_S("http://proxy:1");
+    cm_pool_put(pool, &info);
+    cm_lease_give_back(l, &why, 0, 0);
+    expect(1, OK, 0);
+    expect(2, COOLING, 60 * S);
+    expect(3, OK, 0);
+}
+END_TEST
+
 START_TEST(a_provider_without_cooldown_cools_a_minute)
 {
     provider.cooldown_ms = 0;
@@ -1910,6 +1933,7 @@ Suite *suite_pool(void)
     tcase_add_test(c, state_names_and_back);
     tcase_add_loop_test(c, each_verdict, 0, CM_COUNT(verdicts));
     tcase_add_loop_test(c, no_secret_no_blame, 0, CM_COUNT(verdicts));
+    tcase_add_test(c, a_challenge_is_of_the_address_that_was_asked_from);
     tcase_add_test(c, a_provider_without_cooldown_cools_a_minute);
     tcase_add_test(c, a_challenge_rests_those_behind_the_address);
     tcase_add_test(c, cooling_ends_half_open_and_one_request_decides);
