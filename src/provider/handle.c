@@ -75,7 +75,9 @@ static size_t first_new(const struct cm_chat *chat)
         from--;
     if (from == chat->n_msgs)
         return 0;
-    while (from == 0 && from + 1 < chat->n_msgs && chat->msgs[from].role != CM_ROLE_USER)
+    if (from > 0)
+        return from;
+    while (from + 1 < chat->n_msgs && chat->msgs[from].role != CM_ROLE_USER)
         from++;
     return from;
 }

@@ -393,3 +393,8 @@ Suite *suite_tools(void)
     suite_add_tcase(s, platform);
     return s;
 }
+    /* none of the messages in front is told again */
+    play(WITH(handle, "{\"role\":\"developer\",\"content\":\"d\"}," SAID), replies, 2, 0);
+    ck_assert_msg(r.done, "%s", r.err.msg);
+    ck_assert(cm_str_has(r.requests[1].body, CM_S("\"prompt\":\"and?\"")));
+    fake_result_clear(&r);
