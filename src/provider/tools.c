@@ -15,6 +15,8 @@
 
 #define CALL_MAX (1024u * 1024) /* a longer block is text */
 #define ENDS_MAX 8              /* end marks within the texts of one call's arguments */
+#define BLOCKS_MAX 64           /* after so many that were no calls no more are looked for */
+#define SPACE_MAX 1024          /* white space that is held back, as it is left out before a call */
 
 bool tools_are_wanted(const struct cm_chat *chat)
 {
@@ -225,28 +227,35 @@ static bool take_call(struct tools_reader *r, struct cm_str json, tools_found_fn
     return fine;
 }
 
-static void drop_head(struct tools_reader *r, size_t n)
+static struct cm_str held(const struct tools_reader *r)
 {
-    if (n == 0)
-        return;
-    r->held.n -= n;
-    memmove(r->held.p, r->held.p + n, r->held.n);
+    return cm_str_from(cm_buf_str(&r->held), r->done);
 }
 
 static void tell_text(struct tools_reader *r, size_t n, tools_found_fn *fn, void *arg)
 {
-    const struct tools_found found = {.text = cm_str_head(cm_buf_str(&r->held), n)};
+    const struct tools_found found = {.text = cm_str_head(held(r), n)};
 
     if (n == 0)
         return;
     r->behind_call = false;
     fn(arg, &found);
-    drop_head(r, n);
+    r->done += n;
 }
 
 static bool is_space(char c)
 {
     return c == ' ' || (c >= '\t' && c <= '\r');
+}
+
+/* Where the white space before `end` begins. */
+static size_t before_space(struct cm_str text, size_t end)
+{
+    size_t n = end;
+
+    while (n > 0 && end - n < SPACE_MAX && is_space(text.p[n - 1]))
+        n--;
+    return n;
 }
 
 /* How much of the text cannot be a part of a call any more: all but white space and a beginning of the mark at its end. */
@@ -260,34 +269,27 @@ static size_t sure_text(struct cm_str text)
             break;
         }
     }
-    while (n > 0 && is_space(text.p[n - 1]))
-        n--;
-    return n;
+    return before_space(text, n);
 }
 
 /* Behind and between calls white space means nothing. */
 static void skip_space(struct tools_reader *r)
 {
-    size_t n = 0;
-
-    while (n < r->held.n && is_space(r->held.p[n]))
-        n++;
-    drop_head(r, n);
+    while (r->done < r->held.n && is_space(r->held.p[r->done]))
+        r->done++;
 }
 
 /* False: more has to come. */
 static bool read_text(struct tools_reader *r, tools_found_fn *fn, void *arg)
 {
-    const struct cm_str text = cm_buf_str(&r->held);
-    size_t at = cm_str_find(text, begin_mark);
-    size_t n = at;
+    const struct cm_str text = held(r);
+    size_t at = cm_str_find(text, begin_mark), n;
 
     if (at == SIZE_MAX) {
         tell_text(r, sure_text(text), fn, arg);
         return false;
     }
-    while (n > 0 && is_space(text.p[n - 1]))
-        n--;
+    n = before_space(text, at);
     tell_text(r, n, fn, arg);
     r->in_call = true;
     r->json_at = at - n + begin_mark.n;
@@ -298,7 +300,7 @@ static bool read_text(struct tools_reader *r, tools_found_fn *fn, void *arg)
 
 static bool read_call(struct tools_reader *r, tools_found_fn *fn, void *arg)
 {
-    const struct cm_str text = cm_buf_str(&r->held);
+    const struct cm_str text = held(r);
     const size_t from = r->looked, at = cm_str_find(cm_str_from(text, from), end_mark);
     struct cm_str json;
 
@@ -310,7 +312,7 @@ static bool read_call(struct tools_reader *r, tools_found_fn *fn, void *arg)
     if (at != SIZE_MAX) {
         json = cm_str_from(cm_str_head(text, from + at), r->json_at);
         if (take_call(r, json, fn, arg)) {
-            drop_head(r, from + at + end_mark.n);
+            r->done += from + at + end_mark.n;
             r->behind_call = true;
             r->in_call = false;
             return true;
@@ -320,6 +322,7 @@ static bool read_call(struct tools_reader *r, tools_found_fn *fn, void *arg)
             return true;
     }
     r->in_call = false;
+    r->no_calls++;
     tell_text(r, r->json_at, fn, arg);
     return true;
 }
@@ -329,10 +332,18 @@ void tools_read(struct tools_reader *r, struct cm_str text, tools_found_fn *fn, 
     bool more = true;
 
     cm_buf_append(&r->held, text);
-    while (more && r->held.n > 0) {
+    while (more && r->done < r->held.n) {
         if (r->behind_call)
             skip_space(r);
-        more = r->in_call ? read_call(r, fn, arg) : read_text(r, fn, arg);
+        if (r->no_calls == BLOCKS_MAX)
+            tell_text(r, held(r).n, fn, arg);
+        else
+            more = r->in_call ? read_call(r, fn, arg) : read_text(r, fn, arg);
+    }
+    if (r->done > 0) { /* once, however many calls there were */
+        r->held.n -= r->done;
+        memmove(r->held.p, r->held.p + r->done, r->held.n);
+        r->done = 0;
     }
 }
 
@@ -344,7 +355,7 @@ void tools_read_end(struct tools_reader *r, tools_found_fn *fn, void *arg)
     r->in_call = false;
     if (r->behind_call)
         skip_space(r);
-    tell_text(r, r->held.n, fn, arg);
+    tell_text(r, held(r).n, fn, arg);
 }
 
 void tools_reader_clear(struct tools_reader *r)

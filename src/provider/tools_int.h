@@ -21,19 +21,21 @@ struct tools_found {
 };
 typedef void tools_found_fn(void *arg, const struct tools_found *found);
 
-/* Reads text in pieces of any size. Held back is only what may be the beginning of a call, white space before it included. What looks like a call and
- * is none, or names no tool of the request, is text. */
+/* Reads text in pieces of any size. Held back is only what may be the beginning of a call, some white space before it included. What looks like a call
+ * and is none, or names no tool of the request, is text; where there is too much of that, all is. */
 struct tools_reader {
     struct cm_str *names; /* of the request's tools; in the arena */
     size_t n_names;
     bool only_one; /* of calls in an answer */
     struct cm_buf held;
-    bool in_call;     /* `held` is white space, TOOLS_CALL_BEGIN and what followed so far */
-    bool behind_call; /* nothing but white space came since a call */
-    size_t json_at;   /* in_call: where its JSON begins */
-    size_t looked;    /* in_call: bytes of `held` that hold no end */
-    unsigned ends;    /* in_call: ends that were none */
-    unsigned calls;   /* found */
+    size_t done;       /* bytes of `held` that were told; 0 between two pieces */
+    bool in_call;      /* the rest is white space, TOOLS_CALL_BEGIN and what followed so far */
+    bool behind_call;  /* nothing but white space came since a call */
+    size_t json_at;    /* in_call: where in the rest its JSON begins */
+    size_t looked;     /* in_call: bytes of the rest that hold no end */
+    unsigned ends;     /* in_call: ends that were none */
+    unsigned calls;    /* found */
+    unsigned no_calls; /* blocks that were none */
 };
 void tools_reader_init(struct tools_reader *r, struct cm_arena *arena, const struct cm_chat *chat);
 void tools_read(struct tools_reader *r, struct cm_str text, tools_found_fn *fn, void *arg);

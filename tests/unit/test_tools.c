@@ -4,6 +4,7 @@
 #include "fake_run.h"
 #include "unit.h"
 
+#include "chatmux/base/clock.h"
 #include "chatmux/base/mem.h"
 #include "provider/tools_int.h"
 
@@ -36,8 +37,8 @@ static unsigned read_in(struct cm_str text, size_t piece, int parallel, struct s
 
     cm_buf_clear(&seen->all);
     tools_reader_init(&r, &arena, &chat);
-    for (size_t at = 0; at < text.n; at += piece)
-        tools_read(&r, cm_str_head(cm_str_from(text, at), piece), on_found, seen);
+    for (; text.n > 0; text = cm_str_from(text, piece < text.n ? piece : text.n))
+        tools_read(&r, cm_str_head(text, piece), on_found, seen);
     tools_read_end(&r, on_found, seen);
     tools_reader_clear(&r);
     cm_arena_clear(&arena);
@@ -126,8 +127,66 @@ START_TEST(a_block_that_never_ends_is_text)
 }
 END_TEST
 
-/* ---- through a platform ---- */
+static void repeat(struct cm_buf *text, const char *what, int times)
+{
+    cm_buf_reset(text);
+    for (int i = 0; i < times; i++)
+        cm_buf_append(text, cm_str_of(what));
+}
 
+/* A model that writes the same over and over costs time in proportion, and its white space reaches the client before it ends. */
+START_TEST(repetitions_cost_no_more_than_their_length)
+{
+    static const struct {
+        const char *what;
+        size_t piece;
+        unsigned calls;
+    } cases[] = {
+        {"<tool_call></tool_call>", SIZE_MAX, 0},
+        {"<tool_call>", 4096, 0},
+        {"<tool_call>{\"name\":\"now\"}</tool_call>\n", SIZE_MAX, 100000},
+        {"\n", 16, 0},
+    };
+    struct cm_buf text = {0};
+    struct seen seen = {0};
+
+    for (size_t i = 0; i < CM_COUNT(cases); i++) {
+        const uint64_t began_us = cm_mono_us();
+
+        repeat(&text, cases[i].what,
+               cases[i].calls ? (int)cases[i].calls
+                              : (int)(4u * 1024 * 1024 / strlen(cases[i].what)));
+        ck_assert_uint_eq(read_in(cm_buf_str(&text), cases[i].piece, -1, &seen), cases[i].calls);
+        if (cases[i].calls == 0)
+            ck_assert(cm_str_eq(cm_buf_str(&seen.all), cm_buf_str(&text)));
+        ck_assert_msg(cm_mono_us() - began_us < 3000000, "%zu: %llu ms", i,
+                      (unsigned long long)(cm_mono_us() - began_us) / 1000);
+    }
+    cm_buf_clear(&text);
+    cm_buf_clear(&seen.all);
+}
+END_TEST
+
+START_TEST(white_space_is_not_held_back_for_long)
+{
+    const struct cm_chat chat = {.n_tools = 0};
+    struct tools_reader reader;
+    struct cm_arena arena = {0};
+    struct seen seen = {0};
+
+    tools_reader_init(&reader, &arena, &chat);
+    for (int i = 0; i < 10000; i++)
+        tools_read(&reader, CM_S("\n"), on_found, &seen);
+    ck_assert_uint_gt(seen.all.n, 8000);
+    ck_assert_uint_lt(reader.held.n, 4096);
+    tools_reader_clear(&reader);
+    cm_arena_clear(&arena);
+    cm_buf_clear(&seen.all);
+}
+END_TEST
+
+
+/* ---- through a platform ---- */
 static struct fake_result r;
 static struct cm_memo *memo;
 
@@ -398,3 +457,6 @@ Suite *suite_tools(void)
     ck_assert_msg(r.done, "%s", r.err.msg);
     ck_assert(cm_str_has(r.requests[1].body, CM_S("\"prompt\":\"and?\"")));
     fake_result_clear(&r);
+    tcase_add_test(reading, repetitions_cost_no_more_than_their_length);
+    tcase_add_test(reading, white_space_is_not_held_back_for_long);
+    tcase_set_timeout(reading, 60);
