@@ -22,6 +22,13 @@ struct run_shape {
     bool fold;    /* reasoning is text in a block that pages fold */
     bool folding; /* and it is open */
     bool tools;   /* calls are read out of the text */
+    /* Citations name places in the text as the platform wrote it: what stands in front of them besides. */
+    struct run_folded {
+        int64_t at, chars; /* characters: of the platform's text before the block; of the block */
+    } blocks[8];
+    size_t n_blocks;
+    bool lost_places; /* there were more blocks */
+    int64_t text_chars;
     struct tools_reader reader;
 };
 

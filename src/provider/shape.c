@@ -1,11 +1,12 @@
 /* What an answer is made into before it goes out: calls read out of its text, reasoning folded into it or left out.
  *
  * Only for runs that need it: others pass by (run->shape is NULL). */
-#include "chatmux/base/rand.h"
 #include "run_int.h"
 
 #include "chatmux/base/clock.h"
 #include "chatmux/base/enc.h"
+#include "chatmux/base/rand.h"
+#include "chatmux/base/utf8.h"
 
 #define CALL_ID_BYTES 12
 #define FOLD_BEGIN CM_S("<details><summary>Reasoning</summary>\n\n")
@@ -43,6 +44,15 @@ void run_shape_clear(struct cm_run *run)
 static void put_text(struct cm_run *run, struct cm_str text)
 {
     run_emit(run, &(struct cm_event){.kind = CM_EVENT_TEXT, .text = text});
+}
+
+/* Of a block that is folded into the text. */
+static void put_folded(struct cm_run *run, struct cm_str text)
+{
+    struct run_shape *s = run->shape;
+
+    s->blocks[s->n_blocks - 1].chars += (int64_t)cm_utf8_count(text);
+    put_text(run, text);
 }
 
 static void put_call(struct cm_run *run, const struct tools_found *found)
@@ -93,17 +103,48 @@ static void unfold(struct cm_run *run, const struct cm_event *ev)
     if (!run->shape->folding || (!cm_event_semantic(ev) && ev->kind != CM_EVENT_FINISH))
         return;
     run->shape->folding = false;
-    put_text(run, FOLD_END);
+    put_folded(run, FOLD_END);
 }
 
 static void fold(struct cm_run *run, struct cm_str text)
 {
+    struct run_shape *s = run->shape;
+
     if (text.n == 0)
         return;
-    if (!run->shape->folding)
-        put_text(run, FOLD_BEGIN);
-    run->shape->folding = true;
-    put_text(run, text);
+    if (!s->folding) {
+        if (s->n_blocks < CM_COUNT(s->blocks))
+            s->blocks[s->n_blocks++] = (struct run_folded){.at = s->text_chars};
+        else
+            s->lost_places = true;
+        put_folded(run, FOLD_BEGIN);
+    }
+    s->folding = true;
+    put_folded(run, text);
+}
+
+/* A place in the platform's text, in ours. */
+static int64_t place(const struct run_shape *s, int64_t at)
+{
+    int64_t moved = at;
+
+    for (size_t i = 0; i < s->n_blocks; i++)
+        if (s->blocks[i].at <= at)
+            moved += s->blocks[i].chars;
+    return moved;
+}
+
+/* Calls were taken out of the text, or it was folded too often: then nobody knows the place. */
+static void cite(struct cm_run *run, const struct cm_event *ev)
+{
+    const struct run_shape *s = run->shape;
+    struct cm_event moved = *ev;
+
+    if (s->lost_places || s->reader.calls > 0)
+        moved.from = moved.to = 0;
+    else if (ev->to > 0)
+        moved.from = place(s, ev->from), moved.to = place(s, ev->to - 1) + 1;
+    run_emit(run, &moved);
 }
 
 static void finish(struct cm_run *run, const struct cm_event *ev)
@@ -120,7 +161,7 @@ static void finish(struct cm_run *run, const struct cm_event *ev)
 
 void run_shape(struct cm_run *run, const struct cm_event *ev)
 {
-    const struct run_shape *s = run->shape;
+    struct run_shape *s = run->shape;
 
     if (s->silent && (ev->kind == CM_EVENT_REASONING || ev->kind == CM_EVENT_CITATION))
         return;
@@ -129,10 +170,14 @@ void run_shape(struct cm_run *run, const struct cm_event *ev)
         return;
     }
     unfold(run, ev);
+    if (s->fold && ev->kind == CM_EVENT_TEXT && ev->choice == 0)
+        s->text_chars += (int64_t)cm_utf8_count(ev->text);
     if (s->tools && ev->kind == CM_EVENT_TEXT && ev->choice == 0)
         read_text(run, ev->text);
     else if (ev->kind == CM_EVENT_FINISH && ev->choice == 0)
         finish(run, ev);
+    else if (ev->kind == CM_EVENT_CITATION && ev->choice == 0)
+        cite(run, ev);
     else
         run_emit(run, ev);
 }

@@ -6,6 +6,7 @@
 
 #include "chatmux/base/clock.h"
 #include "chatmux/base/mem.h"
+#include "chatmux/base/utf8.h"
 #include "provider/tools_int.h"
 
 #include <stdio.h>
@@ -185,8 +186,8 @@ START_TEST(white_space_is_not_held_back_for_long)
 }
 END_TEST
 
-
 /* ---- through a platform ---- */
+
 static struct fake_result r;
 static struct cm_memo *memo;
 
@@ -333,6 +334,47 @@ START_TEST(reasoning_is_folded_or_left_out)
 }
 END_TEST
 
+/* Places of citations are those in the text that the client gets. */
+START_TEST(citations_stand_where_the_client_reads_them)
+{
+    static const struct fake_reply replies[] = {
+        OK(CREATED), OK(CHALLENGE),
+        SSE(READY DATA("{\"p\":\"response/search_results\",\"o\":\"SET\",\"v\":"
+                       "[{\"url\":\"https://a.test/\",\"cite_index\":1}]}")
+                FRAGMENT("THINK", "Zw\u00f6lf.") FRAGMENT("RESPONSE", "Bl\u00e4u")
+                    MORE("[citation:1].") FINISHED EVENT("close", "{}"))};
+    static const char *const links[] = {"prefetch", "no", "citations", "links", NULL};
+    static const char link[] = "[[1]](https://a.test/)";
+    static const char *const models[] = {"deepseek-r1-search", "deepseek-r1-search-fold"};
+    char body[200];
+
+    for (size_t i = 0; i < CM_COUNT(models); i++) {
+        const struct cm_citation *c;
+        size_t at;
+
+        snprintf(body, sizeof(body),
+                 "{\"model\":\"%s\",\"messages\":[{\"role\":\"user\",\"content\":\"q\"}]}",
+                 models[i]);
+        fake_run(&(struct fake_setup){.type = "deepseek",
+                                      .body = body,
+                                      .options = links,
+                                      .replies = replies,
+                                      .n_replies = 3,
+                                      .piece = 5,
+                                      .idle_ms = 500},
+                 &r);
+        ck_assert_msg(r.done, "%s", r.err.msg);
+        at = cm_str_find(cm_str_of(fake_text(&r)), cm_str_of(link));
+        ck_assert_uint_ne(at, SIZE_MAX);
+        ck_assert_uint_eq(r.answer.choices[0].n_citations, 1);
+        c = &r.answer.choices[0].citations[0];
+        ck_assert_int_eq(c->from, (int64_t)cm_utf8_count(cm_str(fake_text(&r), at)));
+        ck_assert_int_eq(c->to - c->from, (int64_t)strlen(link));
+        fake_result_clear(&r);
+    }
+}
+END_TEST
+
 /* ---- handles ---- */
 
 static char handle[400];
@@ -374,6 +416,11 @@ START_TEST(a_handle_goes_on_without_any_memory)
     ck_assert(r.answer.conversation.n > 0);
     fake_result_clear(&r);
     play(WITH(handle, WHOLE), replies, 2, 0);
+    ck_assert_msg(r.done, "%s", r.err.msg);
+    ck_assert(cm_str_has(r.requests[1].body, CM_S("\"prompt\":\"and?\"")));
+    fake_result_clear(&r);
+    /* none of the messages in front is told again */
+    play(WITH(handle, "{\"role\":\"developer\",\"content\":\"d\"}," SAID), replies, 2, 0);
     ck_assert_msg(r.done, "%s", r.err.msg);
     ck_assert(cm_str_has(r.requests[1].body, CM_S("\"prompt\":\"and?\"")));
     fake_result_clear(&r);
@@ -442,9 +489,13 @@ Suite *suite_tools(void)
     tcase_add_test(reading, calls_are_found_at_every_cut);
     tcase_add_test(reading, one_call_where_one_is_allowed);
     tcase_add_test(reading, a_block_that_never_ends_is_text);
+    tcase_add_test(reading, repetitions_cost_no_more_than_their_length);
+    tcase_add_test(reading, white_space_is_not_held_back_for_long);
+    tcase_set_timeout(reading, 60);
     suite_add_tcase(s, reading);
     tcase_add_test(platform, a_call_and_its_result);
     tcase_add_test(platform, reasoning_is_folded_or_left_out);
+    tcase_add_test(platform, citations_stand_where_the_client_reads_them);
     tcase_add_test(platform, a_handle_goes_on_without_any_memory);
     tcase_add_test(platform, a_handle_is_nobody_elses);
     tcase_add_test(platform, a_conversation_that_is_gone);
@@ -452,11 +503,3 @@ Suite *suite_tools(void)
     suite_add_tcase(s, platform);
     return s;
 }
-    /* none of the messages in front is told again */
-    play(WITH(handle, "{\"role\":\"developer\",\"content\":\"d\"}," SAID), replies, 2, 0);
-    ck_assert_msg(r.done, "%s", r.err.msg);
-    ck_assert(cm_str_has(r.requests[1].body, CM_S("\"prompt\":\"and?\"")));
-    fake_result_clear(&r);
-    tcase_add_test(reading, repetitions_cost_no_more_than_their_length);
-    tcase_add_test(reading, white_space_is_not_held_back_for_long);
-    tcase_set_timeout(reading, 60);
