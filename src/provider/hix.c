@@ -268,6 +268,8 @@ static enum cm_step created(struct cm_run *run, struct hix *h, const struct cm_e
 {
     h->chat_id = hix_read_chat_id(run, ev);
     h->created = h->chat_id.n > 0;
+    if (h->created && hix_option_bool(run, "delete_chat")) /* should the process end meanwhile */
+        cm_run_left_put(run, h->chat_id, CM_LEFT_ASKED_MS);
     if (h->created)
         return send_next(run, h, err);
     h->refusal = refusal_of(run, HIX_CALL_CREATE, ev);

@@ -2,9 +2,7 @@
  * logged in at all (SESSION). HIX protocol notes, sections 3.6, 3.7 and 7. */
 #include "hix_int.h"
 
-#define UNDELETED CM_S("undeleted") /* chats that are still there, a line each */
-#define UNDELETED_MAX 2000          /* bytes of it */
-#define UNDELETED_MS (7 * 24 * 60 * 60 * INT64_C(1000))
+#define LEFT_AT_ONCE 3 /* chats of earlier ones that are deleted after an answer */
 #define CREDIT_READ CM_S("credit read")
 
 static void put_id(struct cm_buf *body, struct cm_str id)
@@ -23,28 +21,21 @@ enum cm_step hix_delete_chat(struct cm_run *run, struct cm_str chat)
                      cm_buf_settle(&body, cm_run_arena(run)));
 }
 
-/* Deletes the first of the doomed. */
-static enum cm_step delete_chat(struct cm_run *run, struct hix *h)
+static enum cm_step delete_one(struct cm_run *run, struct hix *h, struct cm_str chat)
 {
-    struct cm_str rest = h->doomed;
-
     cm_run_hang_up(run); /* [DONE] was seen: the stream's own end is not waited for */
     h->state = HIX_DELETE;
-    return hix_delete_chat(run, cm_str_cut(&rest, '\n'));
+    h->deleting = chat;
+    cm_run_left_put(run, chat, CM_LEFT_ALONE_MS);
+    return hix_delete_chat(run, chat);
 }
 
-/* This run's chat is to go, and with it what earlier ones left behind. */
+/* This run's chat is to go. */
 static bool must_delete(struct cm_run *run, struct hix *h)
 {
-    struct cm_str left;
-
     if (!h->created || h->chat_id.n == 0 || !hix_option_bool(run, "delete_chat"))
         return false;
     h->created = false;
-    h->doomed = h->chat_id;
-    if (cm_run_recall(run, UNDELETED, &left))
-        h->doomed = cm_arena_printf(cm_run_arena(run), CM_PRI "\n" CM_PRI, CM_ARG(h->chat_id),
-                                    CM_ARG(left));
     return true;
 }
 
@@ -82,7 +73,7 @@ enum cm_step hix_wind_up(struct cm_run *run, struct hix *h, struct cm_err *err)
     if (must_delete(run, h)) {
         if (h->why.cls == CM_ERR_NONE && !h->left)
             cm_run_answered(run);
-        return delete_chat(run, h);
+        return delete_one(run, h, h->chat_id);
     }
     if (h->why.cls != CM_ERR_NONE && !h->left) {
         *err = h->why;
@@ -96,31 +87,23 @@ enum cm_step hix_wind_up(struct cm_run *run, struct hix *h, struct cm_err *err)
     return hix_ask_credit(run);
 }
 
-/* Whole lines, as many as there is room for. */
-static void remember_undeleted(struct cm_run *run, struct cm_str doomed)
-{
-    struct cm_str kept = cm_str_head(doomed, UNDELETED_MAX);
-
-    while (kept.n < doomed.n && kept.n > 0 && doomed.p[kept.n] != '\n')
-        kept.n--;
-    cm_run_remember_durably(run, UNDELETED, kept, UNDELETED_MS);
-}
-
+/* Then some of those that earlier ones left behind. */
 enum cm_step hix_deleted(struct cm_run *run, struct hix *h, const struct cm_ev *ev,
                          struct cm_err *err)
 {
-    struct cm_str rest = h->doomed;
+    const bool gone = hix_is_deleted(ev);
+    struct cm_str next = CM_STR_NONE;
 
-    if (!hix_is_deleted(ev)) {
+    if (gone) {
+        cm_run_left_gone(run, h->deleting);
+        next = cm_run_left_next(run);
+    } else {
         cm_run_odd(run, "a chat is not deleted", ev->data);
-        remember_undeleted(run, h->doomed);
-        return hix_wind_up(run, h, err);
+        cm_run_left_failed(run, h->deleting);
     }
-    cm_str_cut(&rest, '\n');
-    h->doomed = rest;
-    if (rest.n > 0)
-        return delete_chat(run, h);
-    cm_run_forget(run, UNDELETED);
+    h->deleting = CM_STR_NONE;
+    if (next.n > 0 && ++h->n_deleted <= LEFT_AT_ONCE)
+        return delete_one(run, h, next);
     return hix_wind_up(run, h, err);
 }
 
@@ -192,7 +175,7 @@ enum cm_step hix_leave(struct cm_run *run, struct hix *h, const struct cm_ev *ev
         h->chat_id = hix_read_chat_id(run, ev);
         h->created = h->chat_id.n > 0;
     }
-    if (h->state == HIX_DELETE && h->doomed.n > 0) /* it was on its way */
-        return delete_chat(run, h);
-    return must_delete(run, h) ? delete_chat(run, h) : CM_STEP_DONE;
+    if (h->state == HIX_DELETE && h->deleting.n > 0) /* it was on its way */
+        return delete_one(run, h, h->deleting);
+    return must_delete(run, h) ? delete_one(run, h, h->chat_id) : CM_STEP_DONE;
 }

@@ -186,8 +186,9 @@ struct hix {
 
     struct cm_err why; /* cls NONE = it has not failed */
     bool credit_asked, credit_doubted;
-    struct cm_str doomed; /* DELETE: chats that are to go, a line each, the first one now */
-    bool left;            /* the client has */
+    struct cm_str deleting; /* DELETE: which one */
+    unsigned n_deleted;     /* of earlier ones */
+    bool left;              /* the client has */
 };
 
 /* ---- hix_after.c ---- */

@@ -228,6 +228,35 @@ scenario('a chat that could not be deleted goes with the next one', async (t) =>
     assert.equal(fake.of(DELETE).length, 3);
 });
 
+scenario('what a process that was killed left behind goes with a later answer', async (t) => {
+    const { fake, gw } = await pair(t, { fake: { sessions: [sessionToken('only')] }, provider: { 'x.delete_chat': 'yes' } });
+    fake.next(say.hang());
+    const raw = await connect(t, gw);
+    raw.send(rawChat(chat('deepseek-v3', 'x', { stream: true })));
+    await until(() => fake.of(CHAT).length === 1, 'the question');
+    await sleep(400); // the store writes in groups, every 250 ms
+    await gw.restart({ how: 'SIGKILL' });
+    assert.equal(fake.chats.size, 1);
+    assert.equal((await request(gw, { body: chat('deepseek-v3') })).status, 200);
+    await until(() => fake.chats.size === 0, 'both chats to be deleted');
+});
+
+scenario('of two chats that are deleted at once the one that is refused is not forgotten', async (t) => {
+    const { fake, gw } = await pair(t, { fake: { sessions: [sessionToken('only')] }, provider: { 'x.delete_chat': 'yes' } });
+    const held = [];
+    fake.onDelete = (id) => (rec) => held.push({ id, rec });
+    await Promise.all([1, 2].map(() => request(gw, { body: chat('deepseek-v3') })));
+    await until(() => held.length === 2, 'both to be tried');
+    fake.onDelete = null;
+    say.status(500, 'oops')(held[0].rec);
+    await sleep(100);
+    fake.chats.delete(held[1].id);
+    say.status(200, [{ result: { data: { json: null } } }])(held[1].rec);
+    await sleep(100);
+    assert.equal((await request(gw, { body: chat('deepseek-v3') })).status, 200);
+    await until(() => fake.chats.size === 0, 'all to be deleted', 2000);
+});
+
 // ---- credit ---------------------------------------------------------------------------------------------------
 
 const purse = (standard, advanced = 0, active = false, ends = null) => ({ standard, advanced, active, ends });
