@@ -16,6 +16,7 @@ struct cm_store {
     struct cm_master master; /* its key: the lane's; source and file never change */
     int64_t keep_days;
     struct cm_response_bounds responses; /* without the time */
+    size_t keeping;                      /* bytes of those on their way to the disk */
     uint64_t next_id;
     uint64_t ids_below; /* the mark on the disk: what is below is never given again */
     uint64_t rev;       /* of the last state or change */

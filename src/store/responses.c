@@ -6,6 +6,7 @@
 #include "chatmux/base/mem.h"
 
 #define SWEEP_MS (3600 * 1000)
+#define KEEPING_MAX (64u * 1024 * 1024) /* bytes that may wait for a disk that does not write */
 
 static struct cm_response_bounds bounds_of(const struct cm_store *s)
 {
@@ -42,6 +43,7 @@ static void keep_tell(struct cm_op *op)
 
     if (op->rc < 0)
         cm_warn("store", "the response " CM_PRI " is not kept: %s", CM_ARG(k->row.id), op->err.msg);
+    op->s->keeping -= k->row.input.n + k->row.response.n;
     cm_arena_clear(&k->arena);
 }
 
@@ -51,6 +53,14 @@ void cm_store_keep_response(struct cm_store *s, const struct cm_response_row *ro
 
     if (!cm_store_keeps_responses(s) || s->closing)
         return;
+    if (s->keeping + row->input.n + row->response.n > KEEPING_MAX) {
+        cm_warn("store",
+                "the response " CM_PRI " is not kept: %zu bytes of others wait to be "
+                "written",
+                CM_ARG(row->id), s->keeping);
+        return;
+    }
+    s->keeping += row->input.n + row->response.n;
     k = CM_NEW(struct keep);
     k->arena.secret = true;
     k->row = *row;

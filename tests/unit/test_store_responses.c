@@ -187,6 +187,28 @@ START_TEST(time_ends_them)
 }
 END_TEST
 
+/* Nothing is written before the loop turns: what waits has a limit. */
+START_TEST(what_waits_is_bounded)
+{
+    const size_t size = (size_t)30 * 1024 * 1024;
+    char *text = cm_alloc(size + 1);
+
+    memset(text, 'x', size);
+    text[size] = '\0';
+    f.setup.responses_bytes = INT64_C(1) << 30;
+    fix_open(&f);
+    keep("resp_1", "", text, "");
+    keep("resp_2", "", text, "");
+    keep("resp_3", "", text, "");
+    keep("resp_4", "", "[]", "");
+    free(text);
+    ck_assert_uint_eq(find("resp_3", "1 alice", false).n, 0);
+    ck_assert_uint_eq(find("resp_4", "1 alice", false).n, 1);
+    keep("resp_3", "", "[]", "");
+    ck_assert_uint_eq(find("resp_3", "1 alice", false).n, 1);
+}
+END_TEST
+
 START_TEST(switched_off)
 {
     fix_open(&f);
@@ -252,6 +274,7 @@ Suite *suite_store_responses(void)
     tcase_add_test(tc, an_upstream_s_own);
     tcase_add_test(tc, bounds);
     tcase_add_test(tc, time_ends_them);
+    tcase_add_test(tc, what_waits_is_bounded);
     tcase_add_test(tc, switched_off);
     tcase_add_test(tc, nobody_reads_them_in_the_file);
     tcase_add_test(tc, another_pool_file);

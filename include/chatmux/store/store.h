@@ -212,7 +212,8 @@ void cm_store_flush(struct cm_store *s, cm_store_done_fn *done, void *arg);
 /* ---- kept responses; all in the order of the calls ---- */
 
 bool cm_store_keeps_responses(const struct cm_store *s);
-/* In the place of one with its id. Copied. What cannot be written is lost, and the log tells it; a later cm_store_responses() finds it otherwise. */
+/* In the place of one with its id. Copied. What cannot be written, or would make more than 64 MiB wait for the disk, is lost, and the log tells it; a later
+ * cm_store_responses() finds it otherwise. */
 void cm_store_keep_response(struct cm_store *s, const struct cm_response_row *row);
 /* The response of that id, if `scope` is its own; with `turns` also those that it went on from, the oldest first, up to one of an upstream, and all of
  * them count as used now. n 0 and no error: there is none, or no longer. CM_ERR_NOT_FOUND: an earlier one of them is missing; CM_ERR_TOO_LARGE: together
