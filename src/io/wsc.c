@@ -53,7 +53,7 @@ struct cm_ws {
     struct cm_buf
         rest; /* came and was not read when the owner paused; the transfer is paused as long as there is something */
     struct cm_list queue;      /* struct outgoing, owned; the first one may have gone out in part */
-    size_t queued;             /* bytes in it that have not gone out */
+    size_t queued;             /* bytes in it that have not gone out, and those that hold them */
     unsigned pongs;            /* in it */
     struct writable *writable; /* NULL while nothing waits for the socket */
     struct cm_deadline deadline; /* of the handshake; later of the farewell */
@@ -153,6 +153,7 @@ static void ws_flush(struct cm_ws *ws)
         if (rc == CURLE_OK && m->sent == m->n) {
             cm_list_remove(&m->link);
             ws->pongs -= m->flags == CURLWS_PONG;
+            ws->queued -= sizeof(*m);
             free(m);
         } else if ((rc != CURLE_OK && rc != CURLE_AGAIN) || writable_start(ws) < 0) {
             ws->send_failed = true;
@@ -179,7 +180,7 @@ static void send_frame(struct cm_ws *ws, unsigned flags, struct cm_str payload)
     else
         cm_list_push(&ws->queue, &m->link);
     ws->pongs += flags == CURLWS_PONG;
-    ws->queued += payload.n;
+    ws->queued += sizeof(*m) + payload.n; /* empty ones would cost nothing otherwise */
     if (!ws->writable)
         ws_flush(ws);
 }

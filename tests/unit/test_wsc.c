@@ -989,6 +989,26 @@ START_TEST(deaf_peer_is_left_after_a_while)
 }
 END_TEST
 
+START_TEST(messages_without_a_word_take_room_too)
+{
+    static char block[4096];
+    struct got g = {0};
+    size_t queued = 0;
+
+    serve();
+    open_loop();
+    start(&g, "/deaf");
+    turn_until(&g.messages, 1, 5000);
+    while (queued == 0)
+        queued = cm_ws_send(g.ws, cm_str(block, sizeof(block)), true);
+    for (int i = 0; i < 10000 && queued <= CM_WS_HIGH; i++)
+        queued = cm_ws_send(g.ws, CM_STR_NONE, true);
+    ck_assert_uint_gt(queued, CM_WS_HIGH);
+    got_clear(&g);
+    close_loop();
+}
+END_TEST
+
 /* ---- over TLS */
 
 static void make_certificate(char *file)
@@ -1067,6 +1087,7 @@ Suite *suite_wsc(void)
     tcase_add_test(t, close_sends_what_is_queued);
     tcase_add_test(t, close_at_every_moment);
     tcase_add_test(t, deaf_peer_is_left_after_a_while);
+    tcase_add_test(t, messages_without_a_word_take_room_too);
     tcase_add_test(t, over_tls);
     tcase_add_test(t, slow_reader_over_tls);
     suite_add_tcase(s, t);

@@ -27,7 +27,7 @@ struct cm_ws_cb {
 /* req->url is ws:// or wss://; method and body are ignored; a WebSocket has a connection of its own. Slices are borrowed until cm_ws_close(). */
 struct cm_ws *cm_ws_open(struct cm_httpc *hc, const struct cm_xfer_req *req, size_t max_message,
                          const struct cm_ws_cb *cb, void *arg);
-/* Copied; queued without a bound of its own: returns the bytes that wait for the socket now. No effect after on_end or cm_ws_say_close(). */
+/* Copied; queued without a bound of its own: returns the bytes that wait for the socket now, with what it takes to hold them. No effect after on_end or cm_ws_say_close(). */
 size_t cm_ws_send(struct cm_ws *ws, struct cm_str message, bool binary);
 /* Answered by on_pong; no effect before the connection is open. */
 void cm_ws_ping(struct cm_ws *ws);
