@@ -155,16 +155,22 @@ static size_t cost(const struct eventlog *log, size_t n)
     return sizeof(struct eventlog_segment) + segment_size(log, n);
 }
 
+/* More than the bound may be taken already, by somebody's last words or since the bound was lowered. */
+static bool is_within(size_t taken, size_t more, size_t bound)
+{
+    return more == 0 || taken + more <= bound;
+}
+
 static int make_room(struct eventlog *log, size_t n, size_t max_bytes)
 {
     struct eventlog_shelf *shelf = log->shelf;
 
     if (n > max_bytes || n > UINT32_MAX / 4)
         return -1;
-    while (log->bytes + cost(log, n) > max_bytes)
+    while (!is_within(log->bytes, cost(log, n), max_bytes))
         if (!shrink(log))
             return -1;
-    while (shelf->bytes + cost(log, n) > shelf->max_bytes)
+    while (!is_within(shelf->bytes, cost(log, n), shelf->max_bytes))
         if (!evict_ended(shelf) && !shrink(log))
             return -1;
     return 0;

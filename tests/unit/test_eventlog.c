@@ -163,6 +163,22 @@ START_TEST(a_log_that_may_lose_events_loses_the_oldest_and_tells_its_readers)
 }
 END_TEST
 
+START_TEST(what_fits_in_memory_that_is_there_needs_no_room)
+{
+    struct eventlog log;
+
+    eventlog_init(&log, &shelf, false);
+    ck_assert_int_eq(say(&log, 100, PLENTY), 0);
+    shelf.max_bytes =
+        shelf.bytes - 1; /* another log has said its last words, or the bound was lowered */
+    ck_assert_int_eq(say(&log, 100, log.bytes - 1), 0);
+    ck_assert_int_eq(say(&log, 1000, PLENTY), -1);
+    shelf.max_bytes = PLENTY;
+    ck_assert_int_eq(say(&log, 1000, PLENTY), 0);
+    eventlog_clear(&log);
+}
+END_TEST
+
 START_TEST(those_that_have_ended_make_room_the_oldest_first)
 {
     struct eventlog old, read, young, now;
@@ -354,6 +370,7 @@ Suite *suite_eventlog(void)
     tcase_add_test(t, an_event_above_the_bound_is_refused_before_memory_is_taken);
     tcase_add_test(t, what_nobody_has_read_is_not_dropped);
     tcase_add_test(t, a_log_that_may_lose_events_loses_the_oldest_and_tells_its_readers);
+    tcase_add_test(t, what_fits_in_memory_that_is_there_needs_no_room);
     tcase_add_test(t, those_that_have_ended_make_room_the_oldest_first);
     tcase_add_loop_test(t, every_event_comes_once_whatever_happens, 0, 8);
     suite_add_tcase(s, t);
