@@ -190,6 +190,8 @@ const struct cm_conf_key cm_conf_keys[] = {
      "a kept stream that has ended can be read again for so long"},
     {"resume", "away", CM_CONF_DURATION, IN(resume.away_ms), "2m", 0, DAY, NULL, LIVE, OPEN,
      "a kept stream goes on for so long without any client, then its upstream is closed"},
+    {"resume", "job_wait", CM_CONF_DURATION, IN(resume.job_wait_ms), "10m", 0, DAY, NULL, LIVE,
+     OPEN, "a job in the background waits for so long for a credential that is busy or limited"},
     {"resume", "max_bytes", CM_CONF_SIZE, IN(resume.max_bytes), "8m", 16 * KIB, GIB, NULL, LIVE,
      OPEN, "events of one kept stream that are held; what nobody has read is not dropped"},
     {"resume", "max_total", CM_CONF_SIZE, IN(resume.max_total_bytes), "128m", 16 * KIB, 64 * GIB,

@@ -658,6 +658,23 @@ static uint64_t backoff_ms(struct exchange *ex)
     return ms - cm_rng_below(&ex->gw->rng, ms / 4);
 }
 
+/* A job has time. It asks again and again instead of standing in line, where clients wait who have not. */
+static bool bide(struct exchange *ex, const struct cm_err *err)
+{
+    const uint64_t now_ms = cm_loop_now_ms(loop_of(ex));
+
+    if (!ex->background || err->retry_after_s <= 0)
+        return false;
+    if (ex->wait_began_ms == 0)
+        ex->wait_began_ms = now_ms;
+    if (now_ms - ex->wait_began_ms >= (uint64_t)ex->snap->config->resume.job_wait_ms)
+        return false;
+    ex->target = 0;
+    ex->retries = 0;
+    wait_for(ex, 250 + cm_rng_below(&ex->gw->rng, 500));
+    return true;
+}
+
 /* No credential of this target is left: pause and retry, wait for one that returns soon, go to the next target, or give up. */
 static void target_spent(struct exchange *ex, const struct cm_err *err)
 {
@@ -677,7 +694,8 @@ static void target_spent(struct exchange *ex, const struct cm_err *err)
         exchange_next(ex);
         return;
     }
-    if (err->cls == CM_ERR_NO_CREDENTIAL && err->retry_after_s > 0 && stand_in_line(ex))
+    if (bide(ex, err) || (!ex->background && err->cls == CM_ERR_NO_CREDENTIAL &&
+                          err->retry_after_s > 0 && stand_in_line(ex)))
         return;
     give_up(ex, err);
 }

@@ -275,6 +275,24 @@ scenario('a client that leaves before it was answered has no job', async (t) => 
     }, 'every other to be over');
 });
 
+scenario('a job waits until an account is free, or no longer limited', async (t) => {
+    const { fake, gw, sdk } = await pair(t, { retry: { retries: 0, max_wait: '50ms' }, provider: { max_inflight: 1 } });
+    fake.always(play.ok({ pieces: ['One ', 'two.'], gapMs: 100 }));
+    const jobs = await Promise.all([1, 2, 3].map(() => sdk.responses.create(JOB)));
+    assert.equal((await refused(sdk.chat.completions.create({ model: 'm1', messages: [{ role: 'user', content: 'x' }] }))).status, 429); // who does not wait long
+    assert.ok((await Promise.all(jobs.map((job) => sdk.responses.retrieve(job.id)))).some((r) => r.status === 'queued'));
+    for (const { id } of jobs) assert.equal((await ended(sdk, id)).status, 'completed');
+    fake.next(play.rateLimited(1));
+    const limited = await ended(sdk, (await sdk.responses.create(JOB)).id);
+    assert.equal(limited.status, 'completed');
+    assert.equal(fake.requests.length, 5);
+    // but not for ever
+    const short = await pair(t, { resume: { job_wait: '300ms' } });
+    short.fake.always(play.rateLimited(3));
+    const failed = await ended(short.sdk, (await short.sdk.responses.create(JOB)).id);
+    assert.deepEqual([failed.status, failed.error.code], ['failed', 'rate_limit_exceeded']);
+});
+
 scenario('killed in the middle: after the restart the job is failed', async (t) => {
     const { fake, gw, sdk: before } = await pair(t);
     fake.always(play.hangAfter(['half ']));

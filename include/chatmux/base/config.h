@@ -141,7 +141,7 @@ struct cm_config {
         int64_t ping_ms, idle_ms, max_duration_ms;  /* 0 = never */
     } realtime;
     struct {
-        int64_t keep_ms, away_ms, max_bytes, max_total_bytes, max_per_key, max_streams;
+        int64_t keep_ms, away_ms, job_wait_ms, max_bytes, max_total_bytes, max_per_key, max_streams;
     } resume;
     struct cm_provider_conf *providers;
     size_t n_providers;
