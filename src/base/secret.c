@@ -27,7 +27,7 @@
 #define CLASS_MIN_BITS 6
 #define CLASS_MAX_BITS 16
 #define CLASSES ((CLASS_MAX_BITS - CLASS_MIN_BITS) * 4 + 1)
-#define NEAR_BYTES ((size_t)64 << 10) /* of one size, that a thread keeps for itself */
+#define NEAR_BYTES ((size_t)16 << 10) /* of one size, that a thread keeps for itself */
 
 /* Stands before every block. */
 struct head {
