@@ -314,7 +314,7 @@ scenario('killed in the middle: after the restart the job is failed', async (t) 
 });
 
 scenario('SIGTERM: a job is waited for; at drain_timeout it ends failed', async (t) => {
-    const { fake, gw, sdk } = await pair(t, { server: { drain_timeout: '700ms' } });
+    const { fake, gw, sdk } = await pair(t, { server: { drain_timeout: '1200ms' } });
     fake.always(play.ok({ pieces: ['One ', 'two.'], gapMs: 60 }));
     const quick = await sdk.responses.create(JOB);
     await until(() => fake.requests.length === 1, 'it to run');
