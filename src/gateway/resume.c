@@ -196,7 +196,7 @@ void resume_arm(struct resume_stream *s)
     uint64_t at_ms = cm_loop_now_ms(resume_loop(s));
 
     if (!s->ex) {
-        at_ms += (uint64_t)c->resume.keep_ms;
+        at_ms = s->said_ms + (uint64_t)c->resume.keep_ms; /* whoever reads it meanwhile */
     } else if (followed && c->stream.keepalive_ms > 0) {
         at_ms = s->said_ms + (uint64_t)c->stream.keepalive_ms;
     } else if (!followed && s->begun && s->kind == RESUME_STREAM) {
@@ -264,10 +264,12 @@ static void stop_keeping(struct resume_stream *s)
         else
             f->seen = f->reader.next;
     }
-    if (cm_list_empty(&s->followers))
+    if (cm_list_empty(&s->followers)) {
         forget(s);
-    else
-        resume_arm(s);
+        return;
+    }
+    s->said_ms = cm_loop_now_ms(resume_loop(s));
+    resume_arm(s);
 }
 
 static void on_due(void *stream)

@@ -32,7 +32,7 @@ struct resume_stream {
     struct cm_deadline due; /* keep-alives; nobody is there; it has been kept long enough */
     struct cm_task full;    /* ends the exchange: there was no room */
     size_t extra;           /* bytes above the bounds, at its end */
-    uint64_t said_ms;       /* latest event */
+    uint64_t said_ms;       /* latest event; of an ended stream: since when it is kept */
     bool begun, clean;
     bool paused;    /* the upstream: its readers are as far behind as they may be */
     bool overflown; /* an event is missing at the end */

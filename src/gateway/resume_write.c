@@ -162,6 +162,7 @@ void resume_end(struct exchange *ex, bool clean)
     if (s->overflown && s->kind == RESUME_STREAM)
         put_overflow(s);
     s->clean = clean && !s->overflown;
+    s->said_ms = cm_loop_now_ms(resume_loop(s));
     s->ex = NULL;
     ex->kept = NULL;
     eventlog_end(&s->log);

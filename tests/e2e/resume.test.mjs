@@ -408,6 +408,11 @@ scenario('an ended stream is forgotten after resume.keep', async (t) => {
     await until(async () => (await figures(gw)).ended === 0, 'it to be forgotten');
     assert.equal((await refused(again(t, gw, streamId))).status, 404);
     assert.equal((await figures(gw)).bytes, 0);
+
+    const often = await (await ask(t, gw)).rest();
+    const read = () => request(gw, { path: `/v1/chatmux/streams/${often.streamId}` });
+    assert.equal((await read()).status, 200);
+    await until(async () => (await read()).status === 404, 'it to be forgotten, however often it is read', 2000);
 });
 
 // ---- the end of the process ----------------------------------------------------------------------------------------
