@@ -19,6 +19,15 @@ void cm_chat_drop(struct cm_chat *chat, struct cm_str field)
         chat->dropped[chat->n_dropped++] = field;
 }
 
+void cm_chat_find_unread(struct cm_chat *chat)
+{
+    const struct cm_unread *unread = chat->unread;
+
+    chat->unread = NULL;
+    if (unread)
+        unread->find(chat, unread);
+}
+
 struct cm_str cm_chat_field_name(unsigned number)
 {
     static const struct cm_str names[] = {

@@ -201,16 +201,17 @@ static uint64_t holder_of(struct exchange *ex, const struct cm_target *t,
 
 int attempt_ask(struct exchange *ex, struct cm_pool_ask *ask, struct cm_err *err)
 {
-    const struct cm_chat *chat = chat_for(ex, &ex->targets[ex->target]);
-
     const struct cm_target *target = &ex->targets[ex->target];
+    struct cm_chat *chat = chat_for(ex, target);
 
     if (!cm_instance_serves(exchange_instance(ex), chat))
         return lacks_task(ex, err);
-    if (!cm_instance_relays(exchange_instance(ex), chat) &&
-        chat->untranslatable.cls != CM_ERR_NONE) {
-        *err = ex->chat->untranslatable;
-        return -1;
+    if (!cm_instance_relays(exchange_instance(ex), chat)) {
+        if (chat->untranslatable.cls != CM_ERR_NONE) {
+            *err = ex->chat->untranslatable;
+            return -1;
+        }
+        cm_chat_find_unread(chat);
     }
     if (note_dropped(ex, chat, err) < 0)
         return -1;

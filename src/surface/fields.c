@@ -3,6 +3,7 @@
 
 #include "chatmux/base/mem.h"
 #include "chatmux/base/utf8.h"
+#include "known_int.h"
 
 #include <inttypes.h>
 #include <stdarg.h>
@@ -117,8 +118,7 @@ int cm_field_members(yyjson_val *root, const struct cm_str *names, size_t n, yyj
     return 0;
 }
 
-/* Names go into a header: what is no plain word is only told to be there. */
-static bool is_word(struct cm_str name)
+bool cm_field_is_word(struct cm_str name)
 {
     for (size_t i = 0; i < name.n; i++) {
         const char c = name.p[i];
@@ -148,8 +148,9 @@ void cm_field_drop_others(struct cm_chat *chat, yyjson_val *root, const struct c
         const struct cm_str name = cm_json_str(key);
 
         if (!yyjson_is_null(yyjson_obj_iter_get_val(key)) && !is_known(names, n, name))
-            cm_chat_drop(chat, is_word(name) ? name : CM_S("unknown"));
+            cm_chat_drop(chat, cm_field_is_word(name) ? name : CM_S("unknown"));
     }
+    cm_known_note(chat, root);
 }
 
 static void free_doc(void *doc)

@@ -37,9 +37,12 @@ int cm_field_wrong_value(struct cm_err *err, const struct cm_spot *at, struct cm
 int cm_field_body(struct cm_chat *chat, enum cm_dialect dialect, enum cm_chat_task task,
                   struct cm_str body, const struct cm_str *names, size_t n, yyjson_val **out,
                   struct cm_err *err);
-/* Members that nobody here reads: only the relay lane carries them. `root` must live as long as the chat. */
+/* Members that nobody here reads: only the relay lane carries them. Those of the body itself are told at once, those below it when somebody asks
+ * (known_int.h). `root` must live as long as the chat. */
 void cm_field_drop_others(struct cm_chat *chat, yyjson_val *root, const struct cm_str *names,
                           size_t n);
+/* Names of dropped members go into a header: what is no plain word is only told to be there, as "unknown". */
+bool cm_field_is_word(struct cm_str name);
 /* The members of a body that are read, in the order of `names`; null counts as absent. One that
  * occurs twice is refused: parsers differ on which of them counts. */
 int cm_field_members(yyjson_val *root, const struct cm_str *names, size_t n, yyjson_val **out,

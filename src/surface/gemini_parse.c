@@ -216,8 +216,6 @@ static int read_modalities(reader *r, yyjson_val *v, const struct cm_spot *at)
 
 static int read_config(reader *r, yyjson_val *v)
 {
-    static const char *const dropped[] = {"imageConfig", "speechConfig", "mediaResolution",
-                                          "enableEnhancedCivicAnswers"};
     const struct cm_spot *at = CM_SPOT(NULL, "generationConfig");
     struct cm_chat *chat = r->chat;
     yyjson_val *seed = cm_gemini_member(v, "seed");
@@ -251,10 +249,6 @@ static int read_config(reader *r, yyjson_val *v)
                         CM_SPOT(at, "responseModalities")))
         return -1;
     chat->has_seed = seed != NULL;
-    for (size_t i = 0; i < CM_COUNT(dropped); i++) {
-        if (cm_gemini_member(v, dropped[i]))
-            cm_chat_drop(chat, cm_str_of(dropped[i]));
-    }
     return 0;
 }
 

@@ -217,6 +217,20 @@ const ITEMS = {
     },
 };
 
+/** Counts answers, and collects members with a place in their names ("tools[0].x") of x-chatmux-dropped. */
+function watchDropped(t) {
+    const plain = globalThis.fetch;
+    const told = { answers: 0, inside: new Set() };
+    globalThis.fetch = async (...args) => {
+        const answer = await plain(...args);
+        told.answers++;
+        for (const name of answer.headers.get('x-chatmux-dropped')?.split(', ') ?? []) if (/[.[]/.test(name)) told.inside.add(name);
+        return answer;
+    };
+    t.after(() => (globalThis.fetch = plain));
+    return told;
+}
+
 scenario('every SDK over every upstream', { timeout: 300_000, concurrency: 3 }, async (t) => {
     const columns = Object.entries(UPSTREAMS);
     const started = await Promise.all(columns.map(([, up]) => up.start(t)));
@@ -230,6 +244,7 @@ scenario('every SDK over every upstream', { timeout: 300_000, concurrency: 3 }, 
         },
     });
     const { data } = (await request(gw, { path: '/admin/api/credentials', key: ADMIN })).json;
+    const told = watchDropped(t);
     for (const client of Object.values(CLIENTS)) client.start(gw);
     // The fakes know nothing of each other: a column at a time beside the others.
     await Promise.all(columns.map(async ([name, up], i) => {
@@ -242,4 +257,7 @@ scenario('every SDK over every upstream', { timeout: 300_000, concurrency: 3 }, 
                     return check({ ...cell, client });
                 });
     }));
+    assert.ok(told.answers > 500, 'they were seen');
+    /* what SDKs say inside of their bodies is known, echoes of answers included, but for a wish of @ai-sdk/anthropic that no other dialect has */
+    assert.deepEqual([...told.inside], ['tools[0].eager_input_streaming']);
 });

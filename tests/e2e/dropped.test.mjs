@@ -61,3 +61,95 @@ scenario('members that nobody here knows are relayed without a word', async (t) 
     assert.equal(answer.headers['x-chatmux-dropped'], undefined);
     assert.equal(fake.last.json.repetition_penalty, 1.1);
 });
+
+const TOOL = { type: 'object', properties: {} };
+/* [path, body, what is told]: one unknown member in each kind of object */
+const NESTED = [
+    ['/v1/chat/completions', {
+        model: 'demo',
+        messages: [
+            { role: 'system', content: 'Short.', weight: 1 },
+            { role: 'user', content: [{ type: 'text', text: 'Hi', priority: 1, cache_control: { type: 'ephemeral', scope: 'all' } },
+                { type: 'image_url', image_url: { url: 'data:image/png;base64,iVBORw0KGgo=', detail: 'low', format: 'png' } }] },
+            { role: 'assistant', content: null, refusal: null, annotations: [], tool_calls: [{ id: 'c1', type: 'function', index: 0, function: { name: 'f', arguments: '{}', extra: 1 } }] },
+            { role: 'tool', tool_call_id: 'c1', content: 'ok', is_error: false },
+        ],
+        tools: [{ type: 'function', defer_loading: true, function: { name: 'f', parameters: TOOL, returns: {} } }],
+        tool_choice: { type: 'function', function: { name: 'f', force: true } },
+        response_format: { type: 'json_object', indent: 2 },
+        stream: true, stream_options: { include_usage: true, include_obfuscation: false, batch: 1 },
+    }, ['messages[0].weight', 'messages[1].content[0].priority', 'messages[1].content[0].cache_control.scope', 'messages[1].content[1].image_url.format',
+        'messages[2].tool_calls[0].function.extra', 'messages[3].is_error', 'tools[0].defer_loading', 'tools[0].function.returns', 'tool_choice.function.force',
+        'response_format.indent', 'stream_options.batch']],
+    ['/v1/completions', { model: 'demo', prompt: 'Hi', stream: true, stream_options: { include_usage: true, batch: 1 } }, ['stream_options.batch']],
+    ['/v1/messages', {
+        model: 'demo', max_tokens: 9,
+        system: [{ type: 'text', text: 'Short.', weight: 1 }],
+        messages: [
+            { role: 'user', content: [{ type: 'document', title: 'A', citations: { enabled: false, style: 'x' }, source: { type: 'text', media_type: 'text/plain', data: 'a', encoding: 'b' } }], name: 'Jo' },
+            { role: 'assistant', content: [{ type: 'text', text: 'x', citations: null }, { type: 'tool_use', id: 't1', name: 'f', input: { any: 1 }, caller: { type: 'direct' }, extra: 1 }] },
+            { role: 'user', content: [{ type: 'tool_result', tool_use_id: 't1', content: [{ type: 'text', text: 'ok', deep: 1 }] }] },
+        ],
+        tools: [{ name: 'f', input_schema: TOOL, eager_input_streaming: true, cache_control: { type: 'ephemeral' } }, { name: 'g', input_schema: TOOL, eager_input_streaming: true, defer_loading: false }],
+        tool_choice: { type: 'auto', force: 1 }, thinking: { type: 'enabled', budget_tokens: 1024, pace: 'slow' }, metadata: { user_id: 'u', team: 't' },
+        output_config: { effort: 'low', task_budget: {} },
+    }, ['system[0].weight', 'messages[0].name', 'messages[0].content[0].citations.style', 'messages[0].content[0].source.encoding', 'messages[1].content[1].extra',
+        'messages[2].content[0].content[0].deep', 'tools[0].eager_input_streaming', 'tools[1].defer_loading', 'tool_choice.force', 'thinking.pace', 'metadata.team', 'output_config.task_budget']],
+    ['/v1beta/models/demo:generateContent', {
+        system_instruction: { parts: [{ text: 'Short.', inlineData: { mimeType: 'image/png', data: 'AA==' } }] },
+        contents: [{ role: 'user', parts: [{ text: 'Hi', videoMetadata: { fps: 1 } }, { inline_data: { mime_type: 'image/png', data: 'iVBORw0KGgo=', scale: 2 } }], weight: 1 }],
+        tools: [{ function_declarations: [{ name: 'f', parameters_json_schema: TOOL, behavior: 'BLOCKING' }] }],
+        toolConfig: { functionCallingConfig: { mode: 'AUTO', streamFunctionCallArguments: true }, retrievalConfig: {} },
+        generationConfig: { maxOutputTokens: 9, top_k: 3, imageConfig: {}, thinkingConfig: { includeThoughts: true, pace: 1 } },
+    }, ['system_instruction.parts[0].inlineData', 'contents[0].parts[0].videoMetadata', 'contents[0].parts[1].inline_data.scale', 'contents[0].weight',
+        'tools[0].function_declarations[0].behavior', 'toolConfig.functionCallingConfig.streamFunctionCallArguments', 'toolConfig.retrievalConfig',
+        'generationConfig.imageConfig', 'generationConfig.thinkingConfig.pace']],
+    ['/v1/responses', {
+        model: 'demo', store: false,
+        input: [
+            { role: 'user', content: [{ type: 'input_text', text: 'Hi', priority: 1 }], weight: 1 },
+            { type: 'message', role: 'assistant', id: 'msg_1', status: 'completed', content: [{ type: 'output_text', text: 'x', annotations: [], logprobs: [], tone: 'dry' }] },
+            { type: 'function_call', id: 'fc_1', call_id: 'c1', name: 'f', arguments: '{}', status: 'completed', extra: 1 },
+            { type: 'function_call_output', call_id: 'c1', output: 'ok', is_error: false },
+            { role: 'user', content: 'Go on' },
+        ],
+        tools: [{ type: 'function', name: 'f', parameters: TOOL, strict: false, defer_loading: true }],
+        text: { format: { type: 'text', indent: 2 }, verbosity: 'low' }, reasoning: { effort: 'low', generate_summary: 'auto' }, stream_options: { batch: 1 },
+    }, ['input[0].content[0].priority', 'input[0].weight', 'input[1].content[0].tone', 'input[2].extra', 'input[3].is_error', 'tools[0].defer_loading', 'text.format.indent',
+        'reasoning.generate_summary', 'stream_options.batch']],
+];
+for (const [path, body, expected] of NESTED)
+    scenario(`members inside of others that nobody here knows are told with their place: ${path}`, async (t) => {
+        const gw = await startGateway(t, { config: { 'provider demo': { type: 'demo' }, 'provider strict': { type: 'demo', strict: 'yes', models: 'strict=demo' } } });
+        const answer = await request(gw, { path, body });
+        assert.equal(answer.status, 200, answer.text);
+        /* those of the canonical model have no place in their names */
+        const told = answer.headers['x-chatmux-dropped'].split(', ').filter((name) => /[.[]/.test(name));
+        assert.deepEqual(told.sort(), [...expected].sort());
+        const strict = await request(gw, { path: path.replace('demo', 'strict'), body: { ...body, ...(body.model && { model: 'strict' }) } });
+        assert.equal(strict.status, 400, strict.text);
+        assert.ok(expected.some((name) => strict.text.includes(name)), strict.text);
+    });
+
+scenario('what is inside of a relayed body is told by nobody', async (t) => {
+    const fake = await startFakeOpenai(t, { allow: ['messages'] });
+    const gw = await startGateway(t, { config: { 'provider up': providerFor(fake, { strict: 'yes' }) } });
+    const messages = [{ role: 'user', content: 'Hi', weight: 1 }];
+    const answer = await request(gw, { body: { model: 'm1', messages } });
+    assert.equal(answer.status, 200, answer.text);
+    assert.equal(answer.headers['x-chatmux-dropped'], undefined);
+    assert.deepEqual(fake.last.json.messages, messages);
+});
+
+scenario('a body full of unknown members is answered with a head that is not', async (t) => {
+    const gw = await startGateway(t, { config: { 'provider demo': { type: 'demo' } } });
+    const one = (i) => Object.fromEntries(Array.from({ length: 10 }, (_, k) => [`x${i}_${k}`, 1]));
+    const messages = Array.from({ length: 2000 }, (_, i) => ({ role: 'user', content: 'Hi', same: 1, ...one(i) }));
+    messages[0][`long_${'x'.repeat(100)}`] = messages[0]['odd, name'] = 1;
+    const answer = await request(gw, { body: { model: 'demo', messages } });
+    assert.equal(answer.status, 200, answer.text);
+    const told = answer.headers['x-chatmux-dropped'].split(', ');
+    assert.equal(told.length, 32);
+    assert.equal(told.filter((name) => name.endsWith('.same')).length, 1, 'once, wherever it stands');
+    assert.ok(told.includes('messages[0].unknown') && told.every((name) => name.length < 64), told.join());
+});

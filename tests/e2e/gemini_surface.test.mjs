@@ -427,7 +427,7 @@ scenario('over OpenAI: what cannot be said is refused, what need not be said is 
     assert.equal(fake.requests.length, 0);
     const answer = await request(gw, { path: '/v1beta/models/m1:generateContent', body: { contents: [text], safetySettings: [{}], labels: {}, generationConfig: { topK: 3, mediaResolution: 'X' } } });
     assert.equal(answer.status, 200, answer.text);
-    assert.deepEqual(answer.headers['x-chatmux-dropped'].split(', ').sort(), ['labels', 'mediaResolution', 'safetySettings', 'top_k']);
+    assert.deepEqual(answer.headers['x-chatmux-dropped'].split(', ').sort(), ['generationConfig.mediaResolution', 'labels', 'safetySettings', 'top_k']);
     assert.ok((await ai.models.countTokens({ model: 'm1', contents: 'one two three' })).totalTokens >= 3);
 });
 

@@ -183,6 +183,7 @@ struct cm_response_ask {
 #define CM_MODALITY_IMAGE 2u
 #define CM_MODALITY_AUDIO 4u
 
+struct cm_unread;
 struct cm_chat {
     /* From the gateway, before a surface reads the body; cm_chat_begin() leaves them alone. */
     struct cm_arena *arena; /* the exchange's; not owned */
@@ -261,7 +262,15 @@ struct cm_chat {
      * carries. */
     struct cm_str *dropped;
     size_t n_dropped;
+    struct cm_unread *unread; /* in the arena; NULL = there is nothing to look through */
 };
+
+/* What a surface has not looked through yet for members that nobody reads. */
+struct cm_unread {
+    void (*find)(struct cm_chat *chat, const struct cm_unread *unread); /* adds to `dropped` */
+};
+/* Before cm_instance_drops(), where the answer is not relayed: `dropped` is complete from now on. */
+void cm_chat_find_unread(struct cm_chat *chat);
 
 /* A copy in the arena with other parameters: "temperature=0.2 max_tokens=500 weight=3", of which weight is not meant. What the
  * relay lane carries says so, too; where the dialect has no such member, the copy is to be translated. */
