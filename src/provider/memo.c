@@ -1,4 +1,4 @@
-/* A map of entries that are also in a ring by last use. */
+/* A map of entries that are also in one of two rings by last use. */
 #include "chatmux/provider/memo.h"
 
 #include "chatmux/base/list.h"
@@ -9,17 +9,18 @@
 #define ENTRY_COST 160 /* bytes of an entry besides its texts: itself, its slot in the map */
 
 struct entry {
-    struct cm_list link; /* in memo->by_use, the latest at the end */
-    struct cm_str key;   /* owner, NUL, key; both slices in this allocation */
+    struct cm_list link; /* in its ring, the latest at the end */
+    bool kept;
+    struct cm_str key; /* owner, NUL, key; both slices in this allocation */
     struct cm_str value;
     uint64_t until_ms; /* monotonic */
 };
 
 struct cm_memo {
     const struct cm_clock *clock;
-    struct cm_map map; /* entry.key -> entry */
-    struct cm_list by_use;
-    size_t bytes, max_bytes;
+    struct cm_map map;           /* entry.key -> entry */
+    struct cm_list by_use, kept; /* the rings: struct entry */
+    size_t bytes, kept_bytes, max_bytes;
 };
 
 struct cm_memo *cm_memo_new(const struct cm_clock *clock, size_t max_bytes)
@@ -29,6 +30,7 @@ struct cm_memo *cm_memo_new(const struct cm_clock *clock, size_t max_bytes)
     memo->clock = clock;
     memo->max_bytes = max_bytes;
     cm_list_init(&memo->by_use);
+    cm_list_init(&memo->kept);
     return memo;
 }
 
@@ -42,15 +44,23 @@ static void drop(struct cm_memo *memo, struct entry *e)
     cm_map_del(&memo->map, e->key);
     cm_list_remove(&e->link);
     memo->bytes -= cost(e);
+    memo->kept_bytes -= e->kept ? cost(e) : 0;
     cm_secret_free(e);
+}
+
+static void drop_oldest(struct cm_memo *memo, struct cm_list *ring)
+{
+    drop(memo, CM_LIST_ITEM(ring->next, struct entry, link));
 }
 
 void cm_memo_free(struct cm_memo *memo)
 {
     if (!memo)
         return;
-    CM_LIST_EACH(&memo->by_use, it)
-    drop(memo, CM_LIST_ITEM(it, struct entry, link));
+    while (!cm_list_empty(&memo->by_use))
+        drop_oldest(memo, &memo->by_use);
+    while (!cm_list_empty(&memo->kept))
+        drop_oldest(memo, &memo->kept);
     cm_map_clear(&memo->map);
     free(memo);
 }
@@ -97,7 +107,7 @@ bool cm_memo_get(struct cm_memo *memo, struct cm_str owner, struct cm_str key, s
     if (!e)
         return false;
     cm_list_remove(&e->link);
-    cm_list_push(&memo->by_use, &e->link);
+    cm_list_push(e->kept ? &memo->kept : &memo->by_use, &e->link);
     *value = e->value;
     return true;
 }
@@ -110,8 +120,18 @@ void cm_memo_del(struct cm_memo *memo, struct cm_str owner, struct cm_str key)
         drop(memo, e);
 }
 
-void cm_memo_put(struct cm_memo *memo, struct cm_str owner, struct cm_str key, struct cm_str value,
-                 int64_t ttl_ms)
+static void make_room(struct cm_memo *memo)
+{
+    while (memo->bytes > memo->max_bytes) {
+        const bool too_much_kept = memo->kept_bytes > memo->max_bytes / 2;
+
+        drop_oldest(memo,
+                    too_much_kept || cm_list_empty(&memo->by_use) ? &memo->kept : &memo->by_use);
+    }
+}
+
+static void put_entry(struct cm_memo *memo, struct cm_str owner, struct cm_str key,
+                      struct cm_str value, int64_t ttl_ms, bool kept)
 {
     size_t key_n = key_size(owner, key);
     struct entry *e;
@@ -129,10 +149,23 @@ void cm_memo_put(struct cm_memo *memo, struct cm_str owner, struct cm_str key, s
     e->value = cm_str(text + key_n, value.n);
     e->until_ms = memo->clock->mono_ms(memo->clock->arg) + (uint64_t)ttl_ms;
     cm_memo_del(memo, owner, key); /* only now: value may be a slice of what it replaces */
+    e->kept = kept;
     cm_list_init(&e->link);
-    cm_list_push(&memo->by_use, &e->link);
+    cm_list_push(kept ? &memo->kept : &memo->by_use, &e->link);
     cm_map_put(&memo->map, e->key, e);
     memo->bytes += cost(e);
-    while (memo->bytes > memo->max_bytes)
-        drop(memo, CM_LIST_ITEM(memo->by_use.next, struct entry, link));
+    memo->kept_bytes += kept ? cost(e) : 0;
+    make_room(memo);
+}
+
+void cm_memo_put(struct cm_memo *memo, struct cm_str owner, struct cm_str key, struct cm_str value,
+                 int64_t ttl_ms)
+{
+    put_entry(memo, owner, key, value, ttl_ms, false);
+}
+
+void cm_memo_keep(struct cm_memo *memo, struct cm_str owner, struct cm_str key, struct cm_str value,
+                  int64_t ttl_ms)
+{
+    put_entry(memo, owner, key, value, ttl_ms, true);
 }

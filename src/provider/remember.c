@@ -74,7 +74,7 @@ void cm_run_remember_durably(struct cm_run *run, struct cm_str key, struct cm_st
     memcpy(kept.key, name.p, sizeof(kept.key));
     if (kept.cred && ttl_ms > 0 && keeper->put)
         keeper->put(keeper->arg, &kept);
-    cm_memo_put(run_memo(run), run_owner(run), name, value, ttl_ms); /* may be where value lies */
+    cm_memo_keep(run_memo(run), run_owner(run), name, value, ttl_ms); /* may be where value lies */
 }
 
 void cm_run_forget(struct cm_run *run, struct cm_str key)

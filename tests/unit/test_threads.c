@@ -6,6 +6,7 @@
 #include "chatmux/base/mem.h"
 #include "provider/hix_int.h"
 
+#include <stdio.h>
 #include <stdlib.h>
 
 /* A disk: what a keeper was told, last word first to last. */
@@ -238,6 +239,42 @@ START_TEST(what_is_remembered_durably)
 }
 END_TEST
 
+/* Whatever clients have remembered: who a bound chat belongs to is not forgotten for it. */
+START_TEST(what_is_durable_is_not_pushed_out)
+{
+    static const char big[1000];
+    const struct cm_str text = cm_str(big, sizeof(big));
+    struct cm_str v;
+    char key[32];
+
+    with("put");
+    for (int i = 0; i < 5000; i++) {
+        snprintf(key, sizeof(key), "%d", i);
+        cm_memo_put(memo, CM_S("a client"), cm_str_of(key), text, 60000);
+    }
+    with("look");
+    ck_assert_str_eq(value, "1 key");
+    restart("sk-secret");
+    for (int i = 0; i < 5000; i++) {
+        snprintf(key, sizeof(key), "%d", i);
+        cm_memo_put(memo, CM_S("a client"), cm_str_of(key), text, 60000);
+    }
+    with("look");
+    ck_assert_str_eq(value, "1 key");
+    with("forget");
+    ck_assert_uint_eq(n_kept, 0);
+    /* and it has a bound of its own */
+    for (int i = 0; i < 5000; i++) {
+        snprintf(key, sizeof(key), "%d", i);
+        cm_memo_keep(memo, CM_S("an account"), cm_str_of(key), text, 60000);
+    }
+    cm_memo_put(memo, CM_S("a client"), CM_S("1"), text, 60000);
+    ck_assert(cm_memo_get(memo, CM_S("a client"), CM_S("1"), &v));
+    ck_assert(cm_memo_get(memo, CM_S("an account"), CM_S("4999"), &v));
+    ck_assert(!cm_memo_get(memo, CM_S("an account"), CM_S("4000"), &v));
+}
+END_TEST
+
 /* ---- another gateway's ---- */
 
 START_TEST(the_names_of_the_vectors)
@@ -340,6 +377,7 @@ Suite *suite_threads(void)
     tcase_add_test(t, without_a_number_nothing_is_kept);
     tcase_add_test(t, what_is_over_does_not_come_back);
     tcase_add_test(t, what_is_remembered_durably);
+    tcase_add_test(t, what_is_durable_is_not_pushed_out);
     suite_add_tcase(s, t);
 
     t = tcase_create("another gateway");

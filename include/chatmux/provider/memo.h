@@ -18,6 +18,10 @@ bool cm_memo_get(struct cm_memo *memo, struct cm_str owner, struct cm_str key,
 /* Copies all; replaces. What alone is larger than an eighth of the memo is not kept. */
 void cm_memo_put(struct cm_memo *memo, struct cm_str owner, struct cm_str key, struct cm_str value,
                  int64_t ttl_ms);
+/* The same, for what nobody must be able to push out with what clients make it remember: it goes only when there is too much of its kind, more than half of
+ * the memo. */
+void cm_memo_keep(struct cm_memo *memo, struct cm_str owner, struct cm_str key, struct cm_str value,
+                  int64_t ttl_ms);
 void cm_memo_del(struct cm_memo *memo, struct cm_str owner, struct cm_str key);
 
 #endif
