@@ -109,7 +109,8 @@ bool hix_take_aged(struct cm_run *run, struct cm_str *chat, int64_t *stretch)
     const int64_t over =
         age_ms(run) > 0 ? (cm_run_unix_ms(run) - age_ms(run)) / stretch_ms(run) - 1 : -1;
 
-    for (int64_t s = over - LOOK_BACK; s <= over; s++)
+    /* what is before *stretch was taken by this run already */
+    for (int64_t s = *stretch > over - LOOK_BACK ? *stretch : over - LOOK_BACK; s <= over; s++)
         for (int i = LISTS; s >= 0 && i-- > 0;)
             while (take(run, s, i, chat)) {
                 *stretch = s;

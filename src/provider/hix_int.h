@@ -66,7 +66,8 @@ bool hix_old_thread(struct cm_arena *arena, const struct cm_chat *chat, struct c
 
 /* An answer was given in this chat: it is not old. */
 void hix_note_use(struct cm_run *run, struct cm_str chat);
-/* One that nobody has used for x.delete_after, in the arena; false: there is none. It is in no list any more; hix_put_back() when it could not go. */
+/* One that nobody has used for x.delete_after, in the arena; false: there is none. It is in no list any more; hix_put_back() when it could not go.
+ * *stretch: 0, or as the last call of this run left it. */
 bool hix_take_aged(struct cm_run *run, struct cm_str *chat, int64_t *stretch);
 void hix_put_back(struct cm_run *run, struct cm_str chat, int64_t stretch);
 
