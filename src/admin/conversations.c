@@ -1,13 +1,17 @@
 /* /admin/api/conversations: what another gateway led with an account. */
 #include "admin_int.h"
 
+#define AT_ONCE_MAX                                                                                \
+    1000 /* what waits for the store is bounded, and what is told as taken is on the disk */
+
 /* "MODEL NAME CHAT" */
 static int read_item(struct cm_str item, struct cm_old_thread *out, struct cm_err *err)
 {
     out->model = cm_str_cut(&item, ' ');
     out->name = cm_str_cut(&item, ' ');
     out->value = item;
-    if (out->value.n > 0 && cm_str_find_char(out->value, ' ') == SIZE_MAX)
+    if (out->value.n > 0 && out->value.n <= CM_MEMORY_VALUE_MAX &&
+        cm_str_find_char(out->value, ' ') == SIZE_MAX)
         return 0;
     return cm_fail_param(err, CM_ERR_BAD_REQUEST, "conversations",
                          "each of conversations must be \"MODEL NAME CHAT\"");
@@ -22,6 +26,10 @@ static int read_items(struct cm_arena *arena, struct cm_str json, struct cm_old_
     int rc = doc ? 0 : -1;
 
     *n = yyjson_arr_size(yyjson_doc_get_root(doc));
+    if (*n > AT_ONCE_MAX)
+        rc = cm_fail_param(err, CM_ERR_BAD_REQUEST, "conversations",
+                           "conversations may hold %d at once: send the others after them",
+                           AT_ONCE_MAX);
     *out = CM_ARENA_ARRAY(arena, struct cm_old_thread, *n);
     yyjson_arr_foreach(yyjson_doc_get_root(doc), i, max, item)
     {

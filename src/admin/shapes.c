@@ -89,7 +89,7 @@ static const struct field conversations_new[] = {
           .max = SECRET_MAX),
     FIELD("conversations", STRS,
           "\"MODEL NAME CHAT\": the model as clients wrote it, the name by which that gateway knew "
-          "the conversation again, the platform's id of it",
+          "the conversation again, the platform's id of it; at most 1000",
           .required = true),
 };
 static const struct field conversations_taken[] = {

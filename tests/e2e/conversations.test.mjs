@@ -197,6 +197,9 @@ scenario('import hixai2api: its chats go on, by way of the gateway that runs', a
         [{ provider: 'hix', secret: cookieOf(SESSIONS[0]), conversations: [`gpt-4o ${name}`] }, 'conversations'],
         [{ provider: 'hix', secret: cookieOf(SESSIONS[0]), conversations: [`gpt-4o ${name} c d`] }, 'conversations'],
         [{ provider: 'hix', secret: cookieOf(SESSIONS[0]) }, 'conversations'],
+        // more than can be on the disk when they are told as taken
+        [{ provider: 'hix', secret: cookieOf(SESSIONS[0]), conversations: Array(1001).fill(`gpt-4o ${name} c`) }, 'conversations'],
+        [{ provider: 'hix', secret: cookieOf(SESSIONS[0]), conversations: [`gpt-4o ${name} ${'c'.repeat(4097)}`] }, 'conversations'],
     ]) {
         const refused = await take(body);
         assert.deepEqual([refused.status, refused.error.param], [400, param], refused.text);
