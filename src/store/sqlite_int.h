@@ -79,6 +79,21 @@ int sq_get_meta(struct cm_store_db *db, struct cm_str name, struct cm_arena *are
                 struct cm_str *value, struct cm_err *err);
 /* Within a transaction. */
 int sq_put_meta(struct cm_store_db *db, struct cm_str name, struct cm_str blob, struct cm_err *err);
+int sq_raise_ids(struct cm_store_db *db, uint64_t ids_below, struct cm_err *err);
+
+/* sqlite_rows.c: as struct cm_store_driver says */
+int sq_load_creds(struct cm_store_db *db, struct cm_arena *arena, struct cm_cred_row **rows,
+                  size_t *n, struct cm_err *err);
+int sq_load_cred(struct cm_store_db *db, uint64_t id, struct cm_arena *arena,
+                 struct cm_cred_row **row, struct cm_err *err);
+int sq_load_keys(struct cm_store_db *db, struct cm_arena *arena, struct cm_key_row **rows,
+                 size_t *n, struct cm_err *err);
+int sq_change(struct cm_store_db *db, const struct cm_change *changes, size_t n,
+              const struct cm_store_stamp *stamp, struct cm_err *err);
+int sq_write_pool(struct cm_store_db *db, const struct cm_store_group *group, struct cm_err *err);
+/* The secrets of the row that `from` stands on (id, provider, label, secret, token, proxy) are sealed with that key. */
+int sq_reseal_row(struct cm_store_db *db, const struct cm_aead_key *key, sqlite3_stmt *from,
+                  struct cm_err *err);
 
 /* sqlite_responses.c: as struct cm_store_driver says */
 int sq_keep_response(struct cm_store_db *db, const struct cm_response_row *row,
