@@ -301,8 +301,6 @@ void exchange_attempt_served(struct exchange *ex); /* it ended well */
 void exchange_lose_attempt(struct exchange *ex);
 /* For request.c: a zeroed one with gw set; its clocks are ready and it is in the gateway's list. */
 void exchange_init(struct exchange *ex);
-/* The next credential or target, without a pause, until one answers. */
-void exchange_next(struct exchange *ex);
 /* The only way out, exactly once; the client has got its answer, or left. exchange_free() follows, at the latest when a parsing thread has let go. */
 void exchange_end(struct exchange *ex, enum outcome outcome, const struct cm_err *err);
 void exchange_free(struct exchange *ex);
@@ -313,6 +311,8 @@ void exchange_note_bytes(
 const struct cm_instance *exchange_instance(const struct exchange *ex); /* of the current target */
 /* Ends with an error: as an answer, or inside the stream. */
 void exchange_fail(struct exchange *ex, const struct cm_err *err);
+/* The same, after all credentials and targets were tried. */
+void exchange_fail_spent(struct exchange *ex, const struct cm_err *err);
 /* The error, as an event of the stream that has begun; NULL: its client has cancelled it (a job in the background). */
 void exchange_tell(struct exchange *ex, const struct cm_err *why);
 /* The whole answer at once; the exchange is over. */
@@ -322,6 +322,17 @@ void exchange_answer(struct exchange *ex, int status, struct cm_str content_type
 /* Called by the attempt in flight. */
 void exchange_event(struct exchange *ex, const struct cm_event *ev);
 void exchange_flush(struct exchange *ex);
+
+/* Called by failover.c. The attempt has ended: its lease goes back. */
+void exchange_end_attempt(struct exchange *ex, const struct cm_err *verdict, bool blame, bool lost);
+void exchange_answered(struct exchange *ex);       /* all of the answer is there */
+void exchange_forget_attempt(struct exchange *ex); /* nothing of it may show in the next one */
+
+/* ---- failover.c ---- */
+
+/* The next credential or target, without a pause, until one answers. */
+void exchange_next(struct exchange *ex);
+/* Called by the attempt in flight. NULL: well. */
 void exchange_attempt_ended(struct exchange *ex, const struct cm_err *err);
 
 /* ---- request.c: the client's request, until its first attempt ---- */
