@@ -1,7 +1,7 @@
 /* openai: realtime sessions. A WebSocket whose messages go through as they are, both ways; what the client says does not pass here (cm_run_say()).
  *
- * A tap looks at the type of each event: from response.created to response.done an answer is under way, and the second one has its figures, which are added
- * up. Refused handshakes have no body that libcurl would hand on, so their status alone tells the class.
+ * A tap looks at the type of each event: from response.created to response.done an answer is under way (there may be several at once), and the second one
+ * has its figures, which are added up. Refused handshakes have no body that libcurl would hand on, so their status alone tells the class.
  * Wire facts: OpenAI protocol notes, section 11. */
 #include "openai_int.h"
 
@@ -10,7 +10,8 @@
 
 struct openai_session {
     struct cm_usage usage; /* of all answers so far */
-    bool open, answering;
+    unsigned answering;    /* answers under way */
+    bool open;
 };
 
 /* ---- the handshake ---- */
@@ -102,13 +103,13 @@ static void relay(struct cm_run *run, struct openai_session *s, const struct cm_
     const bool done = cm_str_eq(type, CM_S("\"response.done\""));
 
     if (cm_str_eq(type, CM_S("\"response.created\"")))
-        s->answering = true;
-    if (done)
-        s->answering = false;
+        s->answering++;
+    if (done && s->answering > 0)
+        s->answering--;
     cm_run_emit(run, &(struct cm_event){.kind = CM_EVENT_RELAY,
                                         .text = ev->data,
                                         .binary = ev->binary,
-                                        .semantic = s->answering});
+                                        .semantic = s->answering > 0});
     if (done)
         read_done(run, s, ev->data);
 }

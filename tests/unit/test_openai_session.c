@@ -132,6 +132,24 @@ START_TEST(figures_of_all_answers_are_added_up)
 }
 END_TEST
 
+START_TEST(an_answer_is_under_way_until_the_last_one_is_done)
+{
+    struct fake f;
+
+    fake_init(&f);
+    begin(&f, "model=m");
+    fake_ws_open(&f);
+    fake_ws_message(&f, DONE("null"), false); /* nobody has heard of its beginning */
+    fake_ws_message(&f, CREATED, false);
+    fake_ws_message(&f, CREATED, false); /* beside the conversation */
+    fake_ws_message(&f, DONE("null"), false);
+    fake_ws_message(&f, CM_S("{\"type\":\"x\"}"), false);
+    fake_ws_message(&f, DONE("null"), false);
+    ck_assert_str_eq(relayed, "TT!T!T!T!T");
+    end(&f);
+}
+END_TEST
+
 START_TEST(absurd_figures_are_bounded)
 {
     struct fake f;
@@ -266,6 +284,7 @@ Suite *suite_openai_session(void)
     tcase_add_test(t, where_it_goes);
     tcase_add_test(t, headers_are_ours);
     tcase_add_test(t, figures_of_all_answers_are_added_up);
+    tcase_add_test(t, an_answer_is_under_way_until_the_last_one_is_done);
     tcase_add_test(t, absurd_figures_are_bounded);
     tcase_add_test(t, close_codes_are_told_and_judged);
     tcase_add_test(t, refused_handshakes_are_judged_by_their_status);
