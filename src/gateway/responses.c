@@ -305,19 +305,6 @@ static void fail_not_found(struct exchange *ex)
     exchange_fail(ex, &err);
 }
 
-static struct cm_str query_value(struct exchange *ex, struct cm_str name)
-{
-    struct cm_str rest = ex->req->query;
-
-    while (rest.n > 0) {
-        struct cm_str value = cm_str_cut(&rest, '&');
-
-        if (cm_str_eq(cm_str_cut(&value, '='), name))
-            return route_decoded(&ex->arena, value, true);
-    }
-    return CM_STR_NONE;
-}
-
 static void answer(struct exchange *ex, struct cm_str body)
 {
     exchange_answer(ex, 200, CM_S("application/json"), body);
@@ -325,9 +312,10 @@ static void answer(struct exchange *ex, struct cm_str body)
 
 static void answer_items(struct exchange *ex, const struct cm_response_row *row)
 {
-    struct cm_response_page page = {.after = query_value(ex, CM_S("after")), .limit = PAGE_DEFAULT};
-    const struct cm_str limit = query_value(ex, CM_S("limit")),
-                        order = query_value(ex, CM_S("order"));
+    struct cm_response_page page = {.after = streams_query(ex, CM_S("after")),
+                                    .limit = PAGE_DEFAULT};
+    const struct cm_str limit = streams_query(ex, CM_S("limit")),
+                        order = streams_query(ex, CM_S("order"));
     struct cm_buf out = {0};
     struct cm_err err = {0};
     uint64_t n = PAGE_DEFAULT;
@@ -407,7 +395,7 @@ static void serve_own(struct exchange *ex, const struct cm_response_row *row)
 {
     switch (ex->responses->wants) {
     case RESPONSES_OBJECT:
-        if (cm_str_eq(query_value(ex, CM_S("stream")), CM_S("true")))
+        if (cm_str_eq(streams_query(ex, CM_S("stream")), CM_S("true")))
             refuse_stream(ex, row);
         else
             answer_object(ex, row);
