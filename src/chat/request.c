@@ -40,19 +40,34 @@ struct cm_str cm_chat_field_name(unsigned number)
     return names[number];
 }
 
-static bool has_breakpoint(const struct cm_chat *chat)
+static unsigned fields_of_part(const struct cm_part *part)
 {
+    const bool detailed = part->detail.n > 0 && !cm_str_eq(part->detail, CM_S("auto"));
+
+    return (part->cache.n > 0 ? CM_FIELD_CACHE : 0u) | (detailed ? CM_FIELD_DETAIL : 0u) |
+           (part->context.n > 0 ? CM_FIELD_CONTEXT : 0u);
+}
+
+/* Those that tools, messages and their parts have. */
+static unsigned fields_inside(const struct cm_chat *chat)
+{
+    unsigned said = 0;
+
     for (size_t i = 0; i < chat->n_tools; i++) {
         if (chat->tools[i].cache.n > 0)
-            return true;
+            said |= CM_FIELD_CACHE;
+        if (chat->tools[i].strict == 1)
+            said |= CM_FIELD_STRICT;
     }
     for (size_t i = 0; i < chat->n_msgs; i++) {
-        for (size_t k = 0; k < chat->msgs[i].n_parts; k++) {
-            if (chat->msgs[i].parts[k].cache.n > 0)
-                return true;
-        }
+        const struct cm_msg *msg = &chat->msgs[i];
+
+        if (msg->name.n > 0 && msg->role != CM_ROLE_TOOL) /* there it is the function's */
+            said |= CM_FIELD_NAME;
+        for (size_t k = 0; k < msg->n_parts; k++)
+            said |= fields_of_part(&msg->parts[k]);
     }
-    return false;
+    return said;
 }
 
 unsigned cm_chat_fields(const struct cm_chat *chat)
@@ -79,10 +94,10 @@ unsigned cm_chat_fields(const struct cm_chat *chat)
         {CM_FIELD_USER, chat->user.n > 0},
         {CM_FIELD_METADATA, chat->metadata.n > 0},
         {CM_FIELD_SERVICE_TIER, chat->service_tier.n > 0},
-        {CM_FIELD_CACHE, chat->cache.n > 0 || has_breakpoint(chat)},
+        {CM_FIELD_CACHE, chat->cache.n > 0},
         {CM_FIELD_CACHE_KEY, chat->cache_key.n > 0},
     };
-    unsigned said = 0;
+    unsigned said = fields_inside(chat);
 
     for (size_t i = 0; i < CM_COUNT(fields); i++) {
         if (fields[i].said)

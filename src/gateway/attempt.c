@@ -127,6 +127,17 @@ static void on_quota(void *arg, struct cm_str json)
     creds_quota(a->gw, a->cred_id, a->lease, json);
 }
 
+struct cm_str attempt_dropped(struct exchange *ex, struct cm_str list, struct cm_str field)
+{
+    struct cm_str rest = list;
+
+    while (rest.n > 0)
+        if (cm_str_eq(cm_str_trim(cm_str_cut(&rest, ',')), field))
+            return list;
+    return cm_arena_printf(&ex->arena, CM_PRI "%s" CM_PRI, CM_ARG(list), list.n > 0 ? ", " : "",
+                           CM_ARG(field));
+}
+
 /* Told to the client with the head of the answer. */
 static void on_dropped(void *arg, struct cm_str field)
 {
@@ -137,8 +148,7 @@ static void on_dropped(void *arg, struct cm_str field)
         hedge_dropped(ex, field);
         return;
     }
-    ex->dropped = cm_arena_printf(&ex->arena, CM_PRI "%s" CM_PRI, CM_ARG(ex->dropped),
-                                  ex->dropped.n > 0 ? ", " : "", CM_ARG(field));
+    ex->dropped = attempt_dropped(ex, ex->dropped, field);
 }
 
 /* What the answer to this request will do without; -1 where that is refused. */

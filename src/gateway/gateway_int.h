@@ -442,6 +442,8 @@ void gemini_list_models(struct exchange *ex, const struct cm_model_listed *model
 
 /* What the exchange wants of the pool for its current target. -1: this target cannot answer it (err). */
 int attempt_ask(struct exchange *ex, struct cm_pool_ask *ask, struct cm_err *err);
+/* The list "a, b" with one more member that has no effect, which is in it once. In the exchange's arena. */
+struct cm_str attempt_dropped(struct exchange *ex, struct cm_str list, struct cm_str field);
 /* Runs the current target with this lease, which it takes over. */
 void attempt_begin(struct exchange *ex, struct cm_lease *lease);
 /* Ends it and gives the lease back, now or when the platform has been tidied up. The exchange forgets it. `verdict` NULL: it served well. blame: the

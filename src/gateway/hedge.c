@@ -132,8 +132,7 @@ void hedge_dropped(struct exchange *ex, struct cm_str field)
 {
     struct hedge *h = ex->hedge;
 
-    h->dropped = cm_arena_printf(&ex->arena, CM_PRI "%s" CM_PRI, CM_ARG(h->dropped),
-                                 h->dropped.n > 0 ? ", " : "", CM_ARG(field));
+    h->dropped = attempt_dropped(ex, h->dropped, field);
 }
 
 static void end_rival(struct exchange *ex, const struct cm_err *verdict)

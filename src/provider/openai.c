@@ -319,7 +319,8 @@ const struct cm_provider cm_provider_openai = {
     .cooldown_ms = 20000,
     .tasks = OPENAI_TASKS,
     .relayed_tasks = CM_TASK_BIT(COUNT_TOKENS), /* the Responses API's */
-    .understands = ~(unsigned)(CM_FIELD_METADATA | CM_FIELD_SERVICE_TIER | CM_FIELD_CACHE),
+    .understands =
+        ~(unsigned)(CM_FIELD_METADATA | CM_FIELD_SERVICE_TIER | CM_FIELD_CACHE | CM_FIELD_CONTEXT),
     .configure = openai_configure,
     .relays = openai_relays,
     .chat = {.step = openai_step,

@@ -433,9 +433,12 @@ static void put_tool(struct writer *w, const struct cm_tool *tool)
     put(w, ",\"parameters\":");
     cm_buf_append(w->out, tool->parameters.n > 0 ? tool->parameters
                                                  : CM_S("{\"type\":\"object\",\"properties\":{}}"));
-    if (tool->strict == 1 && !is_dropped(w, CM_S("strict")) &&
-        openai_strict_schema(tool->parameters))
-        put(w, ",\"strict\":true");
+    if (tool->strict == 1) {
+        if (!is_dropped(w, CM_S("strict")) && openai_strict_schema(tool->parameters))
+            put(w, ",\"strict\":true");
+        else
+            cm_run_dropped(w->run, "strict");
+    }
     put(w, "}}");
 }
 

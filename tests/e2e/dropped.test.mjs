@@ -131,6 +131,22 @@ for (const [path, body, expected] of NESTED)
         assert.ok(expected.some((name) => strict.text.includes(name)), strict.text);
     });
 
+scenario('what only some platforms have a place for inside of messages and tools is told, too', async (t) => {
+    const up = await startFakeOpenai(t);
+    const gw = await startGateway(t, { config: { 'provider demo': { type: 'demo' }, 'provider up': providerFor(up) } });
+    const ask = (model) => ({
+        model, max_tokens: 9,
+        messages: [{ role: 'user', content: [{ type: 'document', title: 'A', context: 'old', source: { type: 'base64', media_type: 'application/pdf', data: 'JVBERi0xLjQ=' } }] }],
+        tools: [{ name: 'f', input_schema: TOOL, strict: true }, { name: 'g', input_schema: TOOL, strict: true }],
+    });
+    const chat = [{ role: 'user', name: 'Jo', content: [{ type: 'image_url', image_url: { url: 'data:image/png;base64,iVBORw0KGgo=', detail: 'low' } }] }];
+    const demo = await request(gw, { body: { model: 'demo', messages: chat, tools: [{ type: 'function', function: { name: 'f', parameters: TOOL, strict: true } }] } });
+    assert.equal(demo.headers['x-chatmux-dropped'], 'messages.name, detail, strict');
+    const openai = await request(gw, { path: '/v1/messages', body: ask('m1') });
+    assert.equal(openai.status, 200, openai.text);
+    assert.equal(openai.headers['x-chatmux-dropped'], 'context, strict', 'of two tools told once: their schemas are not closed');
+});
+
 scenario('what is inside of a relayed body is told by nobody', async (t) => {
     const fake = await startFakeOpenai(t, { allow: ['messages'] });
     const gw = await startGateway(t, { config: { 'provider up': providerFor(fake, { strict: 'yes' }) } });

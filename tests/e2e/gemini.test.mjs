@@ -333,7 +333,7 @@ scenario('answers in JSON', async (t) => {
     assert.deepEqual(fake.last.json.generationConfig, { responseMimeType: 'application/json' });
     // together with tools only from generation 3 on
     const older = await request(gw, { body: chat(FLASH, 'x', { response_format, tools: TOOLS }) });
-    assert.equal(older.headers['x-chatmux-dropped'], 'response_format');
+    assert.equal(older.headers['x-chatmux-dropped'], 'strict, response_format');
     assert.equal(fake.last.json.generationConfig, undefined);
     await request(gw, { body: chat(FLASH3, 'x', { response_format, tools: TOOLS }) });
     assert.equal(fake.last.json.generationConfig.responseMimeType, 'application/json');
@@ -341,7 +341,7 @@ scenario('answers in JSON', async (t) => {
 
 scenario('strict refuses what has no effect', async (t) => {
     const { fake, gw } = await pair(t, { provider: { strict: 'yes' } });
-    for (const [model, more, param] of [[FLASH, { logprobs: true }, 'logprobs'], ['gemini-2.5-pro', { reasoning_effort: 'none' }, 'reasoning_effort'], [FLASH, { response_format: { type: 'json_object' }, tools: TOOLS }, 'response_format']]) {
+    for (const [model, more, param] of [[FLASH, { logprobs: true }, 'logprobs'], ['gemini-2.5-pro', { reasoning_effort: 'none' }, 'reasoning_effort'], [FLASH, { response_format: { type: 'json_object' }, tools: TOOLS.slice(1) }, 'response_format'], [FLASH, { tools: TOOLS }, 'strict']]) {
         const answer = await request(gw, { body: chat(model, 'x', more) });
         assert.equal(answer.status, 400, answer.text);
         assert.equal(answer.error.param, param);

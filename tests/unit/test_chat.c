@@ -101,6 +101,20 @@ START_TEST(what_a_request_says)
     p[0].cache = CM_S("1h");
     ck_assert_uint_eq(cm_chat_fields(&chat),
                       CM_FIELD_TOP_K | CM_FIELD_TEMPERATURE | CM_FIELD_CACHE);
+    p[0].cache = CM_STR_NONE;
+    p[0].detail = CM_S("auto"); /* as if it had not been said */
+    chat.top_k = -1;
+    ck_assert_uint_eq(cm_chat_fields(&chat), CM_FIELD_TEMPERATURE);
+    p[0].detail = CM_S("low");
+    p[0].context = CM_S("c");
+    chat.msgs[0].name = CM_S("Jo");
+    chat.tools = &(struct cm_tool){.name = CM_S("f"), .strict = 1};
+    chat.n_tools = 1;
+    ck_assert_uint_eq(cm_chat_fields(&chat), CM_FIELD_TEMPERATURE | CM_FIELD_DETAIL |
+                                                 CM_FIELD_CONTEXT | CM_FIELD_NAME |
+                                                 CM_FIELD_STRICT);
+    chat.msgs[0].role = CM_ROLE_TOOL; /* whose name is the function's */
+    ck_assert_uint_eq(cm_chat_fields(&chat) & CM_FIELD_NAME, 0);
     ck_str(cm_chat_field_name(CM_FIELD_NUMBER_CACHE_KEY), "prompt_cache_key");
 
     cm_chat_drop(&chat, CM_S("a"));

@@ -307,7 +307,11 @@ void cm_chat_drop(struct cm_chat *chat, struct cm_str field);
     X(METADATA, "metadata")                                                                        \
     X(SERVICE_TIER, "service_tier")                                                                \
     X(CACHE, "cache_control") /* breakpoints, too */                                               \
-    X(CACHE_KEY, "prompt_cache_key")
+    X(CACHE_KEY, "prompt_cache_key")                                                               \
+    X(NAME, "messages.name") /* of somebody who speaks */                                          \
+    X(DETAIL, "detail")      /* of pictures */                                                     \
+    X(CONTEXT, "context")    /* of documents */                                                    \
+    X(STRICT, "strict")      /* of tools */
 enum cm_chat_field_number {
 #define X(name, text) CM_FIELD_NUMBER_##name,
     CM_CHAT_FIELDS(X)
