@@ -153,16 +153,18 @@ static int end_frame(struct cm_wsf_reader *r, struct cm_str payload, struct cm_w
     return 1;
 }
 
+void cm_wsf_let_go(struct cm_wsf_reader *r)
+{
+    if (!r->given)
+        return;
+    r->given = false;
+    cm_buf_clear(is_control(r->op) ? &r->control : &r->joined);
+}
+
 int cm_wsf_read(struct cm_wsf_reader *r, struct cm_str *in, struct cm_wsf_message *out,
                 int *close_code, struct cm_err *err)
 {
-    if (r->given) {
-        r->given = false;
-        if (is_control(r->op))
-            cm_buf_clear(&r->control);
-        else
-            cm_buf_clear(&r->joined); /* a big one must not stay for the life of the connection */
-    }
+    cm_wsf_let_go(r);
     for (;;) {
         struct cm_buf *held = is_control(r->op) ? &r->control : &r->joined;
         struct cm_str piece;

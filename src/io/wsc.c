@@ -282,6 +282,7 @@ static void read_frames(struct cm_ws *ws, struct cm_str *in)
         switch (cm_wsf_read(&ws->reader, in, &m, &code, &err)) {
         case 1:
             take_message(ws, &m);
+            cm_wsf_let_go(&ws->reader);
             break;
         case -1:
             send_close(ws, code, CM_STR_NONE);

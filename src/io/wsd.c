@@ -166,10 +166,12 @@ static size_t on_bytes(void *arg, struct cm_str bytes)
     while (!w->held && !w->over && in.n > 0) {
         int rc = cm_wsf_read(&w->reader, &in, &m, &code, &err);
 
-        if (rc > 0)
+        if (rc > 0) {
             take_message(w, &m);
-        else if (rc < 0)
+            cm_wsf_let_go(&w->reader);
+        } else if (rc < 0) {
             broken(w, code, &err);
+        }
     }
     w->reading = false;
     used = w->over ? bytes.n : bytes.n - in.n;

@@ -391,6 +391,15 @@ scenario('a side that does not read holds the other, and nothing is lost', { ski
     assert.equal((await up.closed).code, 1000);
 });
 
+scenario('a message that was passed on holds no memory while nothing follows it', { skip: sanitized && 'memory is not comparable' }, async (t) => {
+    const both = await start(t, { fake: { onMessage: () => {} } });
+    const { client, up } = await open(t, both);
+    const before = both.gw.rssBytes();
+    client.send(Buffer.alloc(14 << 20, 1));
+    await until(() => up.messages.length === 1, 'it to arrive', 10_000);
+    await until(() => both.gw.rssBytes() - before < 8 << 20, 'its memory to be given back', 2000);
+});
+
 scenario('clocks: a silent side is pinged, and lost when it does not answer; idle sessions and long ones end', async (t) => {
     const pings = await start(t, { realtime: { ping: '150ms' } });
     const { client, up } = await open(t, pings);

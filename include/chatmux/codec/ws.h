@@ -49,7 +49,7 @@ struct cm_wsf_reader {
     uint8_t first_op; /* of the message whose fragments come; 0 = none */
     bool final, in_frame;
     bool from_client; /* frames must be masked; otherwise they must not */
-    bool given;       /* `joined` was handed out: it is emptied at the next call */
+    bool given;       /* `joined` or `control` was handed out, and is still there */
 };
 
 void cm_wsf_reader_init(struct cm_wsf_reader *r, size_t max_message, bool from_client);
@@ -60,6 +60,9 @@ void cm_wsf_reader_clear(struct cm_wsf_reader *r);
  * of no more use. */
 int cm_wsf_read(struct cm_wsf_reader *r, struct cm_str *in, struct cm_wsf_message *out,
                 int *close_code, struct cm_err *err);
+
+/* The message that was handed out is not needed any more; without it its memory goes when something more is read, which may be late. */
+void cm_wsf_let_go(struct cm_wsf_reader *r);
 
 #define CM_WSF_HEAD_MAX 10
 /* The head of an unfragmented frame of a server with n bytes of payload behind it; returns its length. */
