@@ -253,6 +253,7 @@ static size_t before_space(struct cm_str text, size_t end)
 {
     size_t n = end;
 
+    CM_ASSERT(end == 0 || text.p);
     while (n > 0 && end - n < SPACE_MAX && is_space(text.p[n - 1]))
         n--;
     return n;
