@@ -353,6 +353,35 @@ START_TEST(what_could_not_be_deleted_is_remembered)
 }
 END_TEST
 
+START_TEST(what_can_not_be_deleted_is_left_after_five_times)
+{
+    const struct fake_reply first[] = {{.body = CREATED},
+                                       {.content_type = STREAM, .body = SAYS("x")},
+                                       {.status = 500},
+                                       {.body = USAGE}};
+    const struct fake_reply later[] = {
+        {.body = "[{\"result\":{\"data\":{\"json\":{\"id\":\"chat-2\"}}}}]"},
+        {.content_type = STREAM, .body = SAYS("x")},
+        {.body = DELETED},
+        {.status = 500}};
+
+    for (int i = 0; i < 6; i++) {
+        fake_run(&(struct fake_setup){.type = "hix",
+                                      .body = BODY("gpt-4o", "x"),
+                                      .options = deleting,
+                                      .memo = memo,
+                                      .replies = i == 0 ? first : later,
+                                      .n_replies = 4},
+                 &r);
+        ck_assert(r.done);
+        ck_assert_uint_eq(r.n_requests, i < 5 ? 4 : 3);
+        if (i > 0 && i < 5)
+            ck_str(r.requests[3].body, "{\"0\":{\"json\":{\"id\":\"chat-1\"}}}");
+        fake_result_clear(&r);
+    }
+}
+END_TEST
+
 START_TEST(a_client_that_leaves_ends_the_call)
 {
     const struct fake_reply replies[] = {
@@ -432,6 +461,7 @@ Suite *suite_hix_chats(void)
     tcase_add_test(t, a_chat_goes_after_its_answer);
     tcase_add_test(t, a_chat_goes_after_a_failure);
     tcase_add_test(t, what_could_not_be_deleted_is_remembered);
+    tcase_add_test(t, what_can_not_be_deleted_is_left_after_five_times);
     tcase_add_test(t, a_client_that_leaves_ends_the_call);
     tcase_add_test(t, a_client_leaves_in_between);
     suite_add_tcase(s, t);

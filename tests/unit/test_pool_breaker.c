@@ -252,6 +252,19 @@ START_TEST(an_account_that_serves_others_is_not_blamed)
 }
 END_TEST
 
+START_TEST(an_answer_of_another_model_clears_it_for_a_minute)
+{
+    for (uint64_t id = 1; id <= 2; id++) {
+        once(id, "good", CM_ERR_NONE);
+        pass(MIN + (int64_t)id - 1);
+        for (int i = 0; i < 3; i++)
+            once(id, "bad", CM_ERR_CUT);
+    }
+    expect(1, OK, 0);
+    expect(2, COOLING, MIN);
+}
+END_TEST
+
 START_TEST(an_account_that_is_down_is_found_out)
 {
     once(1, "a", CM_ERR_NONE);
@@ -473,6 +486,7 @@ Suite *suite_pool_breaker(void)
     tcase_add_checked_fixture(c, watch, clean_up);
     tcase_add_test(c, beside_a_model_that_is_not_there);
     tcase_add_test(c, an_account_that_serves_others_is_not_blamed);
+    tcase_add_test(c, an_answer_of_another_model_clears_it_for_a_minute);
     tcase_add_test(c, an_account_that_is_down_is_found_out);
     tcase_add_test(c, back_from_a_limit_of_one_model_another_decides);
     tcase_add_test(c, back_from_a_limit_and_all_models_fail);
