@@ -121,7 +121,8 @@ const ITEMS = {
             const answer = await client.ask(models.plain, { user: 'Go on.', stop: ['END', 'FIN'], max: 17 }, { stream });
             assert.deepEqual([answer.text, answer.finish], ['part of it', 'length'], how(stream));
             const { stop, max } = up.seen(fake.last);
-            assert.deepEqual([stop, max], [['END', 'FIN'], 17]);
+            assert.equal(max, 17);
+            if (client.hasStop !== false) assert.deepEqual(stop, ['END', 'FIN']);
         }
     },
 

@@ -5,6 +5,7 @@
 //           history: {user}, {model: an answer of this client} and {results: [{call, text}]} in turn
 //   answer: {text, reasoning, calls: [{id, name, args}], finish: stop | length | tools, usage, turn}
 //           usage: {input, cached, output, reasoning}, all of it and what of it; turn: what goes back into a history
+//   hasStop: false where the dialect cannot be told where to stop
 //   failure(error) -> {status, word}: word as the dialect spells the class of the error
 import assert from 'node:assert/strict';
 import Anthropic from '@anthropic-ai/sdk';
@@ -102,6 +103,56 @@ const openai = {
 
     failure: (e) => ({ status: e.status, word: e.code ?? e.type, isError: e instanceof OpenAI.APIError || e instanceof OpenAI.OpenAIError, headers: e.headers }),
     isAbort: (e) => e.name === 'AbortError' || e instanceof OpenAI.APIUserAbortError,
+};
+
+// ---- openai, its Responses API ------------------------------------------------------------------------------------------
+
+const responses = {
+    ...openai,
+    hasStop: false, // this API cannot be told where
+
+    input({ history = [], user }) {
+        const content = (u) => partsOf(u).map((p) => (p.png ? { type: 'input_image', detail: 'auto', image_url: `data:image/png;base64,${p.png}` } : { type: 'input_text', text: p.text }));
+        return [
+            ...history.flatMap((h) => (h.user ? [{ role: 'user', content: content(h.user) }] : h.model ? h.model.turn : h.results.map(({ call, text }) => ({ type: 'function_call_output', call_id: call.id, output: text })))),
+            ...(user === undefined ? [] : [{ role: 'user', content: content(user) }]),
+        ];
+    },
+
+    async ask(model, what, { stream, signal, onText } = {}) {
+        const { system, tools, choice, schema, max, think } = what;
+        const body = {
+            model,
+            input: this.input(what),
+            store: false,
+            ...(system && { instructions: system }),
+            ...(tools && { tools: tools.map(({ name, description, schema: parameters }) => ({ type: 'function', name, description, parameters, strict: false })), tool_choice: choice ?? 'auto' }),
+            ...(schema && { text: { format: { type: 'json_schema', name: 'answer', schema, strict: true } } }),
+            ...(max && { max_output_tokens: max }),
+            ...(think && { reasoning: { effort: 'low', summary: 'auto' } }),
+        };
+        let answer;
+        if (!stream) answer = await this.sdk.responses.create(body, { signal });
+        else
+            for await (const event of await this.sdk.responses.create({ ...body, stream: true }, { signal })) {
+                if (event.type === 'error') throw Object.assign(new OpenAI.OpenAIError(event.message), { code: event.code });
+                if (event.type === 'response.output_text.delta') onText?.(event.delta);
+                if (/^response\.(completed|incomplete|failed)$/.test(event.type)) answer = event.response;
+            }
+        signal?.throwIfAborted(); // the iterator only ends
+        assert.ok(answer, 'a stream that ended has its response');
+        const { output, usage: u } = answer;
+        const calls = output.filter((item) => item.type === 'function_call').map((item) => ({ id: item.call_id, name: item.name, args: JSON.parse(item.arguments) }));
+        const texts = (items, list) => items.flatMap((item) => item[list]).map((part) => part.text).join('');
+        return {
+            text: texts(output.filter((item) => item.type === 'message'), 'content'),
+            reasoning: texts(output.filter((item) => item.type === 'reasoning'), 'summary'),
+            calls,
+            finish: answer.status === 'completed' ? (calls.length > 0 ? 'tools' : 'stop') : finishOf({ max_output_tokens: 'length' }, answer.incomplete_details?.reason),
+            usage: { input: u.input_tokens, cached: u.input_tokens_details.cached_tokens, output: u.output_tokens, reasoning: u.output_tokens_details.reasoning_tokens },
+            turn: output,
+        };
+    },
 };
 
 // ---- @anthropic-ai/sdk --------------------------------------------------------------------------------------------------
@@ -283,6 +334,7 @@ const vercel = (surface, connect, options) => ({
 
 export const CLIENTS = {
     openai,
+    'openai.responses': responses,
     '@anthropic-ai/sdk': anthropic,
     '@google/genai': genai,
     'ai with @ai-sdk/openai-compatible': vercel(
