@@ -8,7 +8,7 @@
  *   2. of this log: its oldest events, if there are readers and all of them have taken these. Without a reader nothing goes: what the last one was given
  *      may have been lost on its way;
  *   3. of a log that may lose events: its oldest, read or not. Readers that have not taken them are lost.
- * When that is not enough the append fails and the log stays as it is: its owner ends the stream, and says why. */
+ * An event that fits in memory that is there needs no room. When all that is not enough the append fails and the log stays as it is: its owner ends the stream, and says why. */
 #ifndef CHATMUX_GATEWAY_EVENTLOG_H
 #define CHATMUX_GATEWAY_EVENTLOG_H
 
@@ -20,7 +20,7 @@ struct eventlog_segment;
 /* Where logs share their memory. Zeroed but for `ended`: see eventlog_shelf_init(). */
 struct eventlog_shelf {
     size_t bytes,
-        max_bytes; /* of all logs, their own bookkeeping included; may be changed at any time and counts from the next append on */
+        max_bytes; /* of all logs, their own bookkeeping included; may be changed at any time and counts when memory is taken next */
     struct cm_list ended; /* logs, the one that ended first first */
     uint64_t evicted;     /* events that were given up to make room, read or not */
 };

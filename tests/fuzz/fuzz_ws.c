@@ -44,8 +44,11 @@ static struct seen read_cut(struct cm_str stream, size_t first, size_t step, siz
 
         if (n > 0)
             memcpy(piece, rest.p, n);
-        while ((s.rc = cm_wsf_read(&r, &in, &m, &s.code, &err)) == 1)
+        while ((s.rc = cm_wsf_read(&r, &in, &m, &s.code, &err)) == 1) {
             note(&s, &m, max_message);
+            if (m.data.n & 1) /* or with the next read */
+                cm_wsf_let_go(&r);
+        }
         CM_ASSERT(s.rc < 0 || in.n == 0);
         CM_ASSERT(s.rc == 0 || (cm_wsf_code_valid(s.code) && err.cls != CM_ERR_NONE));
         CM_ASSERT(r.joined.n <= max_message && r.control.n <= CM_WSF_CONTROL_MAX);
