@@ -1,15 +1,19 @@
 /* Handles of the platforms' own conversations, which clients hand back to go on with nothing but new messages.
  *
- * "conv_" and base64url of 16 bytes of a MAC and the text "CREDENTIAL VALUE". The MAC is keyed with the account's secret, and covers provider, client
- * key and model: nothing has to be kept, a restart loses nothing, and one client's handle is another's nonsense. */
+ * "conv_" and base64url of 16 bytes of a MAC and the text "CREDENTIAL VALUE". The MAC is keyed with the account's secret and a random salt, which is
+ * remembered over restarts and told to nobody: a client that guesses at the secret cannot try its guesses on a handle. It covers provider, client key
+ * and model: one client's handle is another's nonsense. */
 #include "chatmux/base/crypto.h"
 #include "chatmux/base/enc.h"
+#include "chatmux/base/rand.h"
 #include "chatmux/codec/json.h"
 #include "run_int.h"
 
 #define PREFIX CM_S("conv_")
 #define MAC_BYTES 16
 #define HANDLE_MAX 2000
+#define SALT_BYTES 32
+#define SALT_TTL_MS (INT64_C(10) * 366 * 24 * 3600 * 1000)
 
 /* The member's text without its quotes; base64url needs no escapes. */
 static struct cm_str handle_of(const struct cm_chat *chat)
@@ -55,15 +59,32 @@ uint64_t cm_handle_credential(const struct cm_chat *chat)
     return id;
 }
 
+static struct cm_str salt_of(struct cm_run *run)
+{
+    const struct cm_str name = CM_S("salt of handles");
+    unsigned char fresh[SALT_BYTES];
+    struct cm_str salt;
+
+    if (cm_run_recall(run, name, &salt))
+        return salt;
+    cm_rand_bytes(fresh, sizeof(fresh));
+    salt = cm_arena_str(cm_run_arena(run), cm_str((const char *)fresh, sizeof(fresh)));
+    cm_run_remember_durably(run, name, salt, SALT_TTL_MS);
+    return salt;
+}
+
 static void mac_of(struct cm_run *run, struct cm_str text, unsigned char out[CM_SHA256_SIZE])
 {
     struct cm_str client = cm_run_scope(run), number = cm_str_cut(&client, ' '); /* names change */
+    unsigned char key[CM_SHA256_SIZE];
     const struct cm_str signed_text = cm_arena_printf(
         cm_run_arena(run), "conversation\n" CM_PRI "\n" CM_PRI "\n" CM_PRI "\n" CM_PRI,
         CM_ARG(cm_run_instance(run)->name), CM_ARG(number), CM_ARG(cm_run_target(run)->model),
         CM_ARG(text));
 
-    cm_hmac_sha256(cm_run_cred(run)->secret, signed_text, out);
+    cm_hmac_sha256(cm_run_cred(run)->secret, salt_of(run), key);
+    cm_hmac_sha256(cm_str((const char *)key, sizeof(key)), signed_text, out);
+    cm_wipe(key, sizeof(key));
 }
 
 /* Behind the last answer; what the platform has been told to be is not told again. */

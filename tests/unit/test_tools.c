@@ -404,7 +404,7 @@ static void get_handle(void)
     fake_result_clear(&r);
 }
 
-START_TEST(a_handle_goes_on_without_any_memory)
+START_TEST(a_handle_goes_on_with_new_messages_alone)
 {
     static const struct fake_reply replies[] = {OK(CHALLENGE), SSE(ANSWER)};
     char body[1200];
@@ -425,6 +425,22 @@ START_TEST(a_handle_goes_on_without_any_memory)
     play(WITH(handle, "{\"role\":\"developer\",\"content\":\"d\"}," SAID), replies, 2, 0);
     ck_assert_msg(r.done, "%s", r.err.msg);
     ck_assert(cm_str_has(r.requests[1].body, CM_S("\"prompt\":\"and?\"")));
+    fake_result_clear(&r);
+}
+END_TEST
+
+/* What the account's secret makes alone could be guessed at. */
+START_TEST(a_handle_needs_more_than_the_secret)
+{
+    static const struct fake_reply replies[] = {OK(CHALLENGE), SSE(ANSWER)};
+    char body[1200];
+
+    get_handle();
+    end_memo();
+    begin_memo();
+    play(WITH(handle, SAID), replies, 2, 0);
+    ck_assert(!r.done);
+    ck_assert_int_eq(r.err.cls, CM_ERR_NOT_FOUND);
     fake_result_clear(&r);
 }
 END_TEST
@@ -486,7 +502,8 @@ END_TEST
 Suite *suite_tools(void)
 {
     Suite *s = suite_create("tools");
-    TCase *reading = tcase_create("reading"), *platform = tcase_create("platform");
+    TCase *reading = tcase_create("reading"), *platform = tcase_create("platform"),
+          *handles = tcase_create("handles");
 
     tcase_add_test(reading, calls_are_found_at_every_cut);
     tcase_add_test(reading, one_call_where_one_is_allowed);
@@ -498,10 +515,13 @@ Suite *suite_tools(void)
     tcase_add_test(platform, a_call_and_its_result);
     tcase_add_test(platform, reasoning_is_folded_or_left_out);
     tcase_add_test(platform, citations_stand_where_the_client_reads_them);
-    tcase_add_test(platform, a_handle_goes_on_without_any_memory);
-    tcase_add_test(platform, a_handle_is_nobody_elses);
-    tcase_add_test(platform, a_conversation_that_is_gone);
     tcase_set_timeout(platform, 20);
     suite_add_tcase(s, platform);
+    tcase_add_checked_fixture(handles, begin_memo, end_memo);
+    tcase_add_test(handles, a_handle_goes_on_with_new_messages_alone);
+    tcase_add_test(handles, a_handle_needs_more_than_the_secret);
+    tcase_add_test(handles, a_handle_is_nobody_elses);
+    tcase_add_test(handles, a_conversation_that_is_gone);
+    suite_add_tcase(s, handles);
     return s;
 }
