@@ -33,9 +33,8 @@ async function startUpstream(t) {
 
 // ---- what the kernel says of the gateway
 
-const PAGE = 4096;
 const TICKS = 100; // of CPU time, in a second
-const rss = (pid) => Number(readFileSync(`/proc/${pid}/statm`, 'utf8').split(' ')[1]) * PAGE;
+const rss = (pid) => Number(/^Rss:\s*(\d+)/m.exec(readFileSync(`/proc/${pid}/smaps_rollup`, 'utf8'))[1]) * 1024; // statm is megabytes off at times
 const cpuSeconds = (pid) => {
     const fields = readFileSync(`/proc/${pid}/stat`, 'utf8').split(') ')[1].split(' ');
     return (Number(fields[11]) + Number(fields[12])) / TICKS;
@@ -112,12 +111,13 @@ scenario(`${MINUTES} minutes at ${RATE} requests a second, ${FAULTS / 10} % faul
         if (kind === 'ILLEGAL' && illegal.push(outcome) === 1) console.log(outcome.slice(0, 2000));
     };
 
-    /** Asks until then; the mean of what is resident in the last ten seconds, as one sample may meet a burst. */
+    /** Asks until then; the mean of what is resident in the last half minute, as one sample may meet a burst. */
     const load = async (untilMs) => {
         const samples = [];
+        let sampleMs = untilMs - 30_000;
         for (let now = performance.now(); now < untilMs; now = performance.now()) {
             for (const due = Math.floor(((now - began) / 1000) * RATE); asked < due; ) void one();
-            if (now > untilMs - 10_000) samples.push(rss(pid));
+            for (; now > sampleMs; sampleMs += 1000) samples.push(rss(pid));
             await sleep(TICK_MS);
         }
         return samples.reduce((sum, x) => sum + x, 0) / samples.length;
