@@ -228,6 +228,7 @@ finish_build() {
 need_test() {
     need check "unit tests" has_lib check 0.15
     need openssl "certificates for the tests" has_cmd openssl
+    need curl "sends what its manuals say" has_cmd curl
     has_node_modules || need npm "brings Node 22 and the official SDKs" has_cmd npm
 }
 

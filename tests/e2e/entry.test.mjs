@@ -1,12 +1,12 @@
 // The first process of the container image, as a process: folders of root, rights that are missing. As root only.
 import assert from 'node:assert/strict';
 import { spawn } from 'node:child_process';
-import { chmodSync, chownSync, mkdirSync, readFileSync, statSync, writeFileSync } from 'node:fs';
-import { dirname, join } from 'node:path';
+import { chmodSync, chownSync, copyFileSync, cpSync, existsSync, mkdirSync, readFileSync, statSync, writeFileSync } from 'node:fs';
+import { join } from 'node:path';
 import { fileURLToPath } from 'node:url';
 import { atEnd, binary, freePort, makeDir, probe, scenario, until } from '../lib/gateway.mjs';
 
-const entry = fileURLToPath(new URL('../../packaging/entry.sh', import.meta.url));
+const tree = (path) => fileURLToPath(new URL(`../../${path}`, import.meta.url));
 const USER = 10001;
 const options = { skip: process.getuid() !== 0 && 'needs root' };
 
@@ -17,6 +17,14 @@ function openDir() {
     return dir;
 }
 
+/** What the image has, in a place that every user may read; the tree may lie in a home. */
+const image = openDir();
+const entry = join(image, 'entry.sh');
+copyFileSync(tree('packaging/entry.sh'), entry);
+copyFileSync(binary, join(image, 'chatmux'));
+const libraries = join(image, 'lib');
+if (existsSync(tree('third_party/prefix/lib'))) cpSync(tree('third_party/prefix/lib'), libraries, { recursive: true, dereference: true });
+
 /** The container: `as` another user than root, `without` capabilities; {output, exit, pid, stop()}. */
 function start(t, dir, env, { args = ['serve'], as, without } = {}) {
     const launcher = [];
@@ -26,7 +34,7 @@ function start(t, dir, env, { args = ['serve'], as, without } = {}) {
     const run = { output: '', exit: null };
     const child = spawn(program, rest, {
         cwd: dir,
-        env: { PATH: `${dirname(binary)}:${process.env.PATH}`, CHATMUX_CONTAINER: 'yes', ...env },
+        env: { PATH: `${image}:${process.env.PATH}`, LD_LIBRARY_PATH: libraries, CHATMUX_CONTAINER: 'yes', ...env },
         stdio: ['ignore', 'pipe', 'pipe'],
     });
     for (const stream of [child.stdout, child.stderr]) stream.setEncoding('utf8').on('data', (text) => (run.output += text));
