@@ -135,7 +135,27 @@ static void repeat(struct cm_buf *text, const char *what, int times)
         cm_buf_append(text, cm_str_of(what));
 }
 
-/* A model that writes the same over and over costs time in proportion, and its white space reaches the client before it ends. */
+static uint64_t time_of(const char *what, size_t bytes, size_t piece, unsigned calls)
+{
+    struct cm_buf text = {0};
+    struct seen seen = {0};
+    uint64_t began_us;
+
+    repeat(&text, what, calls ? (int)calls : (int)(bytes / strlen(what)));
+    began_us = cm_mono_us();
+    ck_assert_uint_eq(read_in(cm_buf_str(&text), piece, -1, &seen), calls);
+    began_us = cm_mono_us() - began_us;
+    if (calls == 0) {
+        ck_assert_uint_eq(seen.all.n, text.n);
+        ck_assert_int_eq(memcmp(cm_buf_z(&seen.all), cm_buf_z(&text), text.n), 0);
+    }
+    cm_buf_clear(&text);
+    cm_buf_clear(&seen.all);
+    return began_us + 1;
+}
+
+/* A model that writes the same over and over costs time in proportion: what is eight times as long takes about eight times as long, not sixty-four. And its
+ * white space reaches the client before it ends. */
 START_TEST(repetitions_cost_no_more_than_their_length)
 {
     static const struct {
@@ -148,25 +168,16 @@ START_TEST(repetitions_cost_no_more_than_their_length)
         {"<tool_call>{\"name\":\"now\"}</tool_call>\n", SIZE_MAX, 100000},
         {"\n", 16, 0},
     };
-    struct cm_buf text = {0};
-    struct seen seen = {0};
 
     for (size_t i = 0; i < CM_COUNT(cases); i++) {
-        const uint64_t began_us = cm_mono_us();
+        const size_t bytes = 4u * 1024 * 1024;
+        const uint64_t part_us =
+                           time_of(cases[i].what, bytes / 8, cases[i].piece, cases[i].calls / 8),
+                       whole_us = time_of(cases[i].what, bytes, cases[i].piece, cases[i].calls);
 
-        repeat(&text, cases[i].what,
-               cases[i].calls ? (int)cases[i].calls
-                              : (int)(4u * 1024 * 1024 / strlen(cases[i].what)));
-        ck_assert_uint_eq(read_in(cm_buf_str(&text), cases[i].piece, -1, &seen), cases[i].calls);
-        if (cases[i].calls == 0) {
-            ck_assert_uint_eq(seen.all.n, text.n);
-            ck_assert_int_eq(memcmp(cm_buf_z(&seen.all), cm_buf_z(&text), text.n), 0);
-        }
-        ck_assert_msg(cm_mono_us() - began_us < 3000000, "%zu: %llu ms", i,
-                      (unsigned long long)(cm_mono_us() - began_us) / 1000);
+        ck_assert_msg(whole_us < 32 * part_us + 1000000, "%zu: %llu us, %llu us", i,
+                      (unsigned long long)part_us, (unsigned long long)whole_us);
     }
-    cm_buf_clear(&text);
-    cm_buf_clear(&seen.all);
 }
 END_TEST
 
