@@ -1813,17 +1813,21 @@ START_TEST(when_all_are_busy_new_ones_are_told_and_the_rest_waits)
     wait_ms(&s, 20);
     for (size_t i = 0; i < CM_COUNT(c); i++)
         client_open(&c[i], &s);
-    wait_ms(&s, 50);
+    for (int i = 0; i < 100 && cm_httpd_connections(s.h) < 33; i++)
+        wait_ms(&s, 50);
     ck_assert_uint_eq(cm_httpd_connections(s.h), 33);
     for (size_t i = 0; i < CM_COUNT(c); i++)
         client_send(&c[i], CM_S("POST /a HTTP/1.1\r\nHost: a\r\nContent-Length: 5\r\n\r\n"));
-    wait_ms(&s, 50);
-    for (size_t i = 0; i < CM_COUNT(c); i++) {
-        client_pull(&c[i]);
-        if (!cm_str_starts(cm_buf_str(&c[i].got), CM_S("HTTP/1.1 503 Service Unavailable\r\n")))
-            continue;
-        ck_assert(client_has(&c[i], "\r\nRetry-After: 2\r\n"));
-        told++;
+    for (int waited = 0; waited < 100 && told < 32; waited++) {
+        wait_ms(&s, 50);
+        told = 0;
+        for (size_t i = 0; i < CM_COUNT(c); i++) {
+            client_pull(&c[i]);
+            if (!cm_str_starts(cm_buf_str(&c[i].got), CM_S("HTTP/1.1 503 Service Unavailable\r\n")))
+                continue;
+            ck_assert(client_has(&c[i], "\r\nRetry-After: 2\r\n"));
+            told++;
+        }
     }
     ck_assert_uint_ge(told, 32);
     client_send(&busy, CM_S("lo"));

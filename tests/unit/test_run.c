@@ -719,22 +719,22 @@ START_TEST(a_silent_session_is_pinged_and_no_other_clock_runs)
     setup(&f, session_once);
     f.conf.upstream.first_token_timeout_ms = f.conf.upstream.idle_timeout_ms = 30;
     f.conf.upstream.total_timeout_ms = 60;
-    f.ping_ms = 100;
+    f.ping_ms = 400;
     fake_open(&f);
     fake_turn(&f);
     fake_ws_open(&f);
-    fake_wait(&f, 80);
+    fake_wait(&f, 320);
     ck_assert_uint_eq(f.ws_pings, 0);
-    fake_wait(&f, 80);
+    fake_wait(&f, 320);
     ck_assert_uint_eq(f.ws_pings, 1);
     fake_ws_pong(&f);
-    fake_wait(&f, 150);
+    fake_wait(&f, 600);
     ck_assert_uint_eq(f.ws_pings, 2);
     cm_run_pause(f.run); /* nobody reads its pongs */
-    fake_wait(&f, 250);
+    fake_wait(&f, 1000);
     ck_assert(!f.ended);
     cm_run_resume(f.run);
-    fake_wait(&f, 350);
+    fake_wait(&f, 1400);
     ck_assert(f.ended);
     ck_assert_int_eq(f.err.cls, CM_ERR_TIMEOUT);
     ck_assert_ptr_nonnull(strstr(f.err.msg, "ping"));
@@ -909,11 +909,11 @@ START_TEST(total_bounds_everything)
 
         setup(&f, flows[i]);
         adapter.sleep_ms = 60000;
-        f.conf.upstream.total_timeout_ms = 80;
+        f.conf.upstream.total_timeout_ms = 400;
         fake_open(&f);
         fake_wait(&f, 40);
         ck_assert(!f.ended);
-        fake_wait(&f, 160);
+        fake_wait(&f, 800);
         expect_timeout(&f, "total_timeout");
         ck_assert_str_eq(adapter.log, "START FAILED");
         teardown(&f);

@@ -165,7 +165,8 @@ START_TEST(repetitions_cost_no_more_than_their_length)
     } cases[] = {
         {"<tool_call></tool_call>", SIZE_MAX, 0},
         {"<tool_call>", 4096, 0},
-        {"<tool_call>{\"name\":\"now\"}</tool_call>\n", SIZE_MAX, 100000},
+        /* in pieces: AddressSanitizer looks through all that memmem() is given, at each call */
+        {"<tool_call>{\"name\":\"now\"}</tool_call>\n", 65536, 100000},
         {"\n", 16, 0},
     };
 
