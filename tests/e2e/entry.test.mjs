@@ -23,7 +23,7 @@ const entry = join(image, 'entry.sh');
 copyFileSync(tree('packaging/entry.sh'), entry);
 copyFileSync(binary, join(image, 'chatmux'));
 const libraries = join(image, 'lib');
-if (existsSync(tree('third_party/prefix/lib'))) cpSync(tree('third_party/prefix/lib'), libraries, { recursive: true, dereference: true });
+if (existsSync(tree('third_party/prefix/lib'))) cpSync(tree('third_party/prefix/lib'), libraries, { recursive: true, verbatimSymlinks: true });
 
 /** The container: `as` another user than root, `without` capabilities; {output, exit, pid, stop()}. */
 function start(t, dir, env, { args = ['serve'], as, without } = {}) {
