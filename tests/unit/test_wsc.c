@@ -286,6 +286,7 @@ static void serve_slow(struct peer *p)
     (void)put_frame(p, 0x89, "early", 5);
     usleep(300000);
     (void)put_frame(p, 0x89, "late", 4);
+    usleep(700000); /* time to answer before anything is read, on a busy machine too */
     while ((f = get_frame(p)).op != 0) {
         bool right = f.op == 10 || (f.op == 2 && f.n == 65537 && memcmp(f.data, &want, 4) == 0 &&
                                     memcmp(f.data + f.n - 4, &want, 4) == 0);
