@@ -44,6 +44,18 @@ bool cm_str_ends(struct cm_str s, struct cm_str suffix)
     return s.n >= suffix.n && cm_str_eq(cm_str_from(s, s.n - suffix.n), suffix);
 }
 
+bool cm_str_is_word(struct cm_str s, size_t max)
+{
+    for (size_t i = 0; i < s.n; i++) {
+        const char c = s.p[i];
+
+        if (!((c >= 'a' && c <= 'z') || (c >= 'A' && c <= 'Z') || (c >= '0' && c <= '9') ||
+              c == '_' || c == '-'))
+            return false;
+    }
+    return s.n > 0 && s.n <= max;
+}
+
 size_t cm_str_find(struct cm_str s, struct cm_str needle)
 {
     const char *at;

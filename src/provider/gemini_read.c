@@ -96,18 +96,6 @@ static bool is_malformed(struct cm_str reason)
 
 /* ---- parts ---- */
 
-static bool id_ok(struct cm_str id)
-{
-    for (size_t i = 0; i < id.n; i++) {
-        const char c = id.p[i];
-
-        if (!((c >= 'a' && c <= 'z') || (c >= 'A' && c <= 'Z') || (c >= '0' && c <= '9') ||
-              c == '_' || c == '-'))
-            return false;
-    }
-    return id.n > 0 && id.n <= CALL_ID_MAX;
-}
-
 static void read_call(struct cm_run *run, struct gemini_candidate *c, int choice, yyjson_val *part,
                       yyjson_val *call)
 {
@@ -123,7 +111,7 @@ static void read_call(struct cm_run *run, struct gemini_candidate *c, int choice
     char made[CM_ID_CAP];
     struct cm_buf text = {0};
 
-    if (!id_ok(begin.id)) {
+    if (!cm_str_is_word(begin.id, CALL_ID_MAX)) {
         cm_id_make(made, "call_", cm_run_unix_ms(run));
         begin.id = cm_str_of(made);
     }

@@ -118,18 +118,6 @@ int cm_field_members(yyjson_val *root, const struct cm_str *names, size_t n, yyj
     return 0;
 }
 
-bool cm_field_is_word(struct cm_str name)
-{
-    for (size_t i = 0; i < name.n; i++) {
-        const char c = name.p[i];
-
-        if (!((c >= 'a' && c <= 'z') || (c >= 'A' && c <= 'Z') || (c >= '0' && c <= '9') ||
-              c == '_' || c == '-'))
-            return false;
-    }
-    return name.n > 0 && name.n <= 64;
-}
-
 static bool is_known(const struct cm_str *names, size_t n, struct cm_str name)
 {
     for (size_t i = 0; i < n; i++)
@@ -148,7 +136,7 @@ void cm_field_drop_others(struct cm_chat *chat, yyjson_val *root, const struct c
         const struct cm_str name = cm_json_str(key);
 
         if (!yyjson_is_null(yyjson_obj_iter_get_val(key)) && !is_known(names, n, name))
-            cm_chat_drop(chat, cm_field_is_word(name) ? name : CM_S("unknown"));
+            cm_chat_drop(chat, cm_str_is_word(name, CM_FIELD_NAME_MAX) ? name : CM_S("unknown"));
     }
     cm_known_note(chat, root);
 }

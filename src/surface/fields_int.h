@@ -41,8 +41,10 @@ int cm_field_body(struct cm_chat *chat, enum cm_dialect dialect, enum cm_chat_ta
  * (known_int.h). `root` must live as long as the chat. */
 void cm_field_drop_others(struct cm_chat *chat, yyjson_val *root, const struct cm_str *names,
                           size_t n);
-/* Names of dropped members go into a header: what is no plain word is only told to be there, as "unknown". */
-bool cm_field_is_word(struct cm_str name);
+/* Names of dropped members go into a header: what is no word (cm_str_is_word()) of that length is only told to be there, as "unknown". */
+#define CM_FIELD_NAME_MAX 64
+/* The longest name of a function that every provider takes; it is a word, too. */
+#define CM_TOOL_NAME_MAX 64
 /* The members of a body that are read, in the order of `names`; null counts as absent. One that
  * occurs twice is refused: parsers differ on which of them counts. */
 int cm_field_members(yyjson_val *root, const struct cm_str *names, size_t n, yyjson_val **out,

@@ -153,18 +153,6 @@ struct cm_str cm_gemini_json_schema(struct cm_arena *arena, const yyjson_val *v)
 
 /* ---- functions ---- */
 
-static bool name_ok(struct cm_str name)
-{
-    for (size_t i = 0; i < name.n; i++) {
-        const char c = name.p[i];
-
-        if (!((c >= 'a' && c <= 'z') || (c >= 'A' && c <= 'Z') || (c >= '0' && c <= '9') ||
-              c == '_' || c == '-'))
-            return false;
-    }
-    return name.n > 0 && name.n <= 64;
-}
-
 static int read_function(reader *r, yyjson_val *v, const struct cm_spot *at, struct cm_buf *tools)
 {
     yyjson_val *small = cm_gemini_member(v, "parameters"),
@@ -179,7 +167,7 @@ static int read_function(reader *r, yyjson_val *v, const struct cm_spot *at, str
         cm_field_is_object(small, CM_SPOT(at, "parameters"), r->err) ||
         cm_field_is_object(large, CM_SPOT(at, "parametersJsonSchema"), r->err))
         return -1;
-    if (!name_ok(tool.name))
+    if (!cm_str_is_word(tool.name, CM_TOOL_NAME_MAX))
         cm_gemini_untranslatable(
             r, CM_SPOT(at, "name"),
             "this model's provider takes names of 1 to 64 letters, digits, underscores and hyphens");

@@ -53,7 +53,7 @@ static const struct cm_known_member *find(const struct walk *w, const struct cm_
 static void tell(struct walk *w, const struct cm_known *in, struct cm_str name,
                  const struct cm_spot *at)
 {
-    const struct cm_str shown = cm_field_is_word(name) ? name : CM_S("unknown");
+    const struct cm_str shown = cm_str_is_word(name, CM_FIELD_NAME_MAX) ? name : CM_S("unknown");
     char path[sizeof(w->chat->untranslatable.param)]; /* which `strict` names it in */
     size_t n;
 

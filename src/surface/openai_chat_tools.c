@@ -4,18 +4,6 @@
 #include "chatmux/base/mem.h"
 #include "chatmux/base/utf8.h"
 
-static bool tool_name_ok(struct cm_str name)
-{
-    for (size_t i = 0; i < name.n; i++) {
-        const char c = name.p[i];
-
-        if (!((c >= 'a' && c <= 'z') || (c >= 'A' && c <= 'Z') || (c >= '0' && c <= '9') ||
-              c == '_' || c == '-'))
-            return false;
-    }
-    return name.n > 0 && name.n <= 64;
-}
-
 /* {name, description, parameters, strict}, of a tool or of the older functions. */
 static int read_function(struct cm_openai_reader *r, yyjson_val *v, const struct cm_spot *at)
 {
@@ -31,7 +19,7 @@ static int read_function(struct cm_openai_reader *r, yyjson_val *v, const struct
         cm_field_is_object(parameters, CM_SPOT(at, "parameters"), r->err) ||
         cm_field_bool(strict, CM_SPOT(at, "strict"), &is_strict, r->err))
         return -1;
-    if (!tool_name_ok(tool.name)) {
+    if (!cm_str_is_word(tool.name, CM_TOOL_NAME_MAX)) {
         cm_field_fail(&why, name_spot, "invalid_value",
                       "A function's name has 1 to 64 letters, digits, underscores and hyphens.");
         cm_openai_untranslatable(r, &why);

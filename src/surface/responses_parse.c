@@ -129,18 +129,6 @@ static int read_conversation(struct top *t)
 
 /* ---- Tools ---- */
 
-static bool tool_name_ok(struct cm_str name)
-{
-    for (size_t i = 0; i < name.n; i++) {
-        const char c = name.p[i];
-
-        if (!((c >= 'a' && c <= 'z') || (c >= 'A' && c <= 'Z') || (c >= '0' && c <= '9') ||
-              c == '_' || c == '-'))
-            return false;
-    }
-    return name.n > 0 && name.n <= 64;
-}
-
 static int read_tool(struct top *t, yyjson_val *v, const struct cm_spot *at)
 {
     struct cm_responses_reader *r = &t->r;
@@ -168,7 +156,7 @@ static int read_tool(struct top *t, yyjson_val *v, const struct cm_spot *at)
         cm_field_is_object(parameters, CM_SPOT(at, "parameters"), r->err) ||
         cm_field_bool(strict, CM_SPOT(at, "strict"), &is_strict, r->err))
         return -1;
-    if (!tool_name_ok(tool.name))
+    if (!cm_str_is_word(tool.name, CM_TOOL_NAME_MAX))
         return cm_field_fail(
             r->err, CM_SPOT(at, "name"), "invalid_value",
             "A function's name has 1 to 64 letters, digits, underscores and hyphens.");

@@ -28,6 +28,11 @@ START_TEST(knows_starts_and_ends)
     ck_assert(!cm_str_starts(CM_S("Bear"), CM_S("Bearer ")));
     ck_assert(cm_str_starts_nocase(CM_S("BEARER x"), CM_S("bearer ")));
     ck_assert(!cm_str_starts_nocase(CM_S("bear"), CM_S("bearer ")));
+    ck_assert(cm_str_is_word(CM_S("get_Weather-2"), 13));
+    ck_assert(!cm_str_is_word(CM_S("get_Weather-2"), 12));
+    ck_assert(!cm_str_is_word(CM_S("a.b"), 12));
+    ck_assert(!cm_str_is_word(CM_S("\xc3\xa9"), 12));
+    ck_assert(!cm_str_is_word(CM_STR_NONE, 12));
     ck_assert(cm_str_ends(CM_S("a.json"), CM_S(".json")));
     ck_assert(!cm_str_ends(CM_S("json"), CM_S(".json")));
     ck_assert(cm_str_starts(CM_STR_NONE, CM_S("")) && cm_str_ends(CM_STR_NONE, CM_S("")));

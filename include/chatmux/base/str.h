@@ -52,6 +52,8 @@ int cm_str_cmp(struct cm_str a, struct cm_str b);        /* by bytes, as memcmp 
 bool cm_str_starts(struct cm_str s, struct cm_str prefix);
 bool cm_str_starts_nocase(struct cm_str s, struct cm_str prefix);
 bool cm_str_ends(struct cm_str s, struct cm_str suffix);
+/* ASCII letters, digits, '_' and '-', from 1 to `max` of them: a name that stands anywhere without quotes. */
+bool cm_str_is_word(struct cm_str s, size_t max);
 
 /* Offset of the first occurrence, or SIZE_MAX. */
 size_t cm_str_find(struct cm_str s, struct cm_str needle);
