@@ -8,33 +8,23 @@
  * and 7). */
 #include "anthropic_int.h"
 
+#include "call_turns.h"
 #include "chatmux/base/mem.h"
-#include "whole_json.h"
 
 #include <stdlib.h>
 
 enum open_block { NO_BLOCK, THINKING, TEXT, CALL };
-
-struct call {
-    struct cm_str id, name; /* owned */
-    struct cm_buf held;     /* arguments, before its turn */
-    bool begun;
-    struct cm_whole_json args; /* those that were sent */
-};
 
 struct stream {
     struct cm_answer_meta meta;
     bool shows_thinking;
     enum open_block open;
     int64_t index; /* of the open block, else of the next */
-    struct call *calls;
-    size_t n_calls, current; /* current: the call of the open block */
+    struct cm_call_turns turns;
     enum cm_finish finish;
     struct cm_str finish_text; /* owned */
     bool refused;
 };
-
-#define CALLS_MAX 1024
 
 static void put_event(struct cm_buf *out, struct cm_str name)
 {
@@ -81,20 +71,18 @@ static void close_block(struct stream *st, struct cm_buf *out)
 
 /* ---- Calls ---- */
 
-static void put_args(struct stream *st, struct call *c, struct cm_str args, struct cm_buf *out)
+static void put_args(struct stream *st, struct cm_turn_call *c, struct cm_str args,
+                     struct cm_buf *out)
 {
     cm_whole_json_feed(&c->args, args);
     put_delta(st, out, CM_S("\"input_json_delta\",\"partial_json\":"), args);
 }
 
-static void begin_call(struct stream *st, size_t k, struct cm_buf *out)
+static void begin_call(struct stream *st, struct cm_turn_call *c, struct cm_buf *out)
 {
-    struct call *c = &st->calls[k];
-
     close_block(st, out);
+    cm_call_turns_begin(&st->turns, c);
     st->open = CALL;
-    st->current = k;
-    c->begun = true;
     put_block_event(st, out, CM_S("content_block_start"));
     cm_buf_append(out, CM_S(",\"content_block\":"));
     cm_anthropic_put_call(out, c->id, c->name);
@@ -108,48 +96,26 @@ static void begin_call(struct stream *st, size_t k, struct cm_buf *out)
 /* Those that wait, as long as the one before is whole; `all`: whatever it is. */
 static void begin_calls(struct stream *st, bool all, struct cm_buf *out)
 {
-    for (size_t k = 0; k < st->n_calls; k++) {
-        if (st->calls[k].begun)
-            continue;
-        if (!all && st->open == CALL && !cm_whole_json_is(&st->calls[st->current].args))
-            return;
-        begin_call(st, k, out);
-    }
-}
+    struct cm_turn_call *c;
 
-static struct cm_str own(struct cm_str s)
-{
-    return cm_str(cm_str_dup(s), s.n);
-}
-
-static void own_free(struct cm_str s)
-{
-    free((char *)(uintptr_t)s.p);
+    while ((c = cm_call_turns_next(&st->turns, !all && st->open == CALL)))
+        begin_call(st, c, out);
 }
 
 static void on_call(struct stream *st, const struct cm_event *ev, struct cm_buf *out)
 {
-    CM_ASSERT(ev->index >= 0 && ev->index < CALLS_MAX);
-    if ((size_t)ev->index < st->n_calls)
-        return; /* once is enough */
-    st->calls = cm_realloc(st->calls, (st->n_calls + 1) * sizeof(*st->calls));
-    st->calls[st->n_calls++] = (struct call){.id = own(ev->id), .name = own(ev->name)};
+    cm_call_turns_add(&st->turns, ev);
     begin_calls(st, false, out);
 }
 
 static void on_args(struct stream *st, const struct cm_event *ev, struct cm_buf *out)
 {
-    struct call *c;
+    struct cm_turn_call *c = cm_call_turns_args(&st->turns, ev, st->open == CALL);
 
-    if (ev->text.n == 0 || (size_t)ev->index >= st->n_calls)
+    if (!c)
         return;
-    c = &st->calls[ev->index];
-    if (!c->begun) {
-        cm_buf_append(&c->held, ev->text);
-    } else if (st->open == CALL && st->current == (size_t)ev->index) {
-        put_args(st, c, ev->text, out);
-        begin_calls(st, false, out);
-    }
+    put_args(st, c, ev->text, out);
+    begin_calls(st, false, out);
 }
 
 /* ---- Other blocks ---- */
@@ -201,7 +167,7 @@ static void on_finish(struct stream *st, const struct cm_event *ev, struct cm_bu
     if (st->finish != CM_FINISH_NONE)
         return;
     st->finish = ev->finish;
-    st->finish_text = own(ev->text);
+    st->finish_text = cm_str(cm_str_dup(ev->text), ev->text.n);
 }
 
 /* ---- The stream ---- */
@@ -279,7 +245,7 @@ static void stream_end(void *state, const struct cm_usage *usage, struct cm_buf 
     put_event(out, CM_S("message_delta"));
     cm_buf_append(out, CM_S(",\"delta\":{"));
     cm_anthropic_put_stop(out, st->refused ? CM_FINISH_REFUSAL : st->finish, st->finish_text,
-                          st->n_calls > 0);
+                          st->turns.n > 0);
     cm_buf_append(out, CM_S("},\"usage\":{"));
     cm_anthropic_put_usage(out, usage);
     cm_buf_put(out, '}');
@@ -300,14 +266,8 @@ static void stream_clear(void *state)
 {
     struct stream *st = state;
 
-    for (size_t i = 0; i < st->n_calls; i++) {
-        own_free(st->calls[i].id);
-        own_free(st->calls[i].name);
-        cm_buf_clear(&st->calls[i].held);
-    }
-    free(st->calls), st->calls = NULL;
-    st->n_calls = 0;
-    own_free(st->finish_text), st->finish_text = CM_STR_NONE;
+    cm_call_turns_clear(&st->turns);
+    free((char *)(uintptr_t)st->finish_text.p), st->finish_text = CM_STR_NONE;
 }
 
 #define PING CM_S_INIT("event: ping\ndata: {\"type\":\"ping\"}\n\n")

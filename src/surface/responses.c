@@ -5,21 +5,14 @@
  * event repeats all of it. After response.failed nothing follows. */
 #include "responses_int.h"
 
+#include "call_turns.h"
 #include "chatmux/base/mem.h"
 #include "openai_chat_int.h"
-#include "whole_json.h"
 
 #include <stdlib.h>
 
 enum item { NO_ITEM, REASONING, MESSAGE, CALL };
 enum part { NO_PART, TEXT, REFUSAL };
-
-struct call {
-    struct cm_str id, name; /* owned */
-    struct cm_buf held;     /* arguments, before its turn */
-    bool begun;
-    struct cm_whole_json args; /* those that were sent */
-};
 
 struct stream {
     struct cm_answer_meta meta;
@@ -35,15 +28,12 @@ struct stream {
     struct cm_buf notes;  /* of the open part: annotations */
     struct cm_buf proofs; /* of the open part: logprobs */
     size_t n_notes;
-    struct call *calls;
-    size_t n_calls, current; /* current: the call of the open item */
+    struct cm_call_turns turns;
     enum cm_finish finish;
     bool refused;
     struct cm_buf object; /* the response at its end */
     struct cm_buf begun;  /* relayed: as its upstream began it */
 };
-
-#define CALLS_MAX 1024
 
 /* ---- Events ---- */
 
@@ -109,11 +99,6 @@ static void begin_item(struct stream *st, enum item kind, const char *prefix)
     cm_arena_clear(&scratch);
 }
 
-static void own_free(struct cm_str s)
-{
-    free((char *)(uintptr_t)s.p);
-}
-
 /* response.output_item.added or .done with the item that `item` holds. */
 static void put_item(struct stream *st, struct cm_buf *out, struct cm_str type,
                      const struct cm_buf *item)
@@ -129,14 +114,14 @@ static void put_item(struct stream *st, struct cm_buf *out, struct cm_str type,
 /* The open item as it stands. */
 static void write_item(const struct stream *st, const char *status, struct cm_buf *item)
 {
-    const struct call *c;
+    const struct cm_turn_call *c;
 
     if (st->open == REASONING) {
         cm_responses_put_reasoning(item, st->id, cm_buf_str(&st->text));
     } else if (st->open == MESSAGE) {
         cm_responses_put_message(item, st->id, status, cm_buf_str(&st->parts));
     } else {
-        c = &st->calls[st->current];
+        c = &st->turns.calls[st->turns.current];
         cm_responses_put_call(item, st->id, status, c->id, c->name, cm_buf_str(&st->text));
     }
 }
@@ -204,7 +189,8 @@ static void end_summary(struct stream *st, struct cm_buf *out)
     end_event(out);
 }
 
-static void put_args(struct stream *st, struct call *c, struct cm_str args, struct cm_buf *out)
+static void put_args(struct stream *st, struct cm_turn_call *c, struct cm_str args,
+                     struct cm_buf *out)
 {
     cm_whole_json_feed(&c->args, args);
     cm_buf_append(&st->text, args);
@@ -215,7 +201,7 @@ static void put_args(struct stream *st, struct call *c, struct cm_str args, stru
 
 static void end_args(struct stream *st, struct cm_buf *out)
 {
-    struct call *c = &st->calls[st->current];
+    struct cm_turn_call *c = &st->turns.calls[st->turns.current];
 
     if (st->text.n == 0)
         put_args(st, c, CM_S("{}"), out);
@@ -246,7 +232,7 @@ static void close_item(struct stream *st, const char *status, struct cm_buf *out
     cm_buf_clear(&item);
     cm_buf_reset(&st->text);
     cm_buf_reset(&st->parts);
-    own_free(st->id), st->id = CM_STR_NONE;
+    free((char *)(uintptr_t)st->id.p), st->id = CM_STR_NONE;
     st->n_parts = 0;
     st->open = NO_ITEM;
     st->index++;
@@ -254,13 +240,10 @@ static void close_item(struct stream *st, const char *status, struct cm_buf *out
 
 /* ---- Calls ---- */
 
-static void begin_call(struct stream *st, size_t k, struct cm_buf *out)
+static void begin_call(struct stream *st, struct cm_turn_call *c, struct cm_buf *out)
 {
-    struct call *c = &st->calls[k];
-
     close_item(st, "completed", out);
-    st->current = k;
-    c->begun = true;
+    cm_call_turns_begin(&st->turns, c);
     begin_item(st, CALL, "fc_");
     item_added(st, out);
     if (c->held.n > 0)
@@ -271,43 +254,26 @@ static void begin_call(struct stream *st, size_t k, struct cm_buf *out)
 /* Those that wait, as long as the one before is whole; `all`: whatever it is. */
 static void begin_calls(struct stream *st, bool all, struct cm_buf *out)
 {
-    for (size_t k = 0; k < st->n_calls; k++) {
-        if (st->calls[k].begun)
-            continue;
-        if (!all && st->open == CALL && !cm_whole_json_is(&st->calls[st->current].args))
-            return;
-        begin_call(st, k, out);
-    }
-}
+    struct cm_turn_call *c;
 
-static struct cm_str own(struct cm_str s)
-{
-    return cm_str(cm_str_dup(s), s.n);
+    while ((c = cm_call_turns_next(&st->turns, !all && st->open == CALL)))
+        begin_call(st, c, out);
 }
 
 static void on_call(struct stream *st, const struct cm_event *ev, struct cm_buf *out)
 {
-    CM_ASSERT(ev->index >= 0 && ev->index < CALLS_MAX);
-    if ((size_t)ev->index < st->n_calls)
-        return; /* once is enough */
-    st->calls = cm_realloc(st->calls, (st->n_calls + 1) * sizeof(*st->calls));
-    st->calls[st->n_calls++] = (struct call){.id = own(ev->id), .name = own(ev->name)};
+    cm_call_turns_add(&st->turns, ev);
     begin_calls(st, false, out);
 }
 
 static void on_args(struct stream *st, const struct cm_event *ev, struct cm_buf *out)
 {
-    struct call *c;
+    struct cm_turn_call *c = cm_call_turns_args(&st->turns, ev, st->open == CALL);
 
-    if (ev->text.n == 0 || (size_t)ev->index >= st->n_calls)
+    if (!c)
         return;
-    c = &st->calls[ev->index];
-    if (!c->begun) {
-        cm_buf_append(&c->held, ev->text);
-    } else if (st->open == CALL && st->current == (size_t)ev->index) {
-        put_args(st, c, ev->text, out);
-        begin_calls(st, false, out);
-    }
+    put_args(st, c, ev->text, out);
+    begin_calls(st, false, out);
 }
 
 /* ---- Messages ---- */
@@ -507,8 +473,8 @@ static bool stream_full(const void *state)
     const struct stream *st = state;
     size_t bytes = st->items.n + st->parts.n + st->text.n + st->proofs.n + st->notes.n;
 
-    for (size_t i = 0; i < st->n_calls; i++)
-        bytes += st->calls[i].held.n;
+    for (size_t i = 0; i < st->turns.n; i++)
+        bytes += st->turns.calls[i].held.n;
     return bytes > CM_ANSWER_MAX;
 }
 
@@ -617,14 +583,8 @@ static void stream_clear(void *state)
 {
     struct stream *st = state;
 
-    for (size_t i = 0; i < st->n_calls; i++) {
-        own_free(st->calls[i].id);
-        own_free(st->calls[i].name);
-        cm_buf_clear(&st->calls[i].held);
-    }
-    free(st->calls), st->calls = NULL;
-    st->n_calls = 0;
-    own_free(st->id), st->id = CM_STR_NONE;
+    cm_call_turns_clear(&st->turns);
+    free((char *)(uintptr_t)st->id.p), st->id = CM_STR_NONE;
     cm_buf_clear(&st->items);
     cm_buf_clear(&st->parts);
     cm_buf_clear(&st->text);
