@@ -88,6 +88,16 @@ static bool is_dotted_quad(struct cm_str s)
     return cm_str_copy(z, sizeof(z), s) == s.n && inet_pton(AF_INET, z, &ip) == 1;
 }
 
+/* Nothing in it that libcurl would change: it takes out "/../" and "/./", drops a fragment and refuses blanks. */
+static bool is_plain_path(struct cm_str s)
+{
+    for (size_t i = 0; i < s.n; i++)
+        if (!(is_name_char(s.p[i]) || strchr("/?&=:,+~@", s.p[i])) || s.p[i] == '\0' ||
+            (s.p[i] == '/' && i + 1 < s.n && s.p[i + 1] == '.'))
+            return false;
+    return s.n > 0 && s.p[0] == '/';
+}
+
 /* A plain name or IPv4 address with an optional port, as nearly every URL has it. False: ask libcurl, whose reading is the one that counts. */
 static bool parse_plain(struct hc_endpoint *ep, struct cm_str rest)
 {
@@ -117,6 +127,8 @@ static bool parse_plain(struct hc_endpoint *ep, struct cm_str rest)
     }
     ep->port = (uint16_t)port;
     ep->literal = quad;
+    if (is_plain_path(cm_str_from(rest, n)))
+        ep->rest = cm_str_from(rest, n);
     return n == rest.n || rest.p[n] == '/' || rest.p[n] == '?' || rest.p[n] == '#';
 }
 

@@ -28,6 +28,8 @@
 struct hc_endpoint {
     struct cm_str host; /* without brackets; in the parsed string or in `owned` */
     char *owned;        /* NULL when the host stands in the string as libcurl sees it */
+    struct cm_str
+        rest; /* path and query as they are sent, or "" where libcurl is to put them right; in the parsed string */
     uint16_t port;
     bool tls;
     bool literal; /* an address: nothing to resolve */
@@ -73,7 +75,11 @@ struct hc_easy {
     struct cm_list link;  /* in pool->free */
     X509_STORE *store;    /* of the transfer; not owned */
     char *proxy;          /* owned: cm_secret_alloc(); NULL = none */
-    long http_version;    /* CURL_HTTP_VERSION_… */
+    CURLU *
+        origin; /* owned; scheme, host and port of a transfer whose path is sent as it is; NULL = none yet */
+    char *origin_text; /* owned; it */
+    bool has_origin;   /* it is set, and no URL */
+    long http_version; /* CURL_HTTP_VERSION_… */
     int64_t connect_timeout_ms;
     long upload_buffer;
     enum hc_method { HC_GET, HC_HEAD, HC_POST, HC_OTHER } method;
@@ -151,9 +157,6 @@ size_t hc_on_body(char *p, size_t size, size_t n, void *arg);
 /* httpc_pool.c */
 struct hc_pool *hc_pool_get(struct cm_httpc *hc, const struct cm_xfer_req *req);
 struct hc_easy *hc_easy_get(struct hc_pool *pool);
-/* Empty ones undo it. */
-void hc_easy_set_local(struct hc_easy *e, struct cm_str unix_path, struct cm_str pinned_key,
-                       bool unverified);
 void hc_easy_put(struct hc_easy *e); /* out of the multi; to the idle ones or away */
 void hc_pool_enter(struct hc_pool *pool, struct cm_xfer *x);
 void hc_pool_leave(struct hc_pool *pool, struct cm_xfer *x);
@@ -161,6 +164,12 @@ bool hc_pool_knows(const struct hc_pool *pool, struct cm_str host_port, struct c
 void hc_pool_unlearn(struct hc_pool *pool); /* gives libcurl all addresses anew */
 void hc_pools_close(struct cm_httpc *hc);
 void hc_free_if_done(struct cm_httpc *hc);
+
+/* httpc_easy.c */
+void hc_easy_set(struct hc_easy *e, struct cm_xfer *x); /* after `resolve` was found */
+/* Empty ones undo it. */
+void hc_easy_set_local(struct hc_easy *e, struct cm_str unix_path, struct cm_str pinned_key,
+                       bool unverified);
 
 /* httpc_addr.c */
 enum hc_url { HC_URL_HTTP, HC_URL_WS, HC_URL_PROXY };

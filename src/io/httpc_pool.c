@@ -326,25 +326,10 @@ static void easy_free(struct hc_easy *e)
     e->pool->hc->in_curl++;
     curl_easy_cleanup(e->curl);
     e->pool->hc->in_curl--;
+    curl_url_cleanup(e->origin);
+    free(e->origin_text);
     cm_secret_free(e->proxy);
     free(e);
-}
-
-/* libcurl copies both, and compares both before it takes an open connection. */
-void hc_easy_set_local(struct hc_easy *e, struct cm_str unix_path, struct cm_str pinned_key,
-                       bool unverified)
-{
-    const bool checks = pinned_key.n == 0 && !unverified;
-    char *path = unix_path.n > 0 ? cm_str_dup(unix_path) : NULL;
-    char *key = pinned_key.n > 0 ? cm_str_dup(pinned_key) : NULL;
-
-    curl_easy_setopt(e->curl, CURLOPT_UNIX_SOCKET_PATH, path);
-    curl_easy_setopt(e->curl, CURLOPT_PINNEDPUBLICKEY, key);
-    curl_easy_setopt(e->curl, CURLOPT_SSL_VERIFYPEER, checks ? 1L : 0L);
-    curl_easy_setopt(e->curl, CURLOPT_SSL_VERIFYHOST, checks ? 2L : 0L);
-    e->has_local = path || !checks;
-    free(path);
-    free(key);
 }
 
 void hc_easy_put(struct hc_easy *e)

@@ -756,6 +756,46 @@ START_TEST(sends_what_it_was_given_and_nothing_else)
 }
 END_TEST
 
+/* One easy handle serves paths that are sent as they are and those that libcurl puts right, in turns. */
+START_TEST(paths_are_sent_as_they_are_or_put_right)
+{
+    static const char *const paths[][2] = {
+        {"/v1/chat/completions", "/v1/chat/completions"},
+        {"/a/../b", "/b"},
+        {"/a:b@c,d+e~f=g?h=/i&j", "/a:b@c,d+e~f=g?h=/i&j"},
+        {"/a/./b", "/a/b"},
+        {"/a/.hidden", "/a/.hidden"},
+        {"/a%20b/%2e%2E/c", "/c"},
+        {"/v2.1/x..y", "/v2.1/x..y"},
+        {"/a#part", "/a"},
+        {"?x=1", "/?x=1"},
+        {"//a", "//a"},
+        {"", "/"},
+        {"/", "/"},
+    };
+    struct reply replies[CM_COUNT(paths)];
+    struct got g = {0};
+    char line[100];
+
+    for (size_t i = 0; i < CM_COUNT(paths); i++)
+        replies[i] = (struct reply)REPLY(paths[i][1], OK_HEAD "Content-Length: 0\r\n\r\n");
+    server = serve_replies(replies, CM_COUNT(replies));
+    open_loop();
+    for (size_t i = 0; i < 2 * CM_COUNT(paths); i++) {
+        const char *const *path = paths[i % CM_COUNT(paths)];
+        struct cm_xfer_req req = get_of(path[0]);
+
+        run(&g, &req);
+        ck_assert_msg(!g.failed, "%s", path[0]);
+        snprintf(line, sizeof(line), "GET %s HTTP/1.1", path[1]);
+        sent_is(line, "\r\n");
+        got_clear(&g);
+    }
+    ck_assert_int_eq(atomic_load(&server->connections), 1);
+    close_loop();
+}
+END_TEST
+
 START_TEST(refuses_headers_and_urls_that_would_split_the_request)
 {
     static const struct cm_header bad[] = {
@@ -1702,6 +1742,7 @@ Suite *suite_httpc(void)
     tcase_add_test(t, refused_connection_tells_where_and_why);
     tcase_add_test(t, head_is_bounded_and_cannot_carry_line_breaks);
     tcase_add_test(t, sends_what_it_was_given_and_nothing_else);
+    tcase_add_test(t, paths_are_sent_as_they_are_or_put_right);
     tcase_add_test(t, refuses_headers_and_urls_that_would_split_the_request);
     tcase_add_test(t, connections_are_reused);
     tcase_add_test(t, many_transfers_use_several_pools);
