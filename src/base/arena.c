@@ -124,6 +124,18 @@ struct cm_str cm_arena_str(struct cm_arena *a, struct cm_str s)
     return cm_str(cm_arena_z(a, s), s.n);
 }
 
+struct cm_str cm_arena_join(struct cm_arena *a, struct cm_str x, struct cm_str y)
+{
+    char *p = cm_arena_alloc(a, x.n + y.n + 1);
+
+    if (x.n > 0)
+        memcpy(p, x.p, x.n);
+    if (y.n > 0)
+        memcpy(p + x.n, y.p, y.n);
+    p[x.n + y.n] = '\0';
+    return cm_str(p, x.n + y.n);
+}
+
 struct cm_str cm_arena_printf(struct cm_arena *a, const char *fmt, ...)
 {
     char few[256];

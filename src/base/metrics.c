@@ -17,6 +17,7 @@
 struct cm_metric {
     struct cm_metric_family *family;
     struct cm_metric *next;
+    struct cm_str key;    /* in `series` */
     struct cm_str labels; /* a="x",b="y", escaped */
     double value;         /* histogram: the sum */
     uint64_t count;       /* histogram */
@@ -34,6 +35,7 @@ struct cm_metric_family {
     size_t n_buckets;
     struct cm_map series; /* by the label values as they are shown, each behind its length */
     struct cm_metric *first, **last;
+    struct cm_metric *latest; /* asked for last, and most often asked for again; NULL = none yet */
 };
 
 struct render_hook {
@@ -148,7 +150,8 @@ static struct cm_metric *series_new(struct cm_metric_family *f, struct cm_str ke
     s->labels = cm_buf_settle(&text, arena);
     if (f->n_buckets > 0)
         s->buckets = CM_ARENA_ARRAY(arena, uint64_t, f->n_buckets);
-    cm_map_put(&f->series, cm_arena_str(arena, key), s);
+    s->key = cm_arena_str(arena, key);
+    cm_map_put(&f->series, s->key, s);
     *f->last = s;
     f->last = &s->next;
     return s;
@@ -162,9 +165,11 @@ struct cm_metric *cm_metric_with(struct cm_metric_family *f, const struct cm_str
     key.n = other.n = 0;
     for (size_t i = 0; i < f->n_labels; i++)
         key_add(&key, values[i]);
+    if (f->latest && cm_str_eq(f->latest->key, cm_str(key.text, key.n)))
+        return f->latest;
     s = cm_map_get(&f->series, cm_str(key.text, key.n));
     if (s)
-        return s;
+        return f->latest = s;
     if (f->series.n < SERIES_MAX)
         return series_new(f, cm_str(key.text, key.n));
     for (size_t i = 0; i < f->n_labels; i++)

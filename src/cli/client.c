@@ -218,7 +218,7 @@ int client_ask(struct client *c, const char *method, const char *path, struct cm
         headers[req.n_headers++] =
             (struct cm_header){CM_S("Content-Type"), CM_S("application/json")};
     if (c->secret.n > 0 && cm_str_starts(cm_str_of(path), CM_S("/admin/api/"))) {
-        bearer = cm_arena_printf(&texts, "Bearer " CM_PRI, CM_ARG(c->secret));
+        bearer = cm_arena_join(&texts, CM_S("Bearer "), c->secret);
         headers[req.n_headers++] = (struct cm_header){CM_S("Authorization"), bearer};
     }
     uv_update_time(cm_loop_uv(c->loop)); /* it stood still since the last answer */

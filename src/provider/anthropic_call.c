@@ -35,7 +35,7 @@ static void add_credential(struct cm_run *run, struct anthropic_headers *h)
         return;
     if (bearer)
         anthropic_add_header(h, CM_S("Authorization"),
-                             cm_arena_printf(cm_run_arena(run), "Bearer " CM_PRI, CM_ARG(secret)));
+                             cm_arena_join(cm_run_arena(run), CM_S("Bearer "), secret));
     else
         anthropic_add_header(h, CM_S("x-api-key"), secret);
 }

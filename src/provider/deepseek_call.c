@@ -239,7 +239,7 @@ static void make_call(struct cm_run *run, const struct deepseek_account *account
 
     h->n = 0;
     if (!ask->anonymous)
-        add(h, CM_S("Authorization"), cm_arena_printf(arena, "Bearer " CM_PRI, CM_ARG(bearer)));
+        add(h, CM_S("Authorization"), cm_arena_join(arena, CM_S("Bearer "), bearer));
     add(h, CM_S("Content-Type"),
         ask->content_type.n ? ask->content_type : CM_S("application/json"));
     add(h, CM_S("Accept"), CM_S("*/*"));

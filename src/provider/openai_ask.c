@@ -246,7 +246,7 @@ size_t openai_headers(struct cm_run *run, struct cm_header *headers, size_t n)
         return n; /* a local server that asks for no key */
     headers[n++] = (struct cm_header){
         o->key_header, cm_str_eq_nocase(o->key_header, CM_S("Authorization"))
-                           ? cm_arena_printf(cm_run_arena(run), "Bearer " CM_PRI, CM_ARG(secret))
+                           ? cm_arena_join(cm_run_arena(run), CM_S("Bearer "), secret)
                            : secret};
     return n;
 }

@@ -16,8 +16,9 @@ static struct cm_str call_url(struct cm_run *run, struct cm_str url)
 
     if (cm_str_has(cm_str_head(url, 8), CM_S("://")))
         return cm_arena_str(&run->arena, url);
-    return cm_arena_printf(&run->arena, CM_PRI "%s" CM_PRI, CM_ARG(in->base_url),
-                           cm_str_starts(url, CM_S("/")) ? "" : "/", CM_ARG(url));
+    if (cm_str_starts(url, CM_S("/")))
+        return cm_arena_join(&run->arena, in->base_url, url);
+    return cm_arena_printf(&run->arena, CM_PRI "/" CM_PRI, CM_ARG(in->base_url), CM_ARG(url));
 }
 
 static bool names_header(const struct cm_header *headers, size_t n, struct cm_str name)

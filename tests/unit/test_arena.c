@@ -78,6 +78,9 @@ START_TEST(copies_and_prints)
     ck_assert_int_eq(s.p[s.n], '\0');
     ck_assert_str_eq(cm_arena_z(&a, CM_S("hello")), "hello");
     ck_assert_str_eq(cm_arena_z(&a, CM_STR_NONE), "");
+    ck_assert_str_eq(cm_arena_join(&a, CM_S("one"), CM_S(" two")).p, "one two");
+    ck_assert_uint_eq(cm_arena_join(&a, CM_STR_NONE, CM_S("two")).n, 3);
+    ck_assert_str_eq(cm_arena_join(&a, CM_STR_NONE, CM_STR_NONE).p, "");
     for (int n = 250; n < 262; n++) { /* around the size of the first try */
         s = cm_arena_printf(&a, "%0*d", n, 7);
         ck_assert_uint_eq(s.n, (size_t)n);

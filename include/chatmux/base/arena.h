@@ -30,6 +30,8 @@ void *cm_arena_calloc(struct cm_arena *a, size_t count, size_t n);
 
 struct cm_str cm_arena_str(struct cm_arena *a, struct cm_str s); /* copy; a NUL follows it */
 char *cm_arena_z(struct cm_arena *a, struct cm_str s);           /* copy as a C string */
+struct cm_str cm_arena_join(struct cm_arena *a, struct cm_str x,
+                            struct cm_str y); /* one after the other; a NUL follows */
 struct cm_str cm_arena_printf(struct cm_arena *a, const char *fmt, ...)
     __attribute__((format(printf, 2, 3)));
 
