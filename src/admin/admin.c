@@ -111,6 +111,23 @@ void answer_json(struct cm_web *web, int status, struct cm_buf *json)
     cm_buf_clear(json);
 }
 
+void task_deleted(void *arg, uint64_t id, const struct cm_err *err)
+{
+    struct task *t = arg;
+    struct cm_buf out = {0};
+    struct out o;
+
+    if (err) {
+        cm_web_fail(t->web, err);
+        return;
+    }
+    o = out_begin(&out);
+    out_id(&o, "id", id);
+    out_bool(&o, "deleted", true);
+    out_end(&o);
+    answer_json(t->web, 200, &out);
+}
+
 void list_begin(struct cm_buf *out)
 {
     cm_buf_append(out, CM_S("{\"data\":["));

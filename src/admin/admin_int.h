@@ -151,6 +151,8 @@ struct task {
     uint64_t id;        /* likewise */
 };
 struct task *task_new(struct cm_admin *admin, struct cm_web *web);
+/* What a task waited for is deleted, or failed: answers. `arg`: the task. */
+void task_deleted(void *arg, uint64_t id, const struct cm_err *err);
 
 /* Answers with what the buffer holds and clears it. */
 void answer_json(struct cm_web *web, int status, struct cm_buf *json);

@@ -192,30 +192,13 @@ void creds_patch(void *arg, struct cm_web *web)
         cm_gateway_edit_cred(admin->gw, &edit, on_changed, task_new(admin, web));
 }
 
-static void on_deleted(void *arg, uint64_t id, const struct cm_err *err)
-{
-    struct task *t = arg;
-    struct cm_buf out = {0};
-    struct out o;
-
-    if (err) {
-        cm_web_fail(t->web, err);
-        return;
-    }
-    o = out_begin(&out);
-    out_id(&o, "id", id);
-    out_bool(&o, "deleted", true);
-    out_end(&o);
-    answer_json(t->web, 200, &out);
-}
-
 void creds_delete(void *arg, struct cm_web *web)
 {
     struct cm_admin *admin = arg;
     uint64_t id = segment_id(web, "credential");
 
     if (id)
-        cm_gateway_delete_cred(admin->gw, id, on_deleted, task_new(admin, web));
+        cm_gateway_delete_cred(admin->gw, id, task_deleted, task_new(admin, web));
 }
 
 void creds_reset(void *arg, struct cm_web *web)

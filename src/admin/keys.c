@@ -245,23 +245,6 @@ void keys_patch(void *arg, struct cm_web *web)
         cm_gateway_put_key(admin->gw, &row, on_changed, task_new(admin, web));
 }
 
-static void on_deleted(void *arg, uint64_t id, const struct cm_err *err)
-{
-    struct task *t = arg;
-    struct cm_buf out = {0};
-    struct out o;
-
-    if (err) {
-        cm_web_fail(t->web, err);
-        return;
-    }
-    o = out_begin(&out);
-    out_id(&o, "id", id);
-    out_bool(&o, "deleted", true);
-    out_end(&o);
-    answer_json(t->web, 200, &out);
-}
-
 void keys_delete(void *arg, struct cm_web *web)
 {
     struct cm_admin *admin = arg;
@@ -272,5 +255,5 @@ void keys_delete(void *arg, struct cm_web *web)
     if (!keys_by_id(cm_gateway_keys(admin->gw), id))
         answer_key(admin, web, 200, id, CM_STR_NONE);
     else
-        cm_gateway_delete_key(admin->gw, id, on_deleted, task_new(admin, web));
+        cm_gateway_delete_key(admin->gw, id, task_deleted, task_new(admin, web));
 }

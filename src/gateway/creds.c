@@ -8,6 +8,7 @@
 #include "chatmux/base/mem.h"
 #include "chatmux/base/secret.h"
 #include "chatmux/codec/json.h"
+#include "chatmux/provider/memory.h"
 #include <stdlib.h>
 
 #define FIGURE_MAX (INT64_C(1) << 53)
@@ -45,25 +46,11 @@ struct kept *kept_find(struct cm_gateway *gw, uint64_t id)
     return cm_map_get(&gw->kept_by_id, bytes_of(&id, sizeof(id)));
 }
 
-static void digest_of(struct cm_str provider, struct cm_str secret,
-                      unsigned char out[CM_SHA256_SIZE])
-{
-    struct cm_buf text = {0};
-
-    cm_buf_reserve(&text, provider.n + 1 + secret.n);
-    cm_buf_append(&text, provider);
-    cm_buf_put(&text, '\n');
-    cm_buf_append(&text, secret);
-    cm_sha256(cm_buf_str(&text), out);
-    cm_wipe(text.p, text.n);
-    cm_buf_clear(&text);
-}
-
 struct kept *kept_find_secret(struct cm_gateway *gw, struct cm_str provider, struct cm_str secret)
 {
     unsigned char digest[CM_SHA256_SIZE];
 
-    digest_of(provider, secret, digest);
+    cm_cred_digest(provider, secret, digest);
     return cm_map_get(&gw->kept_by_secret, bytes_of(digest, sizeof(digest)));
 }
 
@@ -92,7 +79,7 @@ struct kept *kept_put(struct cm_gateway *gw, const struct cm_cred_row *row)
     }
     k->row = copy;
     mask_add(&gw->mask, &k->parts, k->row.secret, k->row.token, k->row.proxy);
-    digest_of(k->row.provider, k->row.secret, k->digest);
+    cm_cred_digest(k->row.provider, k->row.secret, k->digest);
     cm_map_put(&gw->kept_by_id, bytes_of(&k->row.id, sizeof(k->row.id)), k);
     cm_map_put(&gw->kept_by_secret, bytes_of(k->digest, sizeof(k->digest)), k);
     return k;

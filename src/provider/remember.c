@@ -11,8 +11,7 @@ static struct cm_str digest(struct cm_arena *arena, struct cm_str text)
     return cm_arena_str(arena, cm_str((const char *)d, sizeof(d)));
 }
 
-void run_owner_digest(struct cm_str provider, struct cm_str secret,
-                      unsigned char out[CM_SHA256_SIZE])
+void cm_cred_digest(struct cm_str provider, struct cm_str secret, unsigned char out[CM_SHA256_SIZE])
 {
     struct cm_buf text = {0};
 
@@ -31,7 +30,7 @@ struct cm_str run_owner(struct cm_run *run)
     unsigned char d[CM_SHA256_SIZE];
 
     if (m->owner.n == 0) {
-        run_owner_digest(cm_run_instance(run)->name, cm_run_cred(run)->secret, d);
+        cm_cred_digest(cm_run_instance(run)->name, cm_run_cred(run)->secret, d);
         m->owner = cm_arena_str(cm_run_arena(run), cm_str((const char *)d, sizeof(d)));
     }
     return m->owner;

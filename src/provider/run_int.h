@@ -124,8 +124,6 @@ const struct cm_keeper *run_keeper(const struct cm_run *run);
 bool run_is_closed(const struct cm_run *run);
 /* Who an account is: a digest of provider and secret. */
 struct cm_str run_owner(struct cm_run *run);
-void run_owner_digest(struct cm_str provider, struct cm_str secret,
-                      unsigned char out[CM_SHA256_SIZE]);
 /* Text without its white space: clients trim and re-indent what they send back. */
 void run_put_dense(struct cm_buf *out, struct cm_str text);
 /* An event of the answer, while the flow follows its thread. */

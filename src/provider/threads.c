@@ -238,7 +238,7 @@ void cm_memory_restore(struct cm_memo *memo, struct cm_str provider, struct cm_s
 
     if (!memo || m->until_ms <= now_unix_ms)
         return;
-    run_owner_digest(provider, secret, digest);
+    cm_cred_digest(provider, secret, digest);
     if (m->kind == CM_MEMORY_OWN)
         cm_memo_keep(memo, account, cm_str((const char *)m->key, sizeof(m->key)), m->value,
                      m->until_ms - now_unix_ms);

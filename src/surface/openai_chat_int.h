@@ -5,6 +5,8 @@
 #include "chatmux/codec/json.h"
 #include "chatmux/surface/surface.h"
 
+struct cm_spot;
+
 /* openai_chat_parse.c, with openai_chat_messages.c and openai_chat_tools.c */
 int cm_openai_chat_parse(struct cm_chat *chat, struct cm_str body, struct cm_err *err);
 
@@ -26,6 +28,18 @@ void cm_openai_put_citation(struct cm_buf *out, const struct cm_citation *c);
 /* The model, which must be there unless there is a name to take `otherwise` (NULL = none). */
 int cm_openai_model_member(struct cm_chat *chat, yyjson_val *model, const char *otherwise,
                            struct cm_err *err);
+/* {name, description, parameters, strict} of a tool; what a name may be is the caller's business. */
+int cm_openai_function(struct cm_chat *chat, yyjson_val *v, const struct cm_spot *at,
+                       struct cm_tool *tool, struct cm_err *err);
+/* "auto", "none", "required" */
+int cm_openai_tool_mode(struct cm_chat *chat, struct cm_str mode, bool has_tools,
+                        const struct cm_spot *at, struct cm_err *err);
+/* The format of the answer (NULL = not given). 1: it has a schema, which is still to be read; *why says what a type is that other dialects do not have. */
+int cm_openai_format(struct cm_chat *chat, yyjson_val *format, const struct cm_spot *at,
+                     struct cm_err *why, struct cm_err *err);
+/* {name, description, schema, strict} of it */
+int cm_openai_schema(struct cm_chat *chat, yyjson_val *v, const struct cm_spot *at,
+                     struct cm_err *err);
 /* One text or up to four. */
 int cm_openai_stop(struct cm_chat *chat, yyjson_val *stop, struct cm_err *err);
 /* "url" or "b64_json" of a request; empty leaves *out alone. */

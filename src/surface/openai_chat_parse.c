@@ -162,45 +162,17 @@ static int read_stream(struct reader *r)
 
 static int read_format(struct reader *r)
 {
-    yyjson_val *format = r->top[M_response_format], *schema, *inner, *strict;
+    yyjson_val *format = r->top[M_response_format], *schema;
     const struct cm_spot *at = CM_SPOT(NULL, "response_format"), *spot = CM_SPOT(at, "json_schema");
-    struct cm_chat *chat = r->chat;
-    struct cm_str type;
-    bool is_strict = false;
-    struct cm_err why;
+    struct cm_err why = {0};
+    int rc = cm_openai_format(r->chat, format, at, &why, r->err);
 
-    if (!format)
-        return 0;
-    if (cm_field_is_object(format, at, r->err) ||
-        cm_field_need_str(cm_json_get(format, "type"), CM_SPOT(at, "type"), &type, r->err))
-        return -1;
-    if (cm_str_eq(type, CM_S("text")))
-        return 0;
-    if (cm_str_eq(type, CM_S("json_object"))) {
-        chat->format = CM_FORMAT_JSON;
-        return 0;
-    }
-    if (!cm_str_eq(type, CM_S("json_schema"))) {
-        cm_field_wrong_value(&why, CM_SPOT(at, "type"), type,
-                             "'text', 'json_object' and 'json_schema'");
+    if (why.cls != CM_ERR_NONE)
         cm_openai_untranslatable(&r->in, &why);
-        return 0;
-    }
+    if (rc <= 0)
+        return rc;
     schema = cm_openai_part_object(&r->in, format, spot);
-    if (!schema || cm_field_need_str(cm_json_get(schema, "name"), CM_SPOT(spot, "name"),
-                                     &chat->schema_name, r->err))
-        return -1;
-    inner = cm_json_opt(schema, "schema");
-    strict = cm_json_opt(schema, "strict");
-    if (cm_field_is_object(inner, CM_SPOT(spot, "schema"), r->err) ||
-        cm_field_str(cm_json_get(schema, "description"), CM_SPOT(spot, "description"),
-                     &chat->schema_description, r->err) ||
-        cm_field_bool(strict, CM_SPOT(spot, "strict"), &is_strict, r->err))
-        return -1;
-    chat->schema_strict = strict ? is_strict : -1;
-    chat->schema = cm_field_json(chat->arena, inner);
-    chat->format = CM_FORMAT_SCHEMA;
-    return 0;
+    return schema ? cm_openai_schema(r->chat, schema, spot, r->err) : -1;
 }
 
 static int read_modalities(struct reader *r)

@@ -1,31 +1,23 @@
 /* What a chat completion may call: tools, the functions before them, and the choice among them. */
+#include "openai_chat_int.h"
 #include "openai_chat_read_int.h"
 
 #include "chatmux/base/mem.h"
 #include "chatmux/base/utf8.h"
 
-/* {name, description, parameters, strict}, of a tool or of the older functions. */
+/* Of a tool or of the older functions. */
 static int read_function(struct cm_openai_reader *r, yyjson_val *v, const struct cm_spot *at)
 {
     struct cm_tool tool = {0};
-    yyjson_val *parameters = cm_json_opt(v, "parameters"), *strict = cm_json_opt(v, "strict");
-    const struct cm_spot *name_spot = CM_SPOT(at, "name");
-    bool is_strict = false;
     struct cm_err why;
 
-    if (cm_field_need_str(cm_json_get(v, "name"), name_spot, &tool.name, r->err) ||
-        cm_field_str(cm_json_get(v, "description"), CM_SPOT(at, "description"), &tool.description,
-                     r->err) ||
-        cm_field_is_object(parameters, CM_SPOT(at, "parameters"), r->err) ||
-        cm_field_bool(strict, CM_SPOT(at, "strict"), &is_strict, r->err))
+    if (cm_openai_function(r->chat, v, at, &tool, r->err))
         return -1;
     if (!cm_str_is_word(tool.name, CM_TOOL_NAME_MAX)) {
-        cm_field_fail(&why, name_spot, "invalid_value",
+        cm_field_fail(&why, CM_SPOT(at, "name"), "invalid_value",
                       "A function's name has 1 to 64 letters, digits, underscores and hyphens.");
         cm_openai_untranslatable(r, &why);
     }
-    tool.parameters = cm_field_json(r->chat->arena, parameters);
-    tool.strict = strict ? is_strict : -1;
     cm_buf_append(&r->tools, cm_str((const char *)&tool, sizeof(tool)));
     return 0;
 }
@@ -96,30 +88,6 @@ static int choose_named(struct cm_openai_reader *r, yyjson_val *function, const 
                          CM_ARG(cm_utf8_head(chat->tool_name, 64)));
 }
 
-/* "auto", "none", "required" */
-static int choose_mode(struct cm_openai_reader *r, struct cm_str mode, const struct cm_spot *at)
-{
-    static const struct {
-        struct cm_str name;
-        enum cm_tool_choice choice;
-    } modes[] = {
-        {CM_S_INIT("auto"), CM_TOOLS_AUTO},
-        {CM_S_INIT("none"), CM_TOOLS_NONE},
-        {CM_S_INIT("required"), CM_TOOLS_REQUIRED},
-    };
-
-    for (size_t i = 0; i < CM_COUNT(modes); i++) {
-        if (!cm_str_eq(modes[i].name, mode))
-            continue;
-        r->chat->tool_choice = modes[i].choice;
-        if (modes[i].choice == CM_TOOLS_REQUIRED && !r->has_tools)
-            return cm_field_fail(r->err, at, NULL,
-                                 "'tool_choice' is only allowed when 'tools' are specified.");
-        return 0;
-    }
-    return cm_field_wrong_value(r->err, at, mode, "'none', 'auto' and 'required'");
-}
-
 int cm_openai_read_tool_choice(struct cm_openai_reader *r, yyjson_val *choice,
                                yyjson_val *function_call)
 {
@@ -131,7 +99,8 @@ int cm_openai_read_tool_choice(struct cm_openai_reader *r, yyjson_val *choice,
 
     if (!choice && function_call) {
         if (yyjson_is_str(function_call))
-            return choose_mode(r, cm_json_str(function_call), old);
+            return cm_openai_tool_mode(r->chat, cm_json_str(function_call), r->has_tools, old,
+                                       r->err);
         if (!yyjson_is_obj(function_call))
             return cm_field_wrong_type(r->err, old, "a string or an object", function_call);
         return choose_named(r, function_call, old);
@@ -139,7 +108,7 @@ int cm_openai_read_tool_choice(struct cm_openai_reader *r, yyjson_val *choice,
     if (!choice)
         return 0;
     if (yyjson_is_str(choice))
-        return choose_mode(r, cm_json_str(choice), at);
+        return cm_openai_tool_mode(r->chat, cm_json_str(choice), r->has_tools, at, r->err);
     if (!yyjson_is_obj(choice))
         return cm_field_wrong_type(r->err, at, "a string or an object", choice);
     if (cm_field_need_str(cm_json_get(choice, "type"), type_spot, &type, r->err))

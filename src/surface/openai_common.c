@@ -2,6 +2,7 @@
  * they tell a failure. */
 #include "openai_chat_int.h"
 
+#include "chatmux/base/mem.h"
 #include "chatmux/codec/json.h"
 #include "fields_int.h"
 
@@ -16,6 +17,85 @@ int cm_openai_model_member(struct cm_chat *chat, yyjson_val *model, const char *
     if (cm_field_need_str(model, at, &chat->model, err))
         return -1;
     return chat->model.n > 0 ? 0 : cm_field_missing(err, at);
+}
+
+int cm_openai_function(struct cm_chat *chat, yyjson_val *v, const struct cm_spot *at,
+                       struct cm_tool *tool, struct cm_err *err)
+{
+    yyjson_val *parameters = cm_json_opt(v, "parameters"), *strict = cm_json_opt(v, "strict");
+    bool is_strict = false;
+
+    if (cm_field_need_str(cm_json_get(v, "name"), CM_SPOT(at, "name"), &tool->name, err) ||
+        cm_field_str(cm_json_get(v, "description"), CM_SPOT(at, "description"), &tool->description,
+                     err) ||
+        cm_field_is_object(parameters, CM_SPOT(at, "parameters"), err) ||
+        cm_field_bool(strict, CM_SPOT(at, "strict"), &is_strict, err))
+        return -1;
+    tool->parameters = cm_field_json(chat->arena, parameters);
+    tool->strict = strict ? is_strict : -1;
+    return 0;
+}
+
+int cm_openai_tool_mode(struct cm_chat *chat, struct cm_str mode, bool has_tools,
+                        const struct cm_spot *at, struct cm_err *err)
+{
+    static const struct {
+        struct cm_str name;
+        enum cm_tool_choice choice;
+    } modes[] = {
+        {CM_S_INIT("auto"), CM_TOOLS_AUTO},
+        {CM_S_INIT("none"), CM_TOOLS_NONE},
+        {CM_S_INIT("required"), CM_TOOLS_REQUIRED},
+    };
+
+    for (size_t i = 0; i < CM_COUNT(modes); i++) {
+        if (!cm_str_eq(modes[i].name, mode))
+            continue;
+        chat->tool_choice = modes[i].choice;
+        if (modes[i].choice == CM_TOOLS_REQUIRED && !has_tools)
+            return cm_field_fail(err, at, NULL,
+                                 "'tool_choice' is only allowed when 'tools' are specified.");
+        return 0;
+    }
+    return cm_field_wrong_value(err, at, mode, "'none', 'auto' and 'required'");
+}
+
+int cm_openai_format(struct cm_chat *chat, yyjson_val *format, const struct cm_spot *at,
+                     struct cm_err *why, struct cm_err *err)
+{
+    struct cm_str type;
+
+    if (!format)
+        return 0;
+    if (cm_field_is_object(format, at, err) ||
+        cm_field_need_str(cm_json_get(format, "type"), CM_SPOT(at, "type"), &type, err))
+        return -1;
+    if (cm_str_eq(type, CM_S("json_schema")))
+        return 1;
+    if (cm_str_eq(type, CM_S("json_object")))
+        chat->format = CM_FORMAT_JSON;
+    else if (!cm_str_eq(type, CM_S("text")))
+        cm_field_wrong_value(why, CM_SPOT(at, "type"), type,
+                             "'text', 'json_object' and 'json_schema'");
+    return 0;
+}
+
+int cm_openai_schema(struct cm_chat *chat, yyjson_val *v, const struct cm_spot *at,
+                     struct cm_err *err)
+{
+    yyjson_val *schema = cm_json_opt(v, "schema"), *strict = cm_json_opt(v, "strict");
+    bool is_strict = false;
+
+    if (cm_field_need_str(cm_json_get(v, "name"), CM_SPOT(at, "name"), &chat->schema_name, err) ||
+        cm_field_is_object(schema, CM_SPOT(at, "schema"), err) ||
+        cm_field_str(cm_json_get(v, "description"), CM_SPOT(at, "description"),
+                     &chat->schema_description, err) ||
+        cm_field_bool(strict, CM_SPOT(at, "strict"), &is_strict, err))
+        return -1;
+    chat->schema_strict = strict ? is_strict : -1;
+    chat->schema = cm_field_json(chat->arena, schema);
+    chat->format = CM_FORMAT_SCHEMA;
+    return 0;
 }
 
 #define STOP_MAX 4

@@ -132,9 +132,7 @@ static int read_conversation(struct top *t)
 static int read_tool(struct top *t, yyjson_val *v, const struct cm_spot *at)
 {
     struct cm_responses_reader *r = &t->r;
-    struct cm_tool tool = {.strict = -1};
-    yyjson_val *parameters = cm_json_opt(v, "parameters"), *strict = cm_json_opt(v, "strict");
-    bool is_strict = false;
+    struct cm_tool tool = {0};
     struct cm_str type;
     struct cm_err why;
 
@@ -150,19 +148,12 @@ static int read_tool(struct top *t, yyjson_val *v, const struct cm_spot *at)
         cm_responses_untranslatable(r, &why);
         return 0;
     }
-    if (cm_field_need_str(cm_json_get(v, "name"), CM_SPOT(at, "name"), &tool.name, r->err) ||
-        cm_field_str(cm_json_get(v, "description"), CM_SPOT(at, "description"), &tool.description,
-                     r->err) ||
-        cm_field_is_object(parameters, CM_SPOT(at, "parameters"), r->err) ||
-        cm_field_bool(strict, CM_SPOT(at, "strict"), &is_strict, r->err))
+    if (cm_openai_function(r->chat, v, at, &tool, r->err))
         return -1;
     if (!cm_str_is_word(tool.name, CM_TOOL_NAME_MAX))
         return cm_field_fail(
             r->err, CM_SPOT(at, "name"), "invalid_value",
             "A function's name has 1 to 64 letters, digits, underscores and hyphens.");
-    tool.parameters = cm_field_json(r->chat->arena, parameters);
-    if (strict)
-        tool.strict = is_strict;
     cm_buf_append(&r->tools, cm_str((const char *)&tool, sizeof(tool)));
     return 0;
 }
@@ -193,29 +184,6 @@ static bool has_tool(const struct cm_chat *chat, struct cm_str name)
     return false;
 }
 
-static int choose_mode(struct top *t, struct cm_str mode, const struct cm_spot *at)
-{
-    static const struct {
-        struct cm_str name;
-        enum cm_tool_choice choice;
-    } modes[] = {
-        {CM_S_INIT("auto"), CM_TOOLS_AUTO},
-        {CM_S_INIT("none"), CM_TOOLS_NONE},
-        {CM_S_INIT("required"), CM_TOOLS_REQUIRED},
-    };
-
-    for (size_t i = 0; i < CM_COUNT(modes); i++) {
-        if (!cm_str_eq(modes[i].name, mode))
-            continue;
-        t->r.chat->tool_choice = modes[i].choice;
-        if (modes[i].choice == CM_TOOLS_REQUIRED && !t->v[M_tools])
-            return cm_field_fail(t->r.err, at, NULL,
-                                 "'tool_choice' is only allowed when 'tools' are specified.");
-        return 0;
-    }
-    return cm_field_wrong_value(t->r.err, at, mode, "'none', 'auto' and 'required'");
-}
-
 /* Some of the tools: the others are left out. */
 static int choose_among(struct top *t, yyjson_val *choice, const struct cm_spot *at)
 {
@@ -236,7 +204,7 @@ static int choose_among(struct top *t, yyjson_val *choice, const struct cm_spot 
             chat->tools[n++] = chat->tools[k];
     }
     chat->n_tools = n;
-    return choose_mode(t, mode, CM_SPOT(at, "mode"));
+    return cm_openai_tool_mode(t->r.chat, mode, t->v[M_tools], CM_SPOT(at, "mode"), t->r.err);
 }
 
 static int read_tool_choice(struct top *t)
@@ -250,7 +218,7 @@ static int read_tool_choice(struct top *t)
     if (!choice)
         return 0;
     if (yyjson_is_str(choice))
-        return choose_mode(t, cm_json_str(choice), at);
+        return cm_openai_tool_mode(t->r.chat, cm_json_str(choice), t->v[M_tools], at, t->r.err);
     if (!yyjson_is_obj(choice))
         return cm_field_wrong_type(t->r.err, at, "a string or an object", choice);
     if (cm_field_need_str(cm_json_get(choice, "type"), CM_SPOT(at, "type"), &type, t->r.err))
@@ -279,47 +247,22 @@ static int read_format(struct top *t)
 {
     struct cm_chat *chat = t->r.chat;
     const struct cm_spot *text_spot = AT(text), *at = CM_SPOT(text_spot, "format");
-    yyjson_val *format = cm_json_opt(t->v[M_text], "format"), *schema, *strict;
-    bool is_strict = false;
-    struct cm_str type;
-    struct cm_err why;
+    yyjson_val *format = cm_json_opt(t->v[M_text], "format");
+    struct cm_err why = {0};
+    int rc;
 
     if (cm_field_is_object(t->v[M_text], text_spot, t->r.err) ||
         cm_field_str(cm_json_get(t->v[M_text], "verbosity"), CM_SPOT(text_spot, "verbosity"),
                      &chat->verbosity, t->r.err))
         return -1;
-    if (!format)
-        return 0;
-    if (cm_field_is_object(format, at, t->r.err) ||
-        cm_field_need_str(cm_json_get(format, "type"), CM_SPOT(at, "type"), &type, t->r.err))
-        return -1;
-    if (cm_str_eq(type, CM_S("text")))
-        return 0;
-    if (cm_str_eq(type, CM_S("json_object"))) {
-        chat->format = CM_FORMAT_JSON;
-        return 0;
-    }
-    if (!cm_str_eq(type, CM_S("json_schema"))) {
-        cm_field_wrong_value(&why, CM_SPOT(at, "type"), type,
-                             "'text', 'json_object' and 'json_schema'");
+    rc = cm_openai_format(chat, format, at, &why, t->r.err);
+    if (why.cls != CM_ERR_NONE)
         cm_responses_untranslatable(&t->r, &why);
-        return 0;
-    }
-    schema = cm_json_opt(format, "schema");
-    strict = cm_json_opt(format, "strict");
-    if (cm_field_need_str(cm_json_get(format, "name"), CM_SPOT(at, "name"), &chat->schema_name,
-                          t->r.err) ||
-        cm_field_is_object(schema, CM_SPOT(at, "schema"), t->r.err) ||
-        cm_field_str(cm_json_get(format, "description"), CM_SPOT(at, "description"),
-                     &chat->schema_description, t->r.err) ||
-        cm_field_bool(strict, CM_SPOT(at, "strict"), &is_strict, t->r.err))
+    if (rc <= 0)
+        return rc;
+    if (cm_openai_schema(chat, format, at, t->r.err))
         return -1;
-    if (!schema)
-        return cm_field_missing(t->r.err, CM_SPOT(at, "schema"));
-    chat->schema_strict = strict ? is_strict : -1;
-    chat->schema = cm_field_json(chat->arena, schema);
-    chat->format = CM_FORMAT_SCHEMA;
-    return 0;
+    return chat->schema.n > 0 ? 0 : cm_field_missing(t->r.err, CM_SPOT(at, "schema"));
 }
 
 static int read_reasoning(struct top *t)

@@ -29,6 +29,9 @@ struct cm_keeper {
     void *arg;
 };
 
+/* By what an account is known where its secret must not stand. */
+void cm_cred_digest(struct cm_str provider, struct cm_str secret,
+                    unsigned char out[CM_SHA256_SIZE]);
 /* One that was kept; provider and secret are those that its credential has now. */
 void cm_memory_restore(struct cm_memo *memo, struct cm_str provider, struct cm_str secret,
                        const struct cm_memory *m, int64_t now_unix_ms);
