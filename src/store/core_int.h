@@ -40,18 +40,23 @@ struct cm_store {
 
 /* ---- jobs: work on a lane's thread, then told on the loop */
 
+struct cm_op;
+typedef void cm_op_fn(struct cm_op *op);
+
 struct cm_op {
     struct cm_job job;
     struct cm_store *s;
     int rc; /* of the work */
     struct cm_err err;
-    void (*work)(struct cm_op *op);
-    void (*tell)(struct cm_op *op); /* on the loop; frees what the op holds beside itself */
-    bool again;                     /* set by tell: work once more */
+    cm_op_fn *work;
+    cm_op_fn *tell; /* on the loop; frees what the op holds beside itself */
+    bool again;     /* set by tell: work once more */
 };
 
-/* Allocated by the caller with `s`, `work` and `tell` set; freed after tell. */
-void cm_op_start(struct cm_op *op, enum cm_lane lane);
+/* On the store's lane. Allocated by the caller; freed after tell. */
+void cm_op_start(struct cm_op *op, struct cm_store *s, cm_op_fn *work, cm_op_fn *tell);
+/* On any lane, with `s`, `work` and `tell` set. */
+void cm_op_begin(struct cm_op *op, enum cm_lane lane);
 const struct cm_err *cm_op_err(const struct cm_op *op); /* NULL = fine */
 
 /* ---- write.c */

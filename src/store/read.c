@@ -44,15 +44,16 @@ static void read_start(void *arg, const struct cm_err *err)
 
     (void)err;
     op->s->n_ops--; /* it was counted while it waited */
-    cm_op_start(op, CM_LANE_FILES);
+    cm_op_begin(op, CM_LANE_FILES);
 }
 
-static void read_after_flush(struct cm_op *op)
+static void read_after_flush(struct cm_op *op, struct cm_store *s, cm_op_fn *work, cm_op_fn *tell)
 {
-    struct cm_store *s = op->s;
-
+    op->s = s;
+    op->work = work;
+    op->tell = tell;
     if (s->retry_ms > 0 || (cm_group_empty(&s->pending) && !s->flying)) {
-        cm_op_start(op, CM_LANE_FILES);
+        cm_op_begin(op, CM_LANE_FILES);
         return;
     }
     s->n_ops++;
@@ -72,10 +73,7 @@ void cm_store_requests(struct cm_store *s, const struct cm_request_query *q,
     r->q.id = cm_arena_str(&r->arena, q->id);
     r->fn = fn;
     r->arg = arg;
-    r->op.s = s;
-    r->op.work = requests_work;
-    r->op.tell = requests_tell;
-    read_after_flush(&r->op);
+    read_after_flush(&r->op, s, requests_work, requests_tell);
 }
 
 struct read_usage {
@@ -114,10 +112,7 @@ void cm_store_usage(struct cm_store *s, const struct cm_usage_query *q, cm_store
         r->q.to_ms = s->clock->unix_ms(s->clock->arg) + 1;
     r->fn = fn;
     r->arg = arg;
-    r->op.s = s;
-    r->op.work = usage_work;
-    r->op.tell = usage_tell;
-    read_after_flush(&r->op);
+    read_after_flush(&r->op, s, usage_work, usage_tell);
 }
 
 struct read_spent {
@@ -179,10 +174,7 @@ void cm_store_spent(struct cm_store *s, int64_t since_ms, cm_store_spent_fn *fn,
     r->since_ms = since_ms;
     r->fn = fn;
     r->arg = arg;
-    r->op.s = s;
-    r->op.work = spent_work;
-    r->op.tell = spent_tell;
-    cm_op_start(&r->op, CM_LANE_STORE);
+    cm_op_start(&r->op, s, spent_work, spent_tell);
 }
 
 int cm_store_load_creds(struct cm_store *s, struct cm_arena *arena, struct cm_cred_row **rows,
@@ -264,8 +256,5 @@ void cm_store_cred(struct cm_store *s, uint64_t id, cm_store_cred_fn *fn, void *
     r->id = id;
     r->fn = fn;
     r->arg = arg;
-    r->op.s = s;
-    r->op.work = cred_work;
-    r->op.tell = cred_tell;
-    cm_op_start(&r->op, CM_LANE_STORE);
+    cm_op_start(&r->op, s, cred_work, cred_tell);
 }

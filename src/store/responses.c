@@ -71,10 +71,7 @@ void cm_store_keep_response(struct cm_store *s, const struct cm_response_row *ro
     k->row.input = cm_arena_str(&k->arena, row->input);
     k->row.response = cm_arena_str(&k->arena, row->response);
     k->bounds = bounds_of(s);
-    k->op.s = s;
-    k->op.work = keep_work;
-    k->op.tell = keep_tell;
-    cm_op_start(&k->op, CM_LANE_STORE);
+    cm_op_start(&k->op, s, keep_work, keep_tell);
 }
 
 /* ---- reading ---- */
@@ -119,10 +116,7 @@ void cm_store_responses(struct cm_store *s, struct cm_str id, struct cm_str scop
     l->arena = arena;
     l->fn = fn;
     l->arg = arg;
-    l->op.s = s;
-    l->op.work = load_work;
-    l->op.tell = load_tell;
-    cm_op_start(&l->op, CM_LANE_STORE);
+    cm_op_start(&l->op, s, load_work, load_tell);
 }
 
 /* ---- dropping ---- */
@@ -160,10 +154,7 @@ void cm_store_drop_response(struct cm_store *s, struct cm_str id, struct cm_str 
     d->scope = cm_arena_str(&d->arena, scope);
     d->done = done;
     d->arg = arg;
-    d->op.s = s;
-    d->op.work = drop_work;
-    d->op.tell = drop_tell;
-    cm_op_start(&d->op, CM_LANE_STORE);
+    cm_op_start(&d->op, s, drop_work, drop_tell);
 }
 
 struct sweep {
@@ -190,9 +181,6 @@ void cm_responses_due(void *arg)
     struct sweep *w = CM_NEW(struct sweep);
 
     w->bounds = bounds_of(s);
-    w->op.s = s;
-    w->op.work = sweep_work;
-    w->op.tell = sweep_tell;
-    cm_op_start(&w->op, CM_LANE_STORE);
+    cm_op_start(&w->op, s, sweep_work, sweep_tell);
     cm_deadline_set(s->loop, &s->responses_at, cm_loop_now_ms(s->loop) + SWEEP_MS);
 }

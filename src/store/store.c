@@ -47,12 +47,20 @@ static void op_done(struct cm_job *job)
     cm_store_close_on(s);
 }
 
-void cm_op_start(struct cm_op *op, enum cm_lane lane)
+void cm_op_begin(struct cm_op *op, enum cm_lane lane)
 {
     op->s->n_ops++;
     op->job.work = op_work;
     op->job.done = op_done;
     cm_job_start(op->s->jobs, &op->job, lane);
+}
+
+void cm_op_start(struct cm_op *op, struct cm_store *s, cm_op_fn *work, cm_op_fn *tell)
+{
+    op->s = s;
+    op->work = work;
+    op->tell = tell;
+    cm_op_begin(op, CM_LANE_STORE);
 }
 
 const struct cm_err *cm_op_err(const struct cm_op *op)

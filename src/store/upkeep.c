@@ -84,10 +84,7 @@ void cm_store_rekey(struct cm_store *s, struct cm_str new_key, cm_store_done_fn 
     r->text = cm_str_dup(new_key);
     r->done = done;
     r->arg = arg;
-    r->op.s = s;
-    r->op.work = rekey_work;
-    r->op.tell = rekey_tell;
-    cm_op_start(&r->op, CM_LANE_STORE);
+    cm_op_start(&r->op, s, rekey_work, rekey_tell);
 }
 
 /* One job for each step, so that others get their turn between them. */
@@ -142,10 +139,7 @@ void cm_store_backup(struct cm_store *s, struct cm_str path, cm_store_done_fn *d
     b->path = cm_str_dup(path);
     b->done = done;
     b->arg = arg;
-    b->op.s = s;
-    b->op.work = backup_work;
-    b->op.tell = backup_tell;
-    cm_op_start(&b->op, CM_LANE_STORE);
+    cm_op_start(&b->op, s, backup_work, backup_tell);
 }
 
 struct sweep {
@@ -172,9 +166,6 @@ void cm_sweep_due(void *arg)
     struct sweep *w = CM_NEW(struct sweep);
 
     w->first_day = cm_floor_div(s->clock->unix_ms(s->clock->arg), CM_DAY_MS) - s->keep_days;
-    w->op.s = s;
-    w->op.work = sweep_work;
-    w->op.tell = sweep_tell;
-    cm_op_start(&w->op, CM_LANE_STORE);
+    cm_op_start(&w->op, s, sweep_work, sweep_tell);
     cm_deadline_set(s->loop, &s->sweep_at, cm_loop_now_ms(s->loop) + SWEEP_MS);
 }

@@ -415,8 +415,5 @@ void cm_store_change(struct cm_store *s, const struct cm_change *changes, size_t
     c->stamp = (struct cm_store_stamp){.rev = ++s->rev, .ids_below = ids_wanted(s)};
     c->done = done;
     c->arg = arg;
-    c->op.s = s;
-    c->op.work = change_work;
-    c->op.tell = change_tell;
-    cm_op_start(&c->op, CM_LANE_STORE);
+    cm_op_start(&c->op, s, change_work, change_tell);
 }
