@@ -1,30 +1,8 @@
 /* Bodies of the Messages API: any bytes are refused with a sound error or become a request whose
  * parts agree with each other. */
-#include "chatmux/base/mem.h"
-#include "chatmux/base/utf8.h"
-#include "chatmux/codec/json.h"
-#include "chatmux/surface/surface.h"
+#include "fuzz_request.h"
 
 #include <math.h>
-
-int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size);
-
-/* Reads every byte, so that a sanitizer sees a slice that points astray. */
-static void check_text(struct cm_str s)
-{
-    CM_ASSERT(cm_utf8_valid(s) == s.n);
-}
-
-static void check_json(struct cm_str s)
-{
-    yyjson_doc *doc;
-
-    if (s.n == 0)
-        return;
-    doc = cm_json_parse(s, &cm_json_limits_request, NULL);
-    CM_ASSERT(doc);
-    yyjson_doc_free(doc);
-}
 
 /* An id that was spelled for us may stand for any bytes. */
 static void check_part(const struct cm_chat *chat, enum cm_role role, const struct cm_part *p)
@@ -48,7 +26,7 @@ static void check_part(const struct cm_chat *chat, enum cm_role role, const stru
     }
 }
 
-static void check_chat(const struct cm_chat *chat)
+static void check_chat(struct cm_chat *chat)
 {
     CM_ASSERT(chat->model.n > 0);
     check_text(chat->model);
@@ -68,28 +46,11 @@ static void check_chat(const struct cm_chat *chat)
     cm_chat_fields(chat);
 }
 
-static void check_error(const struct cm_err *err)
-{
-    struct cm_buf body = {0};
-
-    CM_ASSERT(err->cls == CM_ERR_BAD_REQUEST && err->msg[0] != '\0');
-    cm_surface_anthropic.error_body(err, &body);
-    check_json(cm_buf_str(&body));
-    cm_buf_clear(&body);
-}
-
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
 {
-    struct cm_arena arena = {0};
-    struct cm_chat chat = {.arena = &arena};
-    struct cm_err err = {0};
+    struct cm_chat chat = {0};
 
-    if (cm_surface_anthropic.parse(&chat, cm_str((const char *)data, size), &err))
-        check_error(&err);
-    else
-        check_chat(&chat);
-    if (chat.untranslatable.cls != CM_ERR_NONE)
-        check_error(&chat.untranslatable);
-    cm_arena_clear(&arena);
+    check_request(&cm_surface_anthropic, &cm_surface_anthropic, &chat,
+                  cm_str((const char *)data, size), check_chat);
     return 0;
 }

@@ -1,29 +1,6 @@
 /* Bodies of what is no chat in OpenAI's dialect, forms among them, and of Anthropic's counts: any bytes are refused with a sound error or become a request
  * whose parts agree with each other. Input: a byte for the surface, the content type, LF, the body. */
-#include "chatmux/base/mem.h"
-#include "chatmux/base/utf8.h"
-#include "chatmux/codec/json.h"
-#include "chatmux/surface/surface.h"
-
-int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size);
-
-static void check_text(struct cm_str s)
-{
-    CM_ASSERT(cm_utf8_valid(s) == s.n);
-}
-
-static void check_error(const struct cm_err *err)
-{
-    struct cm_buf body = {0};
-    yyjson_doc *doc;
-
-    CM_ASSERT(err->cls == CM_ERR_BAD_REQUEST && err->msg[0] != '\0');
-    cm_surface_openai_chat.error_body(err, &body);
-    doc = cm_json_parse(cm_buf_str(&body), &cm_json_limits_request, NULL);
-    CM_ASSERT(doc);
-    yyjson_doc_free(doc);
-    cm_buf_clear(&body);
-}
+#include "fuzz_request.h"
 
 static void check_chat(struct cm_chat *chat)
 {
@@ -57,22 +34,14 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
         &cm_surface_openai_transcriptions, &cm_surface_openai_translations,
         &cm_surface_openai_pass,           &cm_surface_anthropic_count,
     };
-    struct cm_str body = cm_str((const char *)data, size), type;
-    struct cm_arena arena = {0};
-    struct cm_chat chat = {.arena = &arena, .method = CM_S("POST"), .path = CM_S("/v1/x")};
-    struct cm_err err = {0};
+    struct cm_str body = cm_str((const char *)data, size);
+    struct cm_chat chat = {.method = CM_S("POST"), .path = CM_S("/v1/x")};
 
     if (size == 0)
         return 0;
     body = cm_str_from(body, 1);
-    type = cm_str_cut(&body, '\n');
-    chat.content_type = type;
-    if (surfaces[data[0] % CM_COUNT(surfaces)]->parse(&chat, body, &err))
-        check_error(&err);
-    else
-        check_chat(&chat);
-    if (chat.untranslatable.cls != CM_ERR_NONE)
-        check_error(&chat.untranslatable);
-    cm_arena_clear(&arena);
+    chat.content_type = cm_str_cut(&body, '\n');
+    check_request(surfaces[data[0] % CM_COUNT(surfaces)], &cm_surface_openai_chat, &chat, body,
+                  check_chat);
     return 0;
 }

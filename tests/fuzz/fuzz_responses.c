@@ -1,30 +1,8 @@
 /* Bodies of the Responses API: any bytes are refused with a sound error or become a request whose
  * parts agree with each other. */
-#include "chatmux/base/mem.h"
-#include "chatmux/base/utf8.h"
-#include "chatmux/codec/json.h"
-#include "chatmux/surface/surface.h"
+#include "fuzz_request.h"
 
 #include <math.h>
-
-int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size);
-
-/* Reads every byte, so that a sanitizer sees a slice that points astray. */
-static void check_text(struct cm_str s)
-{
-    CM_ASSERT(cm_utf8_valid(s) == s.n);
-}
-
-static void check_json(struct cm_str s)
-{
-    yyjson_doc *doc;
-
-    if (s.n == 0)
-        return;
-    doc = cm_json_parse(s, &cm_json_limits_request, NULL);
-    CM_ASSERT(doc);
-    yyjson_doc_free(doc);
-}
 
 static void check_part(const struct cm_chat *chat, enum cm_role role, const struct cm_part *p)
 {
@@ -63,16 +41,6 @@ static void check_chat(const struct cm_chat *chat)
     cm_chat_fields(chat);
 }
 
-static void check_error(const struct cm_err *err)
-{
-    struct cm_buf body = {0};
-
-    CM_ASSERT(err->cls == CM_ERR_BAD_REQUEST && err->msg[0] != '\0');
-    cm_surface_responses.error_body(err, &body);
-    check_json(cm_buf_str(&body));
-    cm_buf_clear(&body);
-}
-
 /* What repeats the request is JSON, whatever was in it. */
 static void check_object(const struct cm_chat *chat)
 {
@@ -86,20 +54,17 @@ static void check_object(const struct cm_chat *chat)
     cm_buf_clear(&out);
 }
 
+static void check(struct cm_chat *chat)
+{
+    check_chat(chat);
+    check_object(chat);
+}
+
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
 {
-    struct cm_arena arena = {0};
-    struct cm_chat chat = {.arena = &arena};
-    struct cm_err err = {0};
+    struct cm_chat chat = {0};
 
-    if (cm_surface_responses.parse(&chat, cm_str((const char *)data, size), &err)) {
-        check_error(&err);
-    } else {
-        check_chat(&chat);
-        check_object(&chat);
-    }
-    if (chat.untranslatable.cls != CM_ERR_NONE)
-        check_error(&chat.untranslatable);
-    cm_arena_clear(&arena);
+    check_request(&cm_surface_responses, &cm_surface_responses, &chat,
+                  cm_str((const char *)data, size), check);
     return 0;
 }

@@ -1,32 +1,14 @@
 /* surface/anthropic: Messages bodies in, streams, whole answers and errors out. */
-#include "chatmux/surface/surface.h"
-
 #include "chatmux/base/config.h"
 #include "chatmux/base/mem.h"
-#include "unit.h"
+#include "surface_chat.h"
 
 #include <math.h>
 #include <stdlib.h>
 
-static struct cm_arena arena;
-static struct cm_chat chat;
-
-static void setup(void)
-{
-    chat = (struct cm_chat){.arena = &arena};
-}
-
-static void teardown(void)
-{
-    cm_arena_clear(&arena);
-}
-
 static void parse(const char *body)
 {
-    struct cm_err err = {0};
-
-    ck_assert_msg(cm_surface_anthropic.parse(&chat, cm_str_of(body), &err) == 0, "%s (%s)", err.msg,
-                  err.param);
+    parse_as(&cm_surface_anthropic, body);
 }
 
 #define HEAD "{\"model\":\"m\",\"max_tokens\":9,"

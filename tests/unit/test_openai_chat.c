@@ -1,34 +1,16 @@
 /* surface/openai_chat: bodies in, streams and whole answers out. */
-#include "chatmux/surface/surface.h"
-
 #include "chatmux/base/config.h"
 #include "chatmux/base/mem.h"
 #include "chatmux/chat/models.h"
 #include "chatmux/codec/json.h"
-#include "unit.h"
+#include "surface_chat.h"
 
 #include <math.h>
 #include <stdlib.h>
 
-static struct cm_arena arena;
-static struct cm_chat chat;
-
-static void setup(void)
-{
-    chat = (struct cm_chat){.arena = &arena};
-}
-
-static void teardown(void)
-{
-    cm_arena_clear(&arena);
-}
-
 static void parse(const char *body)
 {
-    struct cm_err err = {0};
-
-    ck_assert_msg(cm_surface_openai_chat.parse(&chat, cm_str_of(body), &err) == 0, "%s (%s)",
-                  err.msg, err.param);
+    parse_as(&cm_surface_openai_chat, body);
 }
 
 #define HI "\"messages\":[{\"role\":\"user\",\"content\":\"Hi\"}]"

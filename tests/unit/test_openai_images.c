@@ -1,37 +1,15 @@
 /* surface/openai_images: requests for pictures and videos, and what comes back. */
-#include "chatmux/surface/surface.h"
-
 #include "chatmux/base/mem.h"
 #include "chatmux/codec/json.h"
-#include "unit.h"
+#include "surface_chat.h"
 
 #include <stdlib.h>
-
-static struct cm_arena arena;
-static struct cm_chat chat;
-
-static void setup(void)
-{
-    chat = (struct cm_chat){.arena = &arena};
-}
-
-static void teardown(void)
-{
-    cm_arena_clear(&arena);
-}
-
-static void parse(const struct cm_surface *surface, const char *body)
-{
-    struct cm_err err = {0};
-
-    ck_assert_msg(surface->parse(&chat, cm_str_of(body), &err) == 0, "%s (%s)", err.msg, err.param);
-}
 
 #define IMG "{\"model\":\"m\",\"prompt\":\"a dot\""
 
 START_TEST(a_small_request)
 {
-    parse(&cm_surface_openai_images, IMG "}");
+    parse_as(&cm_surface_openai_images, IMG "}");
     ck_str(chat.model, "m");
     ck_str(chat.media.prompt, "a dot");
     ck_assert_int_eq(chat.task, CM_TASK_IMAGE);
@@ -48,7 +26,7 @@ END_TEST
 
 START_TEST(every_member)
 {
-    parse(
+    parse_as(
         &cm_surface_openai_videos, IMG
         ",\"n\":2,\"size\":\"1024x1024\",\"aspect_ratio\":\"16:9\",\"quality\":\"hd\",\"style\":\"vivid\","
         "\"background\":\"opaque\",\"output_format\":\"webp\",\"response_format\":\"b64_json\",\"duration\":5,"
@@ -77,9 +55,9 @@ END_TEST
 
 START_TEST(one_picture_or_none)
 {
-    parse(&cm_surface_openai_images, IMG ",\"image\":\"https://h/p.png\",\"size\":null}");
+    parse_as(&cm_surface_openai_images, IMG ",\"image\":\"https://h/p.png\",\"size\":null}");
     ck_assert_uint_eq(chat.media.n_images, 1);
-    parse(&cm_surface_openai_images, IMG ",\"image\":\"\"}");
+    parse_as(&cm_surface_openai_images, IMG ",\"image\":\"\"}");
     ck_assert_uint_eq(chat.media.n_images, 0);
 }
 END_TEST
@@ -155,10 +133,10 @@ START_TEST(answers_with_what_there_is)
     const struct cm_usage none = {0};
     const struct cm_usage told = {.source = CM_USAGE_UPSTREAM, .in_uncached = 3, .out_text = 4};
 
-    parse(&cm_surface_openai_images, IMG "}");
+    parse_as(&cm_surface_openai_images, IMG "}");
     check_whole(&cm_surface_openai_images, &none,
                 "{\"created\":7,\"data\":[" URL "},{\"b64_json\":\"iVBO\"}]}");
-    parse(&cm_surface_openai_images, IMG ",\"response_format\":\"url\"}");
+    parse_as(&cm_surface_openai_images, IMG ",\"response_format\":\"url\"}");
     check_whole(&cm_surface_openai_images, &told,
                 "{\"created\":7,\"data\":[" URL
                 "},{\"url\":\"data:image/png;base64,iVBO\"}],\"usage\":{\"input_tokens\":3,"
@@ -170,13 +148,13 @@ START_TEST(videos_have_all_members)
 {
     const struct cm_usage none = {0};
 
-    parse(&cm_surface_openai_videos, IMG "}");
+    parse_as(&cm_surface_openai_videos, IMG "}");
     check_whole(
         &cm_surface_openai_videos, &none,
         "{\"created\":7,\"data\":[" URL
         ",\"b64_json\":\"\"},{\"url\":\"data:image/png;base64,iVBO\",\"revised_prompt\":\"a "
         "dot\",\"b64_json\":\"\"}]}");
-    parse(&cm_surface_openai_videos, IMG ",\"response_format\":\"b64_json\"}");
+    parse_as(&cm_surface_openai_videos, IMG ",\"response_format\":\"b64_json\"}");
     check_whole(&cm_surface_openai_videos, &none,
                 "{\"created\":7,\"data\":[" URL ",\"b64_json\":\"\"},{\"url\":\"\",\"b64_json\":"
                 "\"iVBO\",\"revised_prompt\":\"a dot\"}]}");
@@ -192,7 +170,7 @@ START_TEST(a_stream_tells_each_picture)
     struct cm_err why = {0};
     struct cm_buf out = {0};
 
-    parse(s, IMG ",\"stream\":true,\"size\":\"1x1\",\"response_format\":\"b64_json\"}");
+    parse_as(s, IMG ",\"stream\":true,\"size\":\"1x1\",\"response_format\":\"b64_json\"}");
     ck_assert(chat.stream);
     s->stream_begin(state, &meta, &out);
     ck_assert_uint_eq(out.n, 0);

@@ -1,31 +1,9 @@
 /* surface/openai_completions, _embeddings, _forms, _relayed: bodies in, answers out. */
-#include "chatmux/surface/surface.h"
-
 #include "chatmux/base/mem.h"
 #include "chatmux/codec/json.h"
-#include "unit.h"
+#include "surface_chat.h"
 
 #include <stdlib.h>
-
-static struct cm_arena arena;
-static struct cm_chat chat;
-
-static void setup(void)
-{
-    chat = (struct cm_chat){.arena = &arena};
-}
-
-static void teardown(void)
-{
-    cm_arena_clear(&arena);
-}
-
-static void parse(const struct cm_surface *surface, const char *body)
-{
-    struct cm_err err = {0};
-
-    ck_assert_msg(surface->parse(&chat, cm_str_of(body), &err) == 0, "%s (%s)", err.msg, err.param);
-}
 
 static void refuse(const struct cm_surface *surface, const char *body, const char *param)
 {
@@ -44,17 +22,17 @@ START_TEST(a_completion_is_a_chat_of_one_message)
 {
     const struct cm_surface *s = &cm_surface_openai_completions;
 
-    parse(s, COMPLETION(""));
+    parse_as(s, COMPLETION(""));
     ck_assert_int_eq(chat.task, CM_TASK_COMPLETION);
     ck_assert_uint_eq(chat.n_msgs, 1);
     ck_assert_int_eq(chat.msgs[0].role, CM_ROLE_USER);
     ck_str(chat.msgs[0].parts[0].text, "Once");
     ck_assert_int_eq(chat.max_tokens, 16);
     ck_assert_int_eq(chat.untranslatable.cls, CM_ERR_NONE);
-    parse(s,
-          COMPLETION(",\"max_tokens\":5,\"temperature\":0.5,\"top_p\":1,\"n\":2,\"stop\":[\"a\"],"
-                     "\"seed\":3,\"stream\":true,\"stream_options\":{\"include_usage\":true},"
-                     "\"echo\":true,\"user\":\"u\",\"best_of\":2,\"logit_bias\":{\"1\":2}"));
+    parse_as(
+        s, COMPLETION(",\"max_tokens\":5,\"temperature\":0.5,\"top_p\":1,\"n\":2,\"stop\":[\"a\"],"
+                      "\"seed\":3,\"stream\":true,\"stream_options\":{\"include_usage\":true},"
+                      "\"echo\":true,\"user\":\"u\",\"best_of\":2,\"logit_bias\":{\"1\":2}"));
     ck_assert_int_eq(chat.max_tokens, 5);
     ck_assert_int_eq(chat.n, 2);
     ck_assert(chat.stream && chat.include_usage && chat.has_seed);
@@ -62,9 +40,9 @@ START_TEST(a_completion_is_a_chat_of_one_message)
     ck_str(chat.echo, "Once");
     ck_str(chat.logit_bias, "{\"1\":2}");
     ck_assert_int_eq(chat.untranslatable.cls, CM_ERR_NONE);
-    parse(s, "{\"model\":\"m\",\"prompt\":[\"Once\"]}");
+    parse_as(s, "{\"model\":\"m\",\"prompt\":[\"Once\"]}");
     ck_assert_uint_eq(chat.n_msgs, 1);
-    parse(s, "{\"model\":\"m\"}");
+    parse_as(s, "{\"model\":\"m\"}");
     ck_assert_uint_eq(chat.n_msgs, 1);
 }
 END_TEST
@@ -85,7 +63,7 @@ START_TEST(what_only_a_completion_model_can)
     };
 
     for (size_t i = 0; i < CM_COUNT(cases); i++) {
-        parse(&cm_surface_openai_completions, cases[i].body);
+        parse_as(&cm_surface_openai_completions, cases[i].body);
         ck_assert_str_eq(chat.untranslatable.param, cases[i].param);
         ck_assert_int_eq(chat.untranslatable.cls, CM_ERR_BAD_REQUEST);
         ck_assert_int_eq(chat.n, cases[i].n);
@@ -117,7 +95,7 @@ START_TEST(a_completion_is_written)
     struct cm_buf out = {0};
     struct cm_err err;
 
-    parse(s, COMPLETION(",\"echo\":true"));
+    parse_as(s, COMPLETION(",\"echo\":true"));
     for (size_t i = 0; i < CM_COUNT(said); i++)
         cm_answer_add(&answer, &said[i], &err);
     s->whole(&meta, &answer, &out);
@@ -148,7 +126,7 @@ START_TEST(a_completion_is_streamed)
         struct cm_buf out = {0};
 
         meta.include_usage = counted;
-        parse(s, COMPLETION(",\"echo\":true,\"stream\":true"));
+        parse_as(s, COMPLETION(",\"echo\":true,\"stream\":true"));
         s->stream_begin(state, &meta, &out);
         for (size_t i = 0; i < CM_COUNT(said); i++)
             s->stream_event(state, &said[i], &out);
@@ -171,7 +149,7 @@ START_TEST(embeddings_are_read)
 {
     const struct cm_surface *s = &cm_surface_openai_embeddings;
 
-    parse(
+    parse_as(
         s,
         "{\"model\":\"m\",\"input\":[\"a\",\"bc\"],\"dimensions\":3,\"encoding_format\":\"base64\"}");
     ck_assert_int_eq(chat.task, CM_TASK_EMBEDDING);
@@ -180,11 +158,11 @@ START_TEST(embeddings_are_read)
     ck_assert_int_eq(chat.dimensions, 3);
     ck_assert(chat.base64);
     ck_assert_int_eq(chat.untranslatable.cls, CM_ERR_NONE);
-    parse(s, "{\"model\":\"m\",\"input\":\"a\"}");
+    parse_as(s, "{\"model\":\"m\",\"input\":\"a\"}");
     ck_assert_uint_eq(chat.n_inputs, 1);
     ck_assert(!chat.base64);
     ck_assert_int_eq(chat.dimensions, -1);
-    parse(s, "{\"model\":\"m\",\"input\":[[1,2],[3]]}");
+    parse_as(s, "{\"model\":\"m\",\"input\":[[1,2],[3]]}");
     ck_assert_int_eq(chat.input_tokens, 3);
     ck_assert_str_eq(chat.untranslatable.param, "input");
     refuse(s, "{\"model\":\"m\",\"input\":[\"a\",1]}", "input[1]");
@@ -211,7 +189,7 @@ START_TEST(embeddings_are_written_in_the_order_of_inputs)
     for (size_t i = 0; i < CM_COUNT(events); i++)
         ck_assert_int_eq(cm_answer_add(&answer, &events[i], &err), 0);
     ck_assert(cm_answer_has_vectors(&answer, 2) && !cm_answer_has_vectors(&answer, 3));
-    parse(s, "{\"model\":\"m\",\"input\":[\"a\",\"b\"]}");
+    parse_as(s, "{\"model\":\"m\",\"input\":[\"a\",\"b\"]}");
     s->whole(&meta, &answer, &out);
     ck_str(
         cm_buf_str(&out),
@@ -219,7 +197,7 @@ START_TEST(embeddings_are_written_in_the_order_of_inputs)
         "0.100000001]},{\"object\":\"embedding\",\"index\":1,\"embedding\":[3.39999995e+38,"
         "1.40129846e-45]}],\"model\":\"m\",\"usage\":{\"prompt_tokens\":9,\"total_tokens\":9}}");
     cm_buf_reset(&out);
-    parse(s, "{\"model\":\"m\",\"input\":[\"a\",\"b\"],\"encoding_format\":\"base64\"}");
+    parse_as(s, "{\"model\":\"m\",\"input\":[\"a\",\"b\"],\"encoding_format\":\"base64\"}");
     s->whole(&meta, &answer, &out);
     ck_assert(cm_str_has(cm_buf_str(&out), CM_S("\"embedding\":\"AACAPwAAAL/NzMw9\"")));
     cm_buf_clear(&out);
@@ -240,10 +218,10 @@ START_TEST(an_edit_is_read)
     const struct cm_surface *s = &cm_surface_openai_image_edits;
 
     chat.content_type = CM_S(FORM);
-    parse(s, PICTURE("image[]", "\x89PNG") FIELD("prompt", "bigger") FIELD("model", "ours")
-                 PICTURE("image[]", "\xff\xd8\xff\xe0") PICTURE("mask", "RIFF") FIELD("n", "2")
-                     FIELD("size", "1x1") FIELD("response_format", "b64_json")
-                         FIELD("stream", "true") FIELD("unknown", "x") END);
+    parse_as(s, PICTURE("image[]", "\x89PNG") FIELD("prompt", "bigger") FIELD("model", "ours")
+                    PICTURE("image[]", "\xff\xd8\xff\xe0") PICTURE("mask", "RIFF") FIELD("n", "2")
+                        FIELD("size", "1x1") FIELD("response_format", "b64_json")
+                            FIELD("stream", "true") FIELD("unknown", "x") END);
     ck_assert_int_eq(chat.task, CM_TASK_IMAGE_EDIT);
     ck_str(chat.model, "ours");
     ck_assert_ptr_eq(chat.form.model.p, chat.model.p);
@@ -280,11 +258,11 @@ START_TEST(an_edit_may_be_json)
     const struct cm_surface *s = &cm_surface_openai_image_edits;
 
     chat.content_type = CM_S("application/json; charset=utf-8");
-    parse(s, "{\"model\":\"m\",\"prompt\":\"x\",\"image\":\"https://h/p.png\"}");
+    parse_as(s, "{\"model\":\"m\",\"prompt\":\"x\",\"image\":\"https://h/p.png\"}");
     ck_assert_int_eq(chat.task, CM_TASK_IMAGE_EDIT);
     ck_assert_uint_eq(chat.media.n_images, 1);
     ck_assert_int_eq(chat.untranslatable.cls, CM_ERR_NONE);
-    parse(s, "{\"model\":\"m\",\"prompt\":\"x\",\"images\":[{\"file_id\":\"f\"}]}");
+    parse_as(s, "{\"model\":\"m\",\"prompt\":\"x\",\"images\":[{\"file_id\":\"f\"}]}");
     ck_assert_int_eq(chat.untranslatable.cls, CM_ERR_BAD_REQUEST);
 }
 END_TEST
@@ -292,16 +270,16 @@ END_TEST
 START_TEST(other_forms)
 {
     chat.content_type = CM_S(FORM);
-    parse(&cm_surface_openai_image_variations, PICTURE("image", "x") END);
+    parse_as(&cm_surface_openai_image_variations, PICTURE("image", "x") END);
     ck_str(chat.model, "dall-e-2");
     ck_assert_ptr_null(chat.form.model.p);
     ck_assert_int_eq(chat.task, CM_TASK_IMAGE_VARIATION);
-    parse(&cm_surface_openai_transcriptions,
-          PICTURE("file", "x") FIELD("model", "m") FIELD("stream", "1") END);
+    parse_as(&cm_surface_openai_transcriptions,
+             PICTURE("file", "x") FIELD("model", "m") FIELD("stream", "1") END);
     ck_assert_int_eq(chat.task, CM_TASK_TRANSCRIPTION);
     ck_assert(chat.stream && !chat.bytes);
     ck_assert_int_eq(chat.untranslatable.cls, CM_ERR_BAD_REQUEST);
-    parse(&cm_surface_openai_translations, PICTURE("file", "x") FIELD("model", "m") END);
+    parse_as(&cm_surface_openai_translations, PICTURE("file", "x") FIELD("model", "m") END);
     ck_assert_int_eq(chat.task, CM_TASK_TRANSLATION);
     refuse(&cm_surface_openai_translations, FIELD("model", "m") END, "file");
     refuse(&cm_surface_openai_transcriptions, PICTURE("file", "x") END, "model");
@@ -314,20 +292,20 @@ END_TEST
 
 START_TEST(what_is_only_relayed)
 {
-    parse(&cm_surface_openai_moderations, "{\"input\":[\"a\",{\"type\":\"text\"}]}");
+    parse_as(&cm_surface_openai_moderations, "{\"input\":[\"a\",{\"type\":\"text\"}]}");
     ck_str(chat.model, "omni-moderation-latest");
     ck_assert_uint_eq(chat.n_inputs, 1);
     ck_assert_int_eq(chat.untranslatable.cls, CM_ERR_BAD_REQUEST);
-    parse(&cm_surface_openai_speech, "{\"model\":\"m\",\"input\":\"Hi\"}");
+    parse_as(&cm_surface_openai_speech, "{\"model\":\"m\",\"input\":\"Hi\"}");
     ck_assert(chat.stream && chat.bytes);
-    parse(&cm_surface_openai_speech,
-          "{\"model\":\"m\",\"input\":\"Hi\",\"stream_format\":\"sse\"}");
+    parse_as(&cm_surface_openai_speech,
+             "{\"model\":\"m\",\"input\":\"Hi\",\"stream_format\":\"sse\"}");
     ck_assert(chat.stream && !chat.bytes);
     ck_assert_int_gt(cm_chat_estimate_tokens(&chat), 0);
     refuse(&cm_surface_openai_moderations, "{\"input\":1}", "input");
     refuse(&cm_surface_openai_moderations, "{\"model\":\"\",\"input\":\"x\"}", "model");
     refuse(&cm_surface_openai_speech, "{\"model\":\"m\"}", "input");
-    parse(&cm_surface_openai_pass, "\xff whatever");
+    parse_as(&cm_surface_openai_pass, "\xff whatever");
     ck_assert_int_eq(chat.task, CM_TASK_PASS);
     ck_assert(chat.bytes);
 }

@@ -1,32 +1,14 @@
 /* surface/responses: bodies of the Responses API in, streams, whole answers and errors out. */
-#include "chatmux/surface/surface.h"
-
 #include "chatmux/base/config.h"
 #include "chatmux/base/mem.h"
 #include "chatmux/codec/json.h"
-#include "unit.h"
+#include "surface_chat.h"
 
 #include <math.h>
 
-static struct cm_arena arena;
-static struct cm_chat chat;
-
-static void setup(void)
-{
-    chat = (struct cm_chat){.arena = &arena};
-}
-
-static void teardown(void)
-{
-    cm_arena_clear(&arena);
-}
-
 static void parse(const char *body)
 {
-    struct cm_err err = {0};
-
-    ck_assert_msg(cm_surface_responses.parse(&chat, cm_str_of(body), &err) == 0, "%s (%s)", err.msg,
-                  err.param);
+    parse_as(&cm_surface_responses, body);
 }
 
 START_TEST(a_small_request)

@@ -1,0 +1,28 @@
+/* A request for tests of surfaces: parsed into `chat`, which lives until the test's end. */
+#ifndef UNIT_SURFACE_CHAT_H
+#define UNIT_SURFACE_CHAT_H
+
+#include "chatmux/surface/surface.h"
+#include "unit.h"
+
+static struct cm_arena arena;
+static struct cm_chat chat;
+
+static void setup(void)
+{
+    chat = (struct cm_chat){.arena = &arena};
+}
+
+static void teardown(void)
+{
+    cm_arena_clear(&arena);
+}
+
+static void parse_as(const struct cm_surface *surface, const char *body)
+{
+    struct cm_err err = {0};
+
+    ck_assert_msg(surface->parse(&chat, cm_str_of(body), &err) == 0, "%s (%s)", err.msg, err.param);
+}
+
+#endif
