@@ -46,6 +46,19 @@ static struct cm_str second_turn(struct cm_arena *arena, yyjson_val *user, struc
     return cm_buf_settle(&body, arena);
 }
 
+/* With the memo of all runs of a test; the result is in `r`. */
+static void ask(const char *body, const char *const *options, const struct fake_reply *replies,
+                size_t n)
+{
+    fake_run(&(struct fake_setup){.type = "hix",
+                                  .body = body,
+                                  .options = options,
+                                  .memo = memo,
+                                  .replies = replies,
+                                  .n_replies = n},
+             &r);
+}
+
 /* Every exchange of the vectors, whatever characters it has, goes on in its chat. */
 START_TEST(each_pair_goes_on_in_its_chat)
 {
@@ -76,22 +89,11 @@ START_TEST(each_pair_goes_on_in_its_chat)
         }
         replies[k++] = (struct fake_reply){.content_type = STREAM, .body = cm_buf_z(&frame)};
         replies[k++] = (struct fake_reply){.body = USAGE};
-        fake_run(
-            &(struct fake_setup){.type = "hix",
-                                 .body = cm_arena_z(&arena, second_turn(&arena, user, CM_STR_NONE)),
-                                 .memo = memo,
-                                 .replies = replies,
-                                 .n_replies = k},
-            &r);
+        ask(cm_arena_z(&arena, second_turn(&arena, user, CM_STR_NONE)), NULL, replies, k);
         ck_assert_msg(r.done, "pair %zu: %s", i, r.err.msg);
         fake_result_clear(&r);
-        fake_run(&(struct fake_setup){.type = "hix",
-                                      .body = cm_arena_z(&arena, second_turn(&arena, user, said)),
-                                      .memo = memo,
-                                      .replies = &(struct fake_reply){.content_type = STREAM,
-                                                                      .body = SAYS("on")},
-                                      .n_replies = 1},
-                 &r);
+        ask(cm_arena_z(&arena, second_turn(&arena, user, said)), NULL,
+            &(struct fake_reply){.content_type = STREAM, .body = SAYS("on")}, 1);
         ck_assert_msg(r.done, "pair %zu: %s", i, r.err.msg);
         ck_assert_uint_eq(r.n_requests, 1); /* credit was read a moment ago */
         ck_assert_str_eq(sent_in(&r, 0, "chatId"), "\"chat-1\"");
@@ -115,13 +117,7 @@ static void first_turn(const char *const *options)
     const struct fake_reply replies[] = {
         {.body = CREATED}, {.content_type = STREAM, .body = SAYS("uno")}, {.body = USAGE}};
 
-    fake_run(&(struct fake_setup){.type = "hix",
-                                  .body = BODY("gpt-4o", "one"),
-                                  .memo = memo,
-                                  .options = options,
-                                  .replies = replies,
-                                  .n_replies = 3},
-             &r);
+    ask(BODY("gpt-4o", "one"), options, replies, 3);
     ck_assert(r.done);
     fake_result_clear(&r);
 }
@@ -177,14 +173,7 @@ START_TEST(a_chat_that_is_used_again_stays)
 
     first_turn(aging);
     usleep(420000);
-    fake_run(&(struct fake_setup){.type = "hix",
-                                  .body = TURN_2,
-                                  .memo = memo,
-                                  .options = aging,
-                                  .replies = &(struct fake_reply){.content_type = STREAM,
-                                                                  .body = SAYS("due")},
-                                  .n_replies = 1},
-             &r);
+    ask(TURN_2, aging, &(struct fake_reply){.content_type = STREAM, .body = SAYS("due")}, 1);
     ck_assert(r.done);
     ck_assert_uint_eq(r.n_requests, 1);
     fake_result_clear(&r);
@@ -208,10 +197,7 @@ START_TEST(a_chat_that_is_not_ours_is_begun_anew)
             {.content_type = STREAM, .body = SAYS("due")}};
 
         first_turn(NULL);
-        fake_run(
-            &(struct fake_setup){
-                .type = "hix", .body = TURN_2, .memo = memo, .replies = replies, .n_replies = 3},
-            &r);
+        ask(TURN_2, NULL, replies, 3);
         ck_assert_msg(r.done, "%s", r.err.msg);
         ck_assert_str_eq(sent_in(&r, 0, "chatId"), "\"chat-1\"");
         ck_assert_str_eq(sent_in(&r, 2, "chatId"), "\"chat-2\"");
@@ -221,10 +207,7 @@ START_TEST(a_chat_that_is_not_ours_is_begun_anew)
         /* once: then it is the platform's own trouble */
         replies[2] = refusals[i];
         first_turn(NULL);
-        fake_run(
-            &(struct fake_setup){
-                .type = "hix", .body = TURN_2, .memo = memo, .replies = replies, .n_replies = 3},
-            &r);
+        ask(TURN_2, NULL, replies, 3);
         ck_assert_int_eq(r.err.cls, CM_ERR_UPSTREAM_DOWN);
         fake_result_clear(&r);
     }
@@ -269,13 +252,7 @@ START_TEST(a_chat_goes_after_its_answer)
         {.body = DELETED},
         {.body = USAGE}};
 
-    fake_run(&(struct fake_setup){.type = "hix",
-                                  .body = BODY("gpt-4o", "x"),
-                                  .options = deleting,
-                                  .memo = memo,
-                                  .replies = replies,
-                                  .n_replies = 4},
-             &r);
+    ask(BODY("gpt-4o", "x"), deleting, replies, 4);
     ck_assert(r.done && r.finished_last);
     ck_assert_uint_eq(r.n_requests, 4);
     ck_str(r.requests[2].url, "https://hix.ai/api/trpc/hixChat.deleteChat?batch=1");
@@ -326,23 +303,11 @@ START_TEST(what_could_not_be_deleted_is_remembered)
         {.status = 404, /* somebody was faster */
          .body = "[{\"error\":{\"json\":{\"message\":\"m\",\"code\":-32004,\"data\":{}}}}]"}};
 
-    fake_run(&(struct fake_setup){.type = "hix",
-                                  .body = BODY("gpt-4o", "x"),
-                                  .options = deleting,
-                                  .memo = memo,
-                                  .replies = replies,
-                                  .n_replies = 4},
-             &r);
+    ask(BODY("gpt-4o", "x"), deleting, replies, 4);
     ck_assert(r.done);
     fake_result_clear(&r);
     for (int i = 0; i < 2; i++) {
-        fake_run(&(struct fake_setup){.type = "hix",
-                                      .body = BODY("gpt-4o", "x"),
-                                      .options = deleting,
-                                      .memo = memo,
-                                      .replies = again,
-                                      .n_replies = 4},
-                 &r);
+        ask(BODY("gpt-4o", "x"), deleting, again, 4);
         ck_assert(r.done);
         ck_assert_uint_eq(r.n_requests, i == 0 ? 4 : 3);
         ck_str(r.requests[2].body, "{\"0\":{\"json\":{\"id\":\"chat-2\"}}}");
@@ -366,13 +331,7 @@ START_TEST(what_can_not_be_deleted_is_left_after_five_times)
         {.status = 500}};
 
     for (int i = 0; i < 6; i++) {
-        fake_run(&(struct fake_setup){.type = "hix",
-                                      .body = BODY("gpt-4o", "x"),
-                                      .options = deleting,
-                                      .memo = memo,
-                                      .replies = i == 0 ? first : later,
-                                      .n_replies = 4},
-                 &r);
+        ask(BODY("gpt-4o", "x"), deleting, i == 0 ? first : later, 4);
         ck_assert(r.done);
         ck_assert_uint_eq(r.n_requests, i < 5 ? 4 : 3);
         if (i > 0 && i < 5)
