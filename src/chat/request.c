@@ -45,7 +45,8 @@ static unsigned fields_of_part(const struct cm_part *part)
     const bool detailed = part->detail.n > 0 && !cm_str_eq(part->detail, CM_S("auto"));
 
     return (part->cache.n > 0 ? CM_FIELD_CACHE : 0u) | (detailed ? CM_FIELD_DETAIL : 0u) |
-           (part->context.n > 0 ? CM_FIELD_CONTEXT : 0u);
+           (part->context.n > 0 ? CM_FIELD_CONTEXT : 0u) |
+           (part->kind == CM_PART_FILE && part->name.n > 0 ? CM_FIELD_FILE_NAME : 0u);
 }
 
 /* Those that tools, messages and their parts have. */

@@ -615,7 +615,8 @@ const struct cm_provider cm_provider_anthropic = {
     .any_features = CM_MODEL_THINKING,
     .understands = CM_FIELD_TEMPERATURE | CM_FIELD_TOP_P | CM_FIELD_TOP_K | CM_FIELD_MAX_TOKENS |
                    CM_FIELD_STOP | CM_FIELD_EFFORT | CM_FIELD_PARALLEL | CM_FIELD_FORMAT |
-                   CM_FIELD_USER | CM_FIELD_CACHE | CM_FIELD_CONTEXT | CM_FIELD_STRICT,
+                   CM_FIELD_USER | CM_FIELD_CACHE | CM_FIELD_CONTEXT | CM_FIELD_FILE_NAME |
+                   CM_FIELD_STRICT,
     .tasks = CM_TASK_BIT(CHAT) | CM_TASK_BIT(COUNT_TOKENS) | CM_TASK_BIT(PASS),
     .keyless = true,
     .cooldown_ms = 20000,

@@ -29,7 +29,8 @@ CM_KNOWN_BY_TYPE(block, B(text, text), B(image, image), B(document, document),
                  B(thinking, thought), B(redacted_thinking, redacted));
 CM_KNOWN(message, K(role), B(content, block));
 
-CM_KNOWN(custom_tool, K(type), K(name), K(description), K(input_schema), K(strict),
+/* `eager_input_streaming`: arguments are passed on as they come, asked for or not */
+CM_KNOWN(custom_tool, K(type), K(name), K(description), K(input_schema), K(strict), K(eager_input_streaming),
          B(cache_control, cache_mark));
 CM_KNOWN_BY_TYPE(tool, B(custom, custom_tool));
 CM_KNOWN(choice, K(type), K(name), K(disable_parallel_tool_use));

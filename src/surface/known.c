@@ -1,5 +1,5 @@
 /* Members of a body that nobody here reads, below its top level: found by a walk along a table of those that are known, and told by their path
- * ("tools[0].eager_input_streaming"). One that stands in many elements of a list is told once, where it came first; how many are told is bounded, and
+ * ("tools[0].defer_loading"). One that stands in many elements of a list is told once, where it came first; how many are told is bounded, and
  * what stands below an unknown one is not looked at. */
 #include "known_int.h"
 

@@ -90,11 +90,11 @@ const NESTED = [
             { role: 'assistant', content: [{ type: 'text', text: 'x', citations: null }, { type: 'tool_use', id: 't1', name: 'f', input: { any: 1 }, caller: { type: 'direct' }, extra: 1 }] },
             { role: 'user', content: [{ type: 'tool_result', tool_use_id: 't1', content: [{ type: 'text', text: 'ok', deep: 1 }] }] },
         ],
-        tools: [{ name: 'f', input_schema: TOOL, eager_input_streaming: true, cache_control: { type: 'ephemeral' } }, { name: 'g', input_schema: TOOL, eager_input_streaming: true, defer_loading: false }],
+        tools: [{ name: 'f', input_schema: TOOL, eager_input_streaming: true, input_examples: [], cache_control: { type: 'ephemeral' } }, { name: 'g', input_schema: TOOL, eager_input_streaming: true, defer_loading: false }],
         tool_choice: { type: 'auto', force: 1 }, thinking: { type: 'enabled', budget_tokens: 1024, pace: 'slow' }, metadata: { user_id: 'u', team: 't' },
         output_config: { effort: 'low', task_budget: {} },
     }, ['system[0].weight', 'messages[0].name', 'messages[0].content[0].citations.style', 'messages[0].content[0].source.encoding', 'messages[1].content[1].extra',
-        'messages[2].content[0].content[0].deep', 'tools[0].eager_input_streaming', 'tools[1].defer_loading', 'tool_choice.force', 'thinking.pace', 'metadata.team', 'output_config.task_budget']],
+        'messages[2].content[0].content[0].deep', 'tools[0].input_examples', 'tools[1].defer_loading', 'tool_choice.force', 'thinking.pace', 'metadata.team', 'output_config.task_budget']],
     ['/v1beta/models/demo:generateContent', {
         system_instruction: { parts: [{ text: 'Short.', inlineData: { mimeType: 'image/png', data: 'AA==' } }] },
         contents: [{ role: 'user', parts: [{ text: 'Hi', videoMetadata: { fps: 1 } }, { inline_data: { mime_type: 'image/png', data: 'iVBORw0KGgo=', scale: 2 } }], weight: 1 }],
@@ -142,6 +142,8 @@ scenario('what only some platforms have a place for inside of messages and tools
     const chat = [{ role: 'user', name: 'Jo', content: [{ type: 'image_url', image_url: { url: 'data:image/png;base64,iVBORw0KGgo=', detail: 'low' } }] }];
     const demo = await request(gw, { body: { model: 'demo', messages: chat, tools: [{ type: 'function', function: { name: 'f', parameters: TOOL, strict: true } }] } });
     assert.equal(demo.headers['x-chatmux-dropped'], 'messages.name, detail, strict');
+    const named = await request(gw, { path: '/v1/messages', body: ask('demo') });
+    assert.equal(named.headers['x-chatmux-dropped'], 'context, filename, strict');
     const openai = await request(gw, { path: '/v1/messages', body: ask('m1') });
     assert.equal(openai.status, 200, openai.text);
     assert.equal(openai.headers['x-chatmux-dropped'], 'context, strict', 'of two tools told once: their schemas are not closed');

@@ -81,8 +81,9 @@ START_TEST(of_messages)
     tells(s, CHAT("\"max_tokens\":1,\"thinking\":{\"type\":\"disabled\",\"x\":1}"), "thinking.x");
     tells(s,
           CHAT("\"max_tokens\":1,\"tools\":[{\"name\":\"f\",\"input_schema\":{\"x\":1},"
-               "\"eager_input_streaming\":true,\"cache_control\":{\"type\":\"ephemeral\"}}]"),
-          "tools[0].eager_input_streaming");
+               "\"eager_input_streaming\":true,\"defer_loading\":true,"
+               "\"cache_control\":{\"type\":\"ephemeral\"}}]"),
+          "tools[0].defer_loading");
     tells(s,
           CHAT("\"max_tokens\":1,\"output_config\":{\"x\":1,\"format\":{\"type\":\"json_schema\","
                "\"schema\":{},\"y\":1}},\"metadata\":{\"z\":1}"),

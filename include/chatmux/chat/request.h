@@ -311,6 +311,7 @@ void cm_chat_drop(struct cm_chat *chat, struct cm_str field);
     X(NAME, "messages.name") /* of somebody who speaks */                                          \
     X(DETAIL, "detail")      /* of pictures */                                                     \
     X(CONTEXT, "context")    /* of documents */                                                    \
+    X(FILE_NAME, "filename") /* their titles, too */                                               \
     X(STRICT, "strict")      /* of tools */
 enum cm_chat_field_number {
 #define X(name, text) CM_FIELD_NUMBER_##name,
