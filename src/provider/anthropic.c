@@ -2,8 +2,8 @@
  *
  * Relay lane, for clients of the same dialect: the body goes up as it came but for the model's name, the
  * answer comes back byte for byte; a tap reads each event for usage, errors and the end mark. Translate
- * lane, for all others: the body is made by anthropic_request.c and always asks for a stream, whose events
- * anthropic_answer.c turns into canonical ones.
+ * lane, for all others: the body is made by anthropic_request.c, and what comes, streamed or whole, is turned
+ * into canonical events by anthropic_answer.c.
  * Happy path: TALK (events, until message_stop) or WHOLE (one JSON body) -> done. Counting tokens is one
  * fetch: COUNT. Batches, files and whatever else clients of the dialect ask for: anthropic_pass.c.
  * Failures: REFUSED collects the body of an error status; an `error` event, an unreadable event, a stream
@@ -88,16 +88,15 @@ static enum cm_step ask(struct cm_run *run, struct anthropic *o, struct cm_err *
     const bool counts = chat->task == CM_TASK_COUNT_TOKENS;
     struct cm_call call = {.method = "POST"};
     struct anthropic_headers headers;
-    bool stream;
+    bool stream = chat->stream && !counts;
     int failed;
 
     o->relays = cm_instance_relays(cm_run_instance(run), chat);
-    stream = !counts && (chat->stream || !o->relays);
-    call.long_wait = !stream;
-    failed =
-        o->relays ? relayed_body(run, o, &call.body, err) : anthropic_body(run, &call.body, err);
+    failed = o->relays ? relayed_body(run, o, &call.body, err)
+                       : anthropic_body(run, &call.body, &stream, err);
     if (failed)
         return CM_STEP_FAIL;
+    call.long_wait = !stream;
     make_headers(run, chat, stream, &headers);
     call.headers = headers.v;
     call.n_headers = headers.n;
@@ -277,6 +276,9 @@ static enum cm_step on_head(struct cm_run *run, struct anthropic *o, const struc
                 CM_ARG(cm_run_instance(run)->name));
         return CM_STEP_FAIL;
     }
+    /* some servers always stream */
+    if (o->state == ANTHROPIC_STATE_WHOLE && !o->relays && has_type(ev, CM_S("text/event-stream")))
+        o->state = ANTHROPIC_STATE_TALK;
     /* JSON where events were asked for is an error object, on servers that always say 200 */
     if (ev->status != 200 ||
         (o->state == ANTHROPIC_STATE_TALK && has_type(ev, CM_S("application/json")))) {
@@ -346,6 +348,10 @@ static enum cm_step whole_ended(struct cm_run *run, struct anthropic *o, struct 
         o->refusal.status = 0;
         anthropic_refused(run, &o->refusal, cm_json_get(root, "error"), err);
         step = CM_STEP_FAIL;
+    } else if (!o->relays && !yyjson_is_arr(cm_json_get(root, "content"))) {
+        step = unreadable(run, "an answer", "it has no content", err);
+    } else if (!o->relays) {
+        anthropic_message(run, &o->answer, root);
     } else {
         anthropic_read_usage(cm_json_opt(root, "usage"), &usage);
         if (usage.source != CM_USAGE_NONE)
@@ -593,6 +599,13 @@ static const struct cm_option options[] = {
      .min = 1,
      .max = 1000000,
      .help = "length of an answer whose client names none; thinking comes on top"},
+    {.name = "stream_above",
+     .type = CM_CONF_INT,
+     .def = "8192",
+     .min = 0,
+     .max = 1000000,
+     .help = "tokens; whole answers that may be longer are asked for as streams when they are "
+             "translated, so that a model that has died is told from a slow one"},
     {.name = "cache",
      .type = CM_CONF_ENUM,
      .def = "no",

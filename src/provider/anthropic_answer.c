@@ -1,4 +1,4 @@
-/* The stream of an answer -> canonical events (protocol notes of Anthropic, sections 3 and 6), and the
+/* An answer, streamed or whole -> canonical events (protocol notes of Anthropic, sections 3 and 6), and the
  * blocks that have to come back.
  *
  * Thinking before a call must be sent back unmodified, which a client of another dialect cannot do. So the
@@ -182,8 +182,8 @@ static void begin_call(struct cm_run *run, struct anthropic_answer *a, yyjson_va
     ev.id = a->id;
     ev.name = name_back(a);
     cm_run_emit(run, &ev);
-    a->has_input = yyjson_is_obj(input) && yyjson_obj_size(input) > 0;
-    if (a->has_input) { /* whole at once: servers that only look like this one */
+    a->has_input = yyjson_is_obj(input) && (a->whole || yyjson_obj_size(input) > 0);
+    if (a->has_input) { /* in a stream: servers that only look like this one */
         cm_json_put_val(&args, input);
         say_args(run, a, cm_buf_str(&args));
     }
@@ -230,14 +230,10 @@ static void redacted(struct cm_run *run, struct anthropic_answer *a, yyjson_val 
     cm_run_emit(run, &ev);
 }
 
-static void on_block_start(struct cm_run *run, struct anthropic_answer *a, yyjson_val *root)
+static void begin_block(struct cm_run *run, struct anthropic_answer *a, yyjson_val *block)
 {
-    yyjson_val *block = cm_json_get(root, "content_block");
     const struct cm_str type = cm_json_str(cm_json_get(block, "type"));
 
-    if (a->kind != ANTHROPIC_NO_BLOCK)
-        end_block(run, a); /* its end was left out */
-    a->block = index_of(root);
     a->kind = ANTHROPIC_OTHER; /* of tools that the platform runs itself */
     if (cm_str_eq(type, CM_S("text"))) {
         a->kind = ANTHROPIC_TEXT;
@@ -253,6 +249,14 @@ static void on_block_start(struct cm_run *run, struct anthropic_answer *a, yyjso
         a->kind = ANTHROPIC_CALL;
         begin_call(run, a, block);
     }
+}
+
+static void on_block_start(struct cm_run *run, struct anthropic_answer *a, yyjson_val *root)
+{
+    if (a->kind != ANTHROPIC_NO_BLOCK)
+        end_block(run, a); /* its end was left out */
+    a->block = index_of(root);
+    begin_block(run, a, cm_json_get(root, "content_block"));
 }
 
 static void on_citation(struct cm_run *run, yyjson_val *citation)
@@ -315,19 +319,24 @@ static enum cm_finish finish_of(struct cm_str reason)
     return CM_FINISH_STOP;
 }
 
-static void on_message_delta(struct cm_run *run, struct anthropic_answer *a, yyjson_val *root)
+/* Of a whole message, or a delta of one: how it ended. */
+static void read_stop(struct cm_run *run, struct anthropic_answer *a, yyjson_val *message)
 {
-    yyjson_val *delta = cm_json_get(root, "delta");
-    const struct cm_str reason = cm_json_str(cm_json_opt(delta, "stop_reason"));
-    struct cm_str text = cm_json_str(cm_json_get(delta, "stop_sequence"));
+    const struct cm_str reason = cm_json_str(cm_json_opt(message, "stop_reason"));
+    struct cm_str text = cm_json_str(cm_json_get(message, "stop_sequence"));
 
-    anthropic_read_usage(cm_json_opt(root, "usage"), &a->usage);
     if (reason.n == 0)
         return;
     a->finish = finish_of(reason);
     if (a->finish == CM_FINISH_REFUSAL)
-        text = cm_json_str(cm_json_get(cm_json_get(delta, "stop_details"), "explanation"));
+        text = cm_json_str(cm_json_get(cm_json_get(message, "stop_details"), "explanation"));
     a->finish_text = cm_arena_str(cm_run_arena(run), text);
+}
+
+static void on_message_delta(struct cm_run *run, struct anthropic_answer *a, yyjson_val *root)
+{
+    anthropic_read_usage(cm_json_opt(root, "usage"), &a->usage);
+    read_stop(run, a, cm_json_get(root, "delta"));
 }
 
 static void on_message_stop(struct cm_run *run, struct anthropic_answer *a)
@@ -366,6 +375,26 @@ int anthropic_event(struct cm_run *run, struct anthropic_answer *a, yyjson_val *
     else if (cm_str_eq(type, CM_S("message_stop")))
         on_message_stop(run, a);
     return 0; /* ping, and what is not known yet */
+}
+
+void anthropic_message(struct cm_run *run, struct anthropic_answer *a, yyjson_val *root)
+{
+    yyjson_val *block, *citation;
+    size_t i, k, n, max;
+
+    a->whole = true;
+    anthropic_read_usage(cm_json_opt(root, "usage"), &a->usage);
+    yyjson_arr_foreach(cm_json_get(root, "content"), i, n, block)
+    {
+        begin_block(run, a, block);
+        yyjson_arr_foreach(cm_json_get(block, "citations"), k, max, citation)
+        {
+            on_citation(run, citation);
+        }
+        end_block(run, a);
+    }
+    read_stop(run, a, root);
+    on_message_stop(run, a);
 }
 
 void anthropic_answer_begin(struct cm_run *run, struct anthropic_answer *a)

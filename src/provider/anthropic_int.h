@@ -63,8 +63,8 @@ struct anthropic_thinking {
     struct cm_str effort; /* "" = not said */
 };
 
-/* The whole body, in the run's arena. CM_ERR_BAD_REQUEST: the dialect has no place for something. */
-int anthropic_body(struct cm_run *run, struct cm_str *body, struct cm_err *err);
+/* The whole body, in the run's arena; *stream: it asks for a stream. CM_ERR_BAD_REQUEST: the dialect has no place for something. */
+int anthropic_body(struct cm_run *run, struct cm_str *body, bool *stream, struct cm_err *err);
 /* `thinking` of a model that the client asked for by a name with -thinking, as JSON text. */
 struct cm_str anthropic_thinking_member(struct cm_run *run);
 /* "messages":[…]; *thought: inside a tool loop the last answer's thinking could be put back, or none
@@ -87,7 +87,7 @@ void anthropic_read_usage(yyjson_val *usage, struct cm_usage *out);
 /* That of message_start: what went in counts although the answer may break off. */
 void anthropic_begin_usage(struct cm_run *run, yyjson_val *root, struct cm_usage *out);
 
-/* ---- anthropic_answer.c: events of the stream -> canonical events ---- */
+/* ---- anthropic_answer.c: an answer -> canonical events ---- */
 
 struct anthropic_answer {
     /* from the request, because chat and target may go in the middle of a step */
@@ -99,7 +99,8 @@ struct anthropic_answer {
     bool keeps; /* there are tools: thinking may have to come back */
 
     struct cm_usage usage;
-    bool done; /* message_stop was seen */
+    bool whole; /* it came at once, calls with their input */
+    bool done;  /* all of it was told */
     enum cm_finish finish;
     struct cm_str finish_text; /* in the run's arena */
     int64_t block;             /* index of the open block */
@@ -124,6 +125,8 @@ void anthropic_answer_begin(struct cm_run *run, struct anthropic_answer *a); /* 
 /* One event of the stream. -1: *err is filled. */
 int anthropic_event(struct cm_run *run, struct anthropic_answer *a, yyjson_val *root,
                     struct cm_err *err);
+/* A whole message. */
+void anthropic_message(struct cm_run *run, struct anthropic_answer *a, yyjson_val *root);
 void anthropic_answer_clear(struct anthropic_answer *a);
 /* The blocks of an earlier answer as the platform gave them, "" when they are not known any more or
  * the client has changed its message. JSON objects with commas between. */

@@ -504,7 +504,14 @@ static int refuse(const struct cm_chat *chat, struct cm_err *err)
     return -1;
 }
 
-int anthropic_body(struct cm_run *run, struct cm_str *body, struct cm_err *err)
+/* Of a long answer the clocks of a stream tell a slow model from a dead one. */
+static bool wants_stream(const struct request *q)
+{
+    return q->chat->stream ||
+           q->max_tokens > cm_option_int(cm_run_instance(q->run), "stream_above");
+}
+
+int anthropic_body(struct cm_run *run, struct cm_str *body, bool *stream, struct cm_err *err)
 {
     struct request q = {.run = run, .chat = cm_run_chat(run)};
     const bool counts = q.chat->task == CM_TASK_COUNT_TOKENS;
@@ -518,12 +525,14 @@ int anthropic_body(struct cm_run *run, struct cm_str *body, struct cm_err *err)
         at_most(q.chat->max_tokens > 0 ? q.chat->max_tokens : default_length(run, &q.thinking),
                 q.caps.max_output);
     settle_thinking(&q, thought);
+    *stream = !counts && wants_stream(&q);
     cm_buf_append(&q.out, CM_S("{\"model\":"));
     cm_json_put_str(&q.out, cm_run_target(run)->model);
     if (!counts) {
         put_key(&q, CM_S("max_tokens"));
         cm_json_put_int(&q.out, q.max_tokens);
-        cm_buf_append(&q.out, CM_S(",\"stream\":true"));
+        if (*stream)
+            cm_buf_append(&q.out, CM_S(",\"stream\":true"));
         put_sampling(&q);
         put_stop(&q);
     }

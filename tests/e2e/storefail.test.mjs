@@ -45,7 +45,7 @@ async function outage(gw, why, end) {
 
     await end();
     await until(async () => (await readyz(gw)) === 'ready', 'the store to work again', 40_000);
-    assert.match(gw.output, /writing works again/);
+    await gw.waitLog(/writing works again/);
     const renamed = await admin(gw, 'PATCH', `/credentials/${id}`, { label: 'renamed' });
     assert.equal(renamed.status, 200, renamed.text);
     await serves(gw, 5, 'after');

@@ -82,17 +82,25 @@ static void play_file(struct fake *f, const char *request, const char *name, siz
 static const struct {
     const char *model, *asked, *sent; /* behind the model */
 } rows[] = {
-    {OPUS, HI, "\"max_tokens\":8192" STREAM "," SENT(TEXT("Hi"))},
-    {OLD, HI, "\"max_tokens\":4096" STREAM "," SENT(TEXT("Hi"))},
-    {OLD, "\"max_tokens\":9000," HI, "\"max_tokens\":4096" STREAM "," SENT(TEXT("Hi"))},
+    {OPUS, HI,
+     "\"max_tokens\":8192"
+     "," SENT(TEXT("Hi"))},
+    {OLD, HI,
+     "\"max_tokens\":4096"
+     "," SENT(TEXT("Hi"))},
+    {OLD, "\"max_tokens\":9000," HI,
+     "\"max_tokens\":4096"
+     "," SENT(TEXT("Hi"))},
     {"deepseek-chat", "\"max_tokens\":5,\"max_completion_tokens\":7," HI,
-     "\"max_tokens\":7" STREAM "," SENT(TEXT("Hi"))},
+     "\"max_tokens\":7"
+     "," SENT(TEXT("Hi"))},
     /* system texts */
     {OPUS,
      "\"messages\":[{\"role\":\"system\",\"content\":\"one\"},{\"role\":\"user\",\"content\":"
      "\"Hi\"},{\"role\":\"developer\",\"content\":[{\"type\":\"text\",\"text\":\"two\"},{"
      "\"type\":\"text\",\"text\":\"three\"}]},{\"role\":\"system\",\"content\":\" \"}]",
-     "\"max_tokens\":8192" STREAM ",\"system\":\"one\\n\\ntwo\\n\\nthree\"," SENT(TEXT("Hi"))},
+     "\"max_tokens\":8192"
+     ",\"system\":\"one\\n\\ntwo\\n\\nthree\"," SENT(TEXT("Hi"))},
     /* content */
     {OPUS,
      "\"messages\":[{\"role\":\"user\",\"content\":[{\"type\":\"text\",\"text\":\"see\"},{\"type\":"
@@ -101,7 +109,8 @@ static const struct {
      "\"https://h/p.png\"}},{\"type\":\"file\",\"file\":{\"filename\":\"a.pdf\",\"file_data\":"
      "\"data:application/pdf;base64,JVBE\"}},{\"type\":\"file\",\"file\":{\"filename\":\"a.txt\","
      "\"file_data\":\"data:text/plain;base64,R3LDvMOfZQ==\"}}]}]",
-     "\"max_tokens\":8192" STREAM "," SENT(
+     "\"max_tokens\":8192"
+     "," SENT(
          TEXT("see") ",{\"type\":\"image\",\"source\":{\"type\":\"base64\",\"media_type\":"
                      "\"image/jpeg\",\"data\":\"/9j/\"}},{\"type\":\"image\",\"source\":{\"type\":"
                      "\"url\",\"url\":\"https://h/p.png\"}},{\"type\":\"document\",\"source\":{"
@@ -114,7 +123,7 @@ static const struct {
      "\"a\"},{\"role\":\"user\",\"content\":\" \"},{\"role\":\"user\",\"content\":\"b\"},{"
      "\"role\":\"assistant\",\"content\":null,\"refusal\":\"No.\"},{\"role\":\"user\",\"content\":"
      "\"c\"}]",
-     "\"max_tokens\":8192" STREAM
+     "\"max_tokens\":8192"
      ",\"messages\":[{\"role\":\"user\",\"content\":[" TEXT(".") "]},{\"role\":\"assistant\",\"content\":[" TEXT(
          "Hello.") "]},{\"role\":\"user\","
                    "\"content\":[" TEXT("a") "," TEXT(
@@ -123,89 +132,104 @@ static const struct {
                             "\"content\":"
                             "[" TEXT("No.") "]},{\"role\":\"user\",\"content\":[" TEXT("c") "]}]"},
     {OPUS, "\"messages\":[{\"role\":\"system\",\"content\":\"only\"}]",
-     "\"max_tokens\":8192" STREAM ",\"system\":\"only\"," SENT(TEXT("."))},
+     "\"max_tokens\":8192"
+     ",\"system\":\"only\"," SENT(TEXT("."))},
     {OLD,
      "\"messages\":[{\"role\":\"user\",\"content\":\"a\"},{\"role\":\"assistant\",\"content\":"
      "\"So \\n\"}]",
-     "\"max_tokens\":4096" STREAM ",\"messages\":[{\"role\":\"user\",\"content\":[" TEXT(
+     "\"max_tokens\":4096"
+     ",\"messages\":[{\"role\":\"user\",\"content\":[" TEXT(
          "a") "]},{\"role\":\"assistant\",\"content\":[" TEXT("So") "]}]"},
     /* calls and results */
     {OPUS, "\"messages\":[" USER("\"go\"") "," CALLED "," RESULTS "," USER("\"and?\"") "]" TOOLS,
-     "\"max_tokens\":8192" STREAM
+     "\"max_tokens\":8192"
      ",\"messages\":[{\"role\":\"user\",\"content\":[" TEXT("go") "]},{\"role\":\"assistant\",\"content\":[" TEXT("I look.") ",{\"type\":\"tool_use\",\"id\":\"cmx-a_2e1\",\"name\":\"f\",\"input\":{\"x\": 1.0}},{\"type\":\"tool_use\",\"id\":\"b\",\"name\":\"g\",\"input\":{}},{\"type\":\"tool_use\",\"id\":\"c\",\"name\":\"h\",\"input\":{\"raw\":\"nonsense\"}}]},{\"role\":\"user\",\"content\":[{\"type\":\"tool_result\",\"tool_use_id\":\"cmx-a_2e1\",\"content\":\"one\"},{\"type\":\"tool_result\",\"tool_use_id\":\"b\"},{\"type\":\"tool_result\",\"tool_use_id\":\"c\",\"content\":\"two\"}," TEXT(
          "and?") "]}]" TOOLS_SENT},
     {OPUS, HI TOOLS ",\"tool_choice\":\"auto\"",
-     "\"max_tokens\":8192" STREAM "," SENT(TEXT("Hi")) TOOLS_SENT
-     ",\"tool_choice\":{\"type\":\"auto\"}"},
+     "\"max_tokens\":8192"
+     "," SENT(TEXT("Hi")) TOOLS_SENT ",\"tool_choice\":{\"type\":\"auto\"}"},
     {OPUS, HI TOOLS ",\"tool_choice\":\"required\",\"parallel_tool_calls\":true",
-     "\"max_tokens\":8192" STREAM "," SENT(TEXT("Hi")) TOOLS_SENT
-     ",\"tool_choice\":{\"type\":\"any\"}"},
+     "\"max_tokens\":8192"
+     "," SENT(TEXT("Hi")) TOOLS_SENT ",\"tool_choice\":{\"type\":\"any\"}"},
     {OPUS, HI TOOLS ",\"tool_choice\":\"none\",\"parallel_tool_calls\":false",
-     "\"max_tokens\":8192" STREAM "," SENT(TEXT("Hi")) TOOLS_SENT
-     ",\"tool_choice\":{\"type\":\"none\"}"},
+     "\"max_tokens\":8192"
+     "," SENT(TEXT("Hi")) TOOLS_SENT ",\"tool_choice\":{\"type\":\"none\"}"},
     {OPUS,
      HI TOOLS ",\"tool_choice\":{\"type\":\"function\",\"function\":{\"name\":\"g\"}},"
               "\"parallel_tool_calls\":false",
-     "\"max_tokens\":8192" STREAM "," SENT(TEXT("Hi")) TOOLS_SENT
+     "\"max_tokens\":8192"
+     "," SENT(TEXT("Hi")) TOOLS_SENT
      ",\"tool_choice\":{\"type\":\"tool\",\"name\":\"g\",\"disable_parallel_tool_use\":true}"},
     {OPUS, HI TOOLS ",\"parallel_tool_calls\":false",
-     "\"max_tokens\":8192" STREAM "," SENT(TEXT("Hi")) TOOLS_SENT
+     "\"max_tokens\":8192"
+     "," SENT(TEXT("Hi")) TOOLS_SENT
      ",\"tool_choice\":{\"type\":\"auto\",\"disable_parallel_tool_use\":true}"},
     {OPUS,
      HI ",\"tools\":[{\"type\":\"function\",\"function\":{\"name\":\"f\",\"strict\":true,"
         "\"parameters\":{\"type\":\"object\",\"properties\":{},\"additionalProperties\":false}}}]",
-     "\"max_tokens\":8192" STREAM "," SENT(TEXT("Hi")) ",\"tools\":[{\"name\":\"f\","
-                                                       "\"input_schema\":{\"type\":\"object\","
-                                                       "\"properties\":{},\"additionalProperties\":"
-                                                       "false},\"strict\":true}]"},
+     "\"max_tokens\":8192"
+     "," SENT(TEXT("Hi")) ",\"tools\":[{\"name\":\"f\","
+                          "\"input_schema\":{\"type\":\"object\","
+                          "\"properties\":{},\"additionalProperties\":"
+                          "false},\"strict\":true}]"},
     /* sampling */
     {OLD, "\"temperature\":1.5,\"top_p\":0.25," HI,
-     "\"max_tokens\":4096" STREAM ",\"temperature\":1,\"top_p\":0.25," SENT(TEXT("Hi"))},
+     "\"max_tokens\":4096"
+     ",\"temperature\":1,\"top_p\":0.25," SENT(TEXT("Hi"))},
     {SONNET, "\"temperature\":0.3,\"top_p\":0.5," HI,
-     "\"max_tokens\":8192" STREAM ",\"temperature\":0.3," SENT(TEXT("Hi"))},
-    {SONNET, "\"top_p\":0.5," HI, "\"max_tokens\":8192" STREAM ",\"top_p\":0.5," SENT(TEXT("Hi"))},
+     "\"max_tokens\":8192"
+     ",\"temperature\":0.3," SENT(TEXT("Hi"))},
+    {SONNET, "\"top_p\":0.5," HI,
+     "\"max_tokens\":8192"
+     ",\"top_p\":0.5," SENT(TEXT("Hi"))},
     {OPUS, "\"temperature\":0.3,\"top_p\":0.5," HI,
-     "\"max_tokens\":8192" STREAM "," SENT(TEXT("Hi"))},
+     "\"max_tokens\":8192"
+     "," SENT(TEXT("Hi"))},
     {"vendor/claude-opus-4.8", "\"temperature\":0.3," HI,
-     "\"max_tokens\":8192" STREAM "," SENT(TEXT("Hi"))},
+     "\"max_tokens\":8192"
+     "," SENT(TEXT("Hi"))},
     {"us.anthropic.claude-3.5-sonnet-20240620-v1:0", "\"max_tokens\":9000,\"temperature\":0.3," HI,
-     "\"max_tokens\":8192" STREAM ",\"temperature\":0.3," SENT(TEXT("Hi"))},
+     "\"max_tokens\":8192"
+     ",\"temperature\":0.3," SENT(TEXT("Hi"))},
     {OPUS,
      "\"messages\":[{\"role\":\"system\",\"content\":[{\"type\":\"text\",\"text\":\"s\","
      "\"cache_control\":{\"type\":\"ephemeral\"}},{\"type\":\"text\",\"text\":\"t\"}]},{"
      "\"role\":\"user\",\"content\":[{\"type\":\"text\",\"text\":\"Hi\",\"cache_control\":{"
      "\"type\":\"ephemeral\",\"ttl\":\"1h\"}}]}]",
-     "\"max_tokens\":8192" STREAM
+     "\"max_tokens\":8192"
      ",\"system\":[{\"type\":\"text\",\"text\":\"s\",\"cache_control\":{\"type\":"
      "\"ephemeral\",\"ttl\":\"5m\"}}," TEXT("t") "]," SENT(
          "{\"type\":\"text\",\"text\":\"Hi\",\"cache_control\":{\"type\":\"ephemeral\","
          "\"ttl\":\"1h\"}}")},
     {OPUS, "\"stop\":[\"END\",\" \"]," HI,
-     "\"max_tokens\":8192" STREAM ",\"stop_sequences\":[\"END\"]," SENT(TEXT("Hi"))},
+     "\"max_tokens\":8192"
+     ",\"stop_sequences\":[\"END\"]," SENT(TEXT("Hi"))},
     /* form */
     {OPUS,
      HI ",\"response_format\":{\"type\":\"json_schema\",\"json_schema\":{\"name\":\"n\","
         "\"schema\":{\"$schema\":\"x\",\"type\":\"object\",\"properties\":{\"a\":{\"type\":"
         "\"number\",\"minimum\":1}}}}}",
-     "\"max_tokens\":8192" STREAM
+     "\"max_tokens\":8192"
      "," SENT(TEXT("Hi")) ",\"output_config\":{\"format\":{\"type\":\"json_schema\",\"schema\":{"
                           "\"type\":\"object\",\"properties\":{\"a\":{\"type\":\"number\","
                           "\"description\":\"{minimum: 1}\"}},\"additionalProperties\":false}}}"},
     {OLD, HI ",\"response_format\":{\"type\":\"json_object\"}",
-     "\"max_tokens\":4096" STREAM
+     "\"max_tokens\":4096"
      ",\"system\":\"Answer with one JSON object and nothing else: no explanation, no Markdown.\"," SENT(
          TEXT("Hi"))},
     /* thinking */
     {SONNET, "\"reasoning_effort\":\"none\"," HI,
-     "\"max_tokens\":8192" STREAM "," SENT(TEXT("Hi"))},
+     "\"max_tokens\":8192"
+     "," SENT(TEXT("Hi"))},
     {SONNET, "\"reasoning_effort\":\"low\"," HI,
      "\"max_tokens\":9216" STREAM
      "," SENT(TEXT("Hi")) ",\"thinking\":{\"type\":\"enabled\",\"budget_tokens\":1024}"},
     {SONNET, "\"reasoning_effort\":\"max\",\"max_tokens\":2000,\"temperature\":0.5,\"top_p\":1," HI,
-     "\"max_tokens\":2000" STREAM
+     "\"max_tokens\":2000"
      "," SENT(TEXT("Hi")) ",\"thinking\":{\"type\":\"enabled\",\"budget_tokens\":1999}"},
     {SONNET, "\"reasoning_effort\":\"max\",\"max_tokens\":1000,\"temperature\":0.5," HI,
-     "\"max_tokens\":1000" STREAM ",\"temperature\":0.5," SENT(TEXT("Hi"))},
+     "\"max_tokens\":1000"
+     ",\"temperature\":0.5," SENT(TEXT("Hi"))},
     {SONNET, "\"reasoning_effort\":\"high\",\"tool_choice\":\"required\"," HI TOOLS,
      "\"max_tokens\":16384" STREAM "," SENT(TEXT("Hi")) TOOLS_SENT
      ",\"tool_choice\":{\"type\":\"any\"}"},
@@ -215,7 +239,8 @@ static const struct {
     {OPUS,
      "\"messages\":[" USER(
          "\"go\"") ",{\"role\":\"assistant\",\"content\":null,\"tool_calls\":[{\"id\":\"a\",\"type\":\"function\",\"function\":{\"name\":\"f\",\"arguments\":\"{}\"}},{\"id\":\"b\",\"type\":\"function\",\"function\":{\"name\":\"f\",\"arguments\":\"{}\"}}]},{\"role\":\"tool\",\"tool_call_id\":\"a\",\"content\":\"x\"},{\"role\":\"tool\",\"tool_call_id\":\"b\",\"content\":\"y\"}]",
-     "\"max_tokens\":8192" STREAM ",\"messages\":[{\"role\":\"user\",\"content\":[" TEXT(
+     "\"max_tokens\":8192"
+     ",\"messages\":[{\"role\":\"user\",\"content\":[" TEXT(
          "go") "]},{\"role\":\"assistant\",\"content\":[{\"type\":\"tool_use\",\"id\":\"a\",\"name\":\"f\",\"input\":{}},{\"type\":\"tool_use\",\"id\":\"b\",\"name\":\"f\",\"input\":{}}]},{\"role\":\"user\",\"content\":[{\"type\":\"tool_result\",\"tool_use_id\":\"a\",\"content\":\"x\"},{\"type\":\"tool_result\",\"tool_use_id\":\"b\",\"content\":\"y\"}]}],\"tools\":[{\"name\":\"f\",\"input_schema\":{\"type\":\"object\",\"properties\":{}}}],\"tool_choice\":{\"type\":\"none\"}"},
     {OPUS, "\"reasoning_effort\":\"xhigh\"," HI,
      "\"max_tokens\":32768" STREAM "," SENT(TEXT(
@@ -226,11 +251,15 @@ static const struct {
     {OPUS, "\"reasoning_effort\":\"minimal\"," HI,
      "\"max_tokens\":32768" STREAM "," SENT(TEXT(
          "Hi")) ",\"thinking\":{\"type\":\"adaptive\",\"display\":\"summarized\"},\"output_config\":{\"effort\":\"low\"}"},
-    {OPUS, "\"reasoning_effort\":\"none\"," HI, "\"max_tokens\":8192" STREAM "," SENT(TEXT("Hi"))},
+    {OPUS, "\"reasoning_effort\":\"none\"," HI,
+     "\"max_tokens\":8192"
+     "," SENT(TEXT("Hi"))},
     {"claude-sonnet-5", "\"reasoning_effort\":\"none\"," HI,
-     "\"max_tokens\":8192" STREAM "," SENT(TEXT("Hi")) ",\"thinking\":{\"type\":\"disabled\"}"},
+     "\"max_tokens\":8192"
+     "," SENT(TEXT("Hi")) ",\"thinking\":{\"type\":\"disabled\"}"},
     {"claude-fable-5-1", "\"reasoning_effort\":\"none\"," HI,
-     "\"max_tokens\":8192" STREAM "," SENT(TEXT("Hi"))},
+     "\"max_tokens\":8192"
+     "," SENT(TEXT("Hi"))},
     /* the rest */
     {OPUS,
      "\"user\":\"u\",\"seed\":1,\"logit_bias\":{},\"store\":false,\"stream\":true,"
@@ -507,6 +536,124 @@ START_TEST(a_stream_of_calls_at_every_split)
         ck_assert_int_eq(answer.usage.out_reasoning, 15);
         ck_str(cm_buf_str(&trail), "S(EqQB+/==)R(c2VhbGVk)F");
         forget(&f);
+    }
+}
+END_TEST
+
+#define ASK_WHOLE "{\"model\":\"" OPUS "\"," HI "}"
+#define ASK_WHOLE_TOOLS "{\"model\":\"" OPUS "\"," HI TOOLS "}"
+
+static bool asked_for_a_stream(const struct fake *f)
+{
+    const bool stream = cm_str_eq(cm_json_member(f->calls[0].body, CM_S("stream")), CM_S("true"));
+
+    ck_header(f, stream ? "Accept: text/event-stream\n" : "Accept: application/json\n", true);
+    return stream;
+}
+
+START_TEST(a_whole_answer_in_any_pieces)
+{
+    for (size_t piece = 0; piece <= 80; piece++) {
+        const struct cm_choice_acc *c;
+        struct fake f;
+
+        listen_to(&f, ASK_WHOLE_TOOLS, "whole_tools.json", piece);
+        ck_assert_msg(f.err.cls == CM_ERR_NONE, "%s", f.err.msg);
+        ck_assert(!asked_for_a_stream(&f));
+        c = &answer.choices[0];
+        ck_str(cm_buf_str(&c->reasoning), "Let me look.");
+        ck_str(cm_buf_str(&c->text), "I look.");
+        ck_str(c->citations[0].url, "https://s/1");
+        ck_str(c->citations[0].title, "One");
+        ck_assert_uint_eq(c->n_calls, 2);
+        ck_str(c->calls[0].id, "toolu_01");
+        ck_str(c->calls[0].name, "look");
+        ck_str(cm_buf_str(&c->calls[0].args), "{\"at\":\"café\",\"n\":1.0}");
+        ck_str(c->calls[1].name, "now");
+        ck_str(cm_buf_str(&c->calls[1].args), "{}");
+        ck_assert_int_eq(c->finish, CM_FINISH_TOOL_CALLS);
+        ck_assert_int_eq(answer.usage.in_uncached, 25);
+        ck_assert_int_eq(answer.usage.in_cache_write, 3);
+        ck_assert_int_eq(answer.usage.in_cache_read, 7);
+        ck_assert_int_eq(answer.usage.out_text, 25);
+        ck_assert_int_eq(answer.usage.out_reasoning, 15);
+        ck_str(cm_buf_str(&trail), "S(EqQB+/==)R(c2VhbGVk)F");
+        ck_assert_uint_eq(f.n_heads, 0);
+        forget(&f);
+    }
+}
+END_TEST
+
+static const struct {
+    const char *body;
+    enum cm_finish finish;
+    const char *text;
+} whole_ends[] = {
+    {"{\"content\":[],\"stop_reason\":\"end_turn\"}", CM_FINISH_STOP, ""},
+    {"{\"content\":[{\"type\":\"text\",\"text\":\"x\"}],\"stop_reason\":\"stop_sequence\","
+     "\"stop_sequence\":\"END\"}",
+     CM_FINISH_STOP_SEQUENCE, "END"},
+    {"{\"content\":[],\"stop_reason\":\"refusal\",\"stop_details\":{\"explanation\":\"No.\"}}",
+     CM_FINISH_REFUSAL, "No."},
+    {"{\"content\":[],\"stop_reason\":null}", CM_FINISH_STOP, ""},
+};
+
+START_TEST(how_a_whole_answer_ends)
+{
+    const struct fake_answer said = {200, JSON, cm_str_of(whole_ends[_i].body), FAKE_COMPLETE};
+    struct fake f;
+
+    begin(&f);
+    f.on_event = collect;
+    play(&f, CM_S(ASK_WHOLE), &said, 1, 0);
+    ck_assert_msg(f.err.cls == CM_ERR_NONE, "%s", f.err.msg);
+    ck_assert_int_eq(answer.choices[0].finish, whole_ends[_i].finish);
+    ck_assert(cm_str_eq(answer.choices[0].finish_text, cm_str_of(whole_ends[_i].text)));
+    forget(&f);
+}
+END_TEST
+
+START_TEST(a_server_that_always_streams)
+{
+    struct fake f;
+
+    listen_to(&f, ASK_WHOLE, "text.sse", 7);
+    ck_assert_msg(f.err.cls == CM_ERR_NONE, "%s", f.err.msg);
+    ck_assert(!asked_for_a_stream(&f));
+    ck_str(cm_buf_str(&answer.choices[0].text), "Grüße, \xf0\x9f\x8c\x8d \"x\"\n");
+    forget(&f);
+}
+END_TEST
+
+START_TEST(long_answers_are_asked_for_as_streams)
+{
+    static const struct {
+        const char *request, *above;
+        bool stream;
+    } cases[] = {
+        {"{\"model\":\"" OPUS "\",\"max_tokens\":8192," HI "}", NULL, false},
+        {"{\"model\":\"" OPUS "\",\"max_tokens\":8193," HI "}", NULL, true},
+        {"{\"model\":\"" OPUS "\",\"reasoning_effort\":\"high\"," HI "}", NULL, true},
+        {"{\"model\":\"" OPUS "\",\"max_tokens\":50000," HI "}", "50000", false},
+        {"{\"model\":\"" OPUS "\",\"max_tokens\":1," HI "}", "0", true},
+        {ASK, NULL, true},
+    };
+
+    for (size_t i = 0; i < CM_COUNT(cases); i++) {
+        struct cm_conf_pair option = {.key = CM_S("stream_above"), .where = CM_S("f.ini:1")};
+        struct fake f;
+
+        fake_init(&f);
+        if (cases[i].above) {
+            option.value = cm_str_of(cases[i].above);
+            f.conf.options = &option;
+            f.conf.n_options = 1;
+        }
+        fake_use(&f, "anthropic");
+        play_file(&f, cases[i].request, "text.sse", 0);
+        ck_assert_msg(f.err.cls == CM_ERR_NONE, "case %zu: %s", i, f.err.msg);
+        ck_assert_msg(asked_for_a_stream(&f) == cases[i].stream, "case %zu", i);
+        fake_clear(&f);
     }
 }
 END_TEST
@@ -1019,6 +1166,37 @@ static const struct {
     {"unreadable.sse", CM_ERR_UPSTREAM_DOWN, 0},
 };
 
+START_TEST(whole_answers_that_fail)
+{
+    static const struct {
+        const char *body;
+        enum fake_rest rest;
+        enum cm_err_class cls;
+    } cases[] = {
+        {"{\"type\":\"error\",\"error\":{\"type\":\"overloaded_error\",\"message\":\"m\"}}",
+         FAKE_COMPLETE, CM_ERR_OVERLOADED},
+        {"{\"type\":\"message\"}", FAKE_COMPLETE, CM_ERR_UPSTREAM_DOWN},
+        {"{\"content\":\"x\"}", FAKE_COMPLETE, CM_ERR_UPSTREAM_DOWN},
+        {"{\"content\":[", FAKE_COMPLETE, CM_ERR_UPSTREAM_DOWN},
+        {"[]", FAKE_COMPLETE, CM_ERR_UPSTREAM_DOWN},
+        {"", FAKE_COMPLETE, CM_ERR_UPSTREAM_DOWN},
+        {"{\"content\":[{\"type\":\"text\",\"text\":\"x\"}]}", FAKE_BREAKS, CM_ERR_CUT},
+    };
+
+    for (size_t i = 0; i < CM_COUNT(cases); i++) {
+        const struct fake_answer said = {200, JSON, cm_str_of(cases[i].body), cases[i].rest};
+        struct fake f;
+
+        begin(&f);
+        f.on_event = collect;
+        play(&f, CM_S(ASK_WHOLE), &said, 1, 0);
+        ck_assert_msg(f.err.cls == cases[i].cls, "case %zu: %s", i, f.err.msg);
+        ck_assert_msg(answer.n_choices == 0, "case %zu: nothing was told", i);
+        forget(&f);
+    }
+}
+END_TEST
+
 START_TEST(streams_that_fail)
 {
     for (size_t piece = 0; piece <= 40; piece++) {
@@ -1117,6 +1295,10 @@ Suite *suite_anthropic(void)
     t = tcase_create("answers");
     tcase_add_test(t, a_stream_of_text_at_every_split);
     tcase_add_test(t, a_stream_of_calls_at_every_split);
+    tcase_add_test(t, a_whole_answer_in_any_pieces);
+    tcase_add_loop_test(t, how_a_whole_answer_ends, 0, (int)CM_COUNT(whole_ends));
+    tcase_add_test(t, a_server_that_always_streams);
+    tcase_add_test(t, long_answers_are_asked_for_as_streams);
     tcase_add_test(t, what_nobody_knows_is_skipped);
     tcase_add_test(t, how_answers_end);
     tcase_add_test(t, odd_names_of_functions);
@@ -1139,6 +1321,7 @@ Suite *suite_anthropic(void)
     tcase_add_loop_test(t, refusals_are_told_apart, 0, (int)CM_COUNT(refusals));
     tcase_add_test(t, a_limit_that_tells_its_end_in_other_headers);
     tcase_add_test(t, a_refusal_never_quotes_the_key);
+    tcase_add_test(t, whole_answers_that_fail);
     tcase_add_loop_test(t, streams_that_fail, 0, (int)CM_COUNT(broken));
     tcase_add_test(t, answers_that_are_none);
     tcase_add_test(t, the_list_of_models);

@@ -282,8 +282,7 @@ static void one_case(struct wire *w, enum wire_dialect a, enum wire_dialect b, u
     make(&m, a != WIRE_gemini && b != WIRE_gemini, &answer);
     before = said(&arena, &answer);
     for (size_t i = 0; i < CM_COUNT(way); i++) {
-        /* that adapter asks for a stream, whatever the client wants */
-        const bool stream = way[i] == WIRE_anthropic || below(&m, 2) == 0;
+        const bool stream = below(&m, 2) == 0;
         struct cm_chat *chat = question(&arena, stream);
         const struct cm_str bytes = written(&m, way[i], chat, &answer);
         struct cm_answer got = {0};
