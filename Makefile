@@ -97,7 +97,7 @@ run: $(BUILD)/$(MODE)/chatmux
 CHECKED := $(foreach mode,release asan,$(BUILD)/$(mode)/chatmux $(BUILD)/$(mode)/unit $(BUILD)/$(mode)/sim) \
            $(FUZZ:%=$(BUILD)/asan/fuzz/%)
 check: $(CHECKED)
-	@tests/check.sh unit:release unit:asan sim:release sim:asan fuzz:asan e2e:release e2e:asan
+	@tests/check.sh sim:release sim:asan fuzz:asan unit:release unit:asan e2e:release e2e:asan
 
 unit: $(BUILD)/$(MODE)/unit
 	@tests/check.sh unit:$(MODE)

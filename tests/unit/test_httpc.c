@@ -207,8 +207,8 @@ static int listen_on(const char *host, uint16_t *port)
     return fd;
 }
 
-/* Lives as long as the test's process. */
-static struct server *serve_replies(const struct reply *replies, size_t n)
+/* Lives as long as the test's process. Takes the replies, which other threads read until then. */
+static struct server *serve_taken(struct reply *replies, size_t n)
 {
     struct server *s = calloc(1, sizeof(*s));
     pthread_t thread;
@@ -220,6 +220,20 @@ static struct server *serve_replies(const struct reply *replies, size_t n)
     pthread_create(&thread, NULL, accept_thread, s);
     pthread_detach(thread);
     return s;
+}
+
+static struct reply *copied(const struct reply *replies, size_t n)
+{
+    struct reply *copy = calloc(n + 1, sizeof(*copy));
+
+    for (size_t i = 0; i < n; i++)
+        copy[i] = replies[i];
+    return copy;
+}
+
+static struct server *serve_replies(const struct reply *replies, size_t n)
+{
+    return serve_taken(copied(replies, n), n);
 }
 
 #define REPLY(p, text, ...) {.path = (p), .bytes = CM_S_INIT(text), __VA_ARGS__}
@@ -454,14 +468,13 @@ static const struct reply good[] = {
 static struct server *serve_in_pieces(const struct reply *replies, size_t n, size_t piece,
                                       unsigned pause_ms)
 {
-    struct reply *copy = calloc(n, sizeof(*copy));
+    struct reply *copy = copied(replies, n);
 
-    memcpy(copy, replies, n * sizeof(*copy));
     for (size_t i = 0; i < n; i++) {
         copy[i].piece = piece;
         copy[i].pause_ms = pause_ms;
     }
-    return serve_replies(copy, n);
+    return serve_taken(copy, n);
 }
 
 START_TEST(every_framing_whole_and_in_pieces)
@@ -530,7 +543,7 @@ END_TEST
 static void cut_everywhere(struct cm_str whole, size_t head_n, bool until_close)
 {
     static char paths[400][8];
-    struct reply *replies = calloc(whole.n + 1, sizeof(*replies)); /* the server keeps it */
+    struct reply *replies = calloc(whole.n + 1, sizeof(*replies));
 
     ck_assert_uint_lt(whole.n, CM_COUNT(paths));
     for (size_t k = 0; k <= whole.n; k++) {
@@ -538,7 +551,7 @@ static void cut_everywhere(struct cm_str whole, size_t head_n, bool until_close)
         replies[k] =
             (struct reply){.path = paths[k], .bytes = cm_str_head(whole, k), .after = CLOSE};
     }
-    server = serve_replies(replies, whole.n + 1);
+    server = serve_taken(replies, whole.n + 1);
     for (size_t k = 0; k <= whole.n; k++) {
         struct cm_xfer_req req = get_of(paths[k]);
         struct got g = {0};
