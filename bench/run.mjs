@@ -552,7 +552,7 @@ ${promises(figures.cost, figures.held, figures.idle, figures.starts, figures.byt
 
 CPU of chatmux as above, medians of ${plan.laneRounds} rounds of 1 s each. Where client and upstream speak one dialect the relay lane
 carries the bytes; each other row is compared with the relay lane of the client's dialect and with that of the upstream's. Whole
-answers of Anthropic's are asked for as such up to 8192 tokens, beyond as streams.
+answers of Anthropic's that are translated are asked for as such up to 8192 tokens, beyond as streams.
 
 ${laneTable(figures.lanes)}
 

@@ -35,7 +35,8 @@ struct cm_metric_family {
     size_t n_buckets;
     struct cm_map series; /* by the label values as they are shown, each behind its length */
     struct cm_metric *first, **last;
-    struct cm_metric *latest; /* asked for last, and most often asked for again; NULL = none yet */
+    struct cm_metric *
+        latest; /* asked for last but for "other", and most often asked for again; NULL = none yet */
 };
 
 struct render_hook {
@@ -171,7 +172,7 @@ struct cm_metric *cm_metric_with(struct cm_metric_family *f, const struct cm_str
     if (s)
         return f->latest = s;
     if (f->series.n < SERIES_MAX)
-        return series_new(f, cm_str(key.text, key.n));
+        return f->latest = series_new(f, cm_str(key.text, key.n));
     for (size_t i = 0; i < f->n_labels; i++)
         key_add(&other, CM_S("other"));
     s = cm_map_get(&f->series, cm_str(other.text, other.n));

@@ -1,4 +1,4 @@
-/* What the parts of the HTTP client share: transfers (httpc.c), connection pools (httpc_pool.c), addresses (httpc_addr.c), trust (httpc_tls.c),
+/* What the parts of the HTTP client share: transfers (httpc.c), what is set for one (httpc_easy.c), connection pools (httpc_pool.c), addresses (httpc_addr.c), trust (httpc_tls.c),
  * WebSockets (wsc.c). */
 #ifndef CHATMUX_SRC_IO_HTTPC_INT_H
 #define CHATMUX_SRC_IO_HTTPC_INT_H

@@ -267,7 +267,7 @@ static CURLcode on_ssl_ctx(CURL *curl, void *ctx, void *arg)
     return CURLE_OK;
 }
 
-/* Everything that is the same for all transfers; what differs is set by httpc.c. */
+/* Everything that is the same for all transfers; what differs is set by httpc_easy.c. */
 static struct hc_easy *easy_new(struct hc_pool *pool)
 {
     struct hc_easy *e = CM_NEW(struct hc_easy);

@@ -332,6 +332,13 @@ static enum cm_step talk_ended(struct cm_run *run, struct anthropic *o, struct c
 
 /* ---- Whole bodies ---- */
 
+/* Of servers that always say 200; some leave the outer type out. */
+static bool is_error(yyjson_val *root)
+{
+    return cm_str_eq(cm_json_str(cm_json_get(root, "type")), CM_S("error")) ||
+           (yyjson_is_obj(cm_json_get(root, "error")) && !cm_json_get(root, "content"));
+}
+
 static enum cm_step whole_ended(struct cm_run *run, struct anthropic *o, struct cm_err *err)
 {
     const struct cm_event relay = {
@@ -344,7 +351,7 @@ static enum cm_step whole_ended(struct cm_run *run, struct anthropic *o, struct 
 
     if (!doc || !yyjson_is_obj(root)) {
         step = unreadable(run, "an answer", doc ? "it is no JSON object" : why.msg, err);
-    } else if (cm_str_eq(cm_json_str(cm_json_get(root, "type")), CM_S("error"))) {
+    } else if (is_error(root)) {
         o->refusal.status = 0;
         anthropic_refused(run, &o->refusal, cm_json_get(root, "error"), err);
         step = CM_STEP_FAIL;

@@ -8,17 +8,17 @@
 static struct cm_arena arena;
 static struct cm_chat chat;
 
-static void setup(void)
+static inline void setup(void)
 {
     chat = (struct cm_chat){.arena = &arena};
 }
 
-static void teardown(void)
+static inline void teardown(void)
 {
     cm_arena_clear(&arena);
 }
 
-static void parse_as(const struct cm_surface *surface, const char *body)
+static inline void parse_as(const struct cm_surface *surface, const char *body)
 {
     struct cm_err err = {0};
 

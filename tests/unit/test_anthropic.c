@@ -766,9 +766,11 @@ END_TEST
 
 /* ---- thinking that comes back ---- */
 
+/* What is sent; the answer has thinking and calls. */
 static struct cm_str body_of(struct cm_memo *memo, struct cm_arena *arena, const char *scope,
-                             const char *model, const char *messages)
+                             const char *model, const char *messages, bool whole)
 {
+    const char *asked = whole ? "\"low\",\"max_tokens\":8000" : "\"high\"";
     struct cm_memo *own;
     struct cm_str body;
     struct fake f;
@@ -778,10 +780,10 @@ static struct cm_str body_of(struct cm_memo *memo, struct cm_arena *arena, const
     f.host.memo = memo;
     f.scope = cm_str_of(scope);
     play(&f,
-         cm_arena_printf(&f.arena,
-                         "{\"model\":\"%s\",\"reasoning_effort\":\"high\",\"messages\":[%s]%s}",
-                         model, messages, TOOLS),
-         (struct fake_answer[]){file(&f, "tools.sse")}, 1, 0);
+         cm_arena_printf(&f.arena, "{\"model\":\"%s\",\"reasoning_effort\":%s,\"messages\":[%s]%s}",
+                         model, asked, messages, TOOLS),
+         (struct fake_answer[]){file(&f, whole ? "whole_tools.json" : "tools.sse")}, 1, 0);
+    ck_assert(asked_for_a_stream(&f) == !whole);
     ck_assert_msg(f.err.cls == CM_ERR_NONE, "%s", f.err.msg);
     body = cm_arena_str(arena, f.calls[0].body);
     f.host.memo = own;
@@ -811,21 +813,45 @@ START_TEST(thinking_comes_back_before_its_calls)
     struct cm_str body;
 
     /* unknown yet: on a model with a budget the request goes without thinking */
-    body = body_of(memo, &arena, "1 a", SONNET, LOOKED("I look."));
+    body = body_of(memo, &arena, "1 a", SONNET, LOOKED("I look."), false);
     ck_assert(!cm_str_has(body, CM_S("\"thinking\"")));
 
-    body_of(memo, &arena, "1 a", SONNET, GO);
-    body = body_of(memo, &arena, "1 a", SONNET, LOOKED(" I look."));
+    body_of(memo, &arena, "1 a", SONNET, GO, false);
+    body = body_of(memo, &arena, "1 a", SONNET, LOOKED(" I look."), false);
     ck_assert_msg(cm_str_has(body, CM_S(KEPT)), CM_PRI, CM_ARG(body));
     ck_assert(cm_str_has(body, CM_S(",\"thinking\":{\"type\":\"enabled\"")));
 
     /* of another client, another model, or changed by the client: not */
-    body = body_of(memo, &arena, "2 b", SONNET, LOOKED("I look."));
+    body = body_of(memo, &arena, "2 b", SONNET, LOOKED("I look."), false);
     ck_assert(!cm_str_has(body, CM_S("EqQB")));
-    body = body_of(memo, &arena, "1 a", OPUS, LOOKED("I look."));
+    body = body_of(memo, &arena, "1 a", OPUS, LOOKED("I look."), false);
     ck_assert(!cm_str_has(body, CM_S("EqQB")) && cm_str_has(body, CM_S("\"adaptive\"")));
-    body = body_of(memo, &arena, "1 a", SONNET, LOOKED("I do not."));
+    body = body_of(memo, &arena, "1 a", SONNET, LOOKED("I do not."), false);
     ck_assert(!cm_str_has(body, CM_S("EqQB")));
+    cm_memo_free(memo);
+    cm_arena_clear(&arena);
+}
+END_TEST
+
+START_TEST(thinking_of_a_whole_answer_comes_back)
+{
+    struct cm_memo *memo = cm_memo_new(&cm_clock_system, 1024 * 1024);
+    struct cm_arena arena = {0};
+    struct cm_str body;
+
+    body_of(memo, &arena, "1 a", SONNET, GO, true);
+    body = body_of(memo, &arena, "1 a", SONNET, LOOKED("I look."), true);
+    ck_assert_msg(
+        cm_str_has(
+            body,
+            CM_S(
+                "[{\"type\":\"thinking\",\"thinking\":\"Let me look.\",\"signature\":\"EqQB+/==\"},"
+                "{\"type\":\"redacted_thinking\",\"data\":\"c2VhbGVk\"},"
+                "{\"type\":\"text\",\"text\":\"I look.\"},"
+                "{\"type\":\"tool_use\",\"id\":\"toolu_01\",\"name\":\"look\","
+                "\"input\":{\"at\":\"café\",\"n\":1.0}},"
+                "{\"type\":\"tool_use\",\"id\":\"toolu_02\",\"name\":\"now\",\"input\":{}}]")),
+        CM_PRI, CM_ARG(body));
     cm_memo_free(memo);
     cm_arena_clear(&arena);
 }
@@ -1175,6 +1201,8 @@ START_TEST(whole_answers_that_fail)
     } cases[] = {
         {"{\"type\":\"error\",\"error\":{\"type\":\"overloaded_error\",\"message\":\"m\"}}",
          FAKE_COMPLETE, CM_ERR_OVERLOADED},
+        {"{\"error\":{\"type\":\"rate_limit_error\",\"message\":\"m\"}}", FAKE_COMPLETE,
+         CM_ERR_RATE_LIMITED},
         {"{\"type\":\"message\"}", FAKE_COMPLETE, CM_ERR_UPSTREAM_DOWN},
         {"{\"content\":\"x\"}", FAKE_COMPLETE, CM_ERR_UPSTREAM_DOWN},
         {"{\"content\":[", FAKE_COMPLETE, CM_ERR_UPSTREAM_DOWN},
@@ -1304,6 +1332,7 @@ Suite *suite_anthropic(void)
     tcase_add_test(t, odd_names_of_functions);
     tcase_add_test(t, a_client_that_leaves_in_the_middle);
     tcase_add_test(t, thinking_comes_back_before_its_calls);
+    tcase_add_test(t, thinking_of_a_whole_answer_comes_back);
     suite_add_tcase(s, t);
 
     t = tcase_create("relay");
