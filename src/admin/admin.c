@@ -111,16 +111,21 @@ void answer_json(struct cm_web *web, int status, struct cm_buf *json)
     cm_buf_clear(json);
 }
 
+bool task_failed(const struct task *t, const struct cm_err *err)
+{
+    if (err)
+        cm_web_fail(t->web, err);
+    return err != NULL;
+}
+
 void task_deleted(void *arg, uint64_t id, const struct cm_err *err)
 {
     struct task *t = arg;
     struct cm_buf out = {0};
     struct out o;
 
-    if (err) {
-        cm_web_fail(t->web, err);
+    if (task_failed(t, err))
         return;
-    }
     o = out_begin(&out);
     out_id(&o, "id", id);
     out_bool(&o, "deleted", true);

@@ -151,7 +151,9 @@ struct task {
     uint64_t id;        /* likewise */
 };
 struct task *task_new(struct cm_admin *admin, struct cm_web *web);
-/* What a task waited for is deleted, or failed: answers. `arg`: the task. */
+/* What it waited for went wrong: answers that. */
+bool task_failed(const struct task *t, const struct cm_err *err);
+/* What it waited for is deleted, or that failed: answers. `arg`: the task. */
 void task_deleted(void *arg, uint64_t id, const struct cm_err *err);
 
 /* Answers with what the buffer holds and clears it. */

@@ -55,10 +55,8 @@ static void on_usage(void *arg, const struct cm_usage_row *rows, size_t n, const
     struct cm_str name = cm_web_key_name(t->web);
     int64_t micro_usd = 0;
 
-    if (err) {
-        cm_web_fail(t->web, err);
+    if (task_failed(t, err))
         return;
-    }
     for (size_t i = 0; i < n; i++) { /* configured keys have no number, but names of their own */
         if (rows[i].id == t->id && (t->id > 0 || cm_str_eq(rows[i].group, name)))
             micro_usd += rows[i].cost_micro_usd;

@@ -46,10 +46,8 @@ static void on_taken(void *arg, uint64_t id, const struct cm_err *err)
     struct cm_buf out = {0};
     struct out o;
 
-    if (err) {
-        cm_web_fail(t->web, err);
+    if (task_failed(t, err))
         return;
-    }
     o = out_begin(&out);
     out_id(&o, "credential", id);
     out_int(&o, "taken", (int64_t)t->id);

@@ -218,10 +218,8 @@ static void on_usage(void *arg, const struct cm_usage_row *rows, size_t n, const
     struct task *t = arg;
     struct cm_buf out = {0};
 
-    if (err) {
-        cm_web_fail(t->web, err);
+    if (task_failed(t, err))
         return;
-    }
     list_begin(&out);
     for (size_t i = 0; i < n; i++) {
         if (i > 0)
@@ -260,10 +258,8 @@ static void on_requests(void *arg, const struct cm_request_row *rows, size_t n, 
     struct task *t = arg;
     struct cm_buf out = {0};
 
-    if (err) {
-        cm_web_fail(t->web, err);
+    if (task_failed(t, err))
         return;
-    }
     list_begin(&out);
     for (size_t i = 0; i < n; i++) {
         if (i > 0)

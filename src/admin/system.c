@@ -155,10 +155,8 @@ static void on_rekeyed(void *arg, const struct cm_err *err)
     struct cm_buf out = {0};
     struct out o;
 
-    if (err) {
-        cm_web_fail(t->web, err);
+    if (task_failed(t, err))
         return;
-    }
     o = out_begin(&out);
     out_str(&o, "key_source", cm_str_of(cm_store_key_source(store)));
     out_bool(&o, "configured", !cm_store_key_is_ours(store));
@@ -189,10 +187,8 @@ static void on_copied(void *arg, const struct cm_err *err)
     struct stat st = {0};
     struct out o;
 
-    if (err) {
-        cm_web_fail(t->web, err);
+    if (task_failed(t, err))
         return;
-    }
     stat(t->text.p, &st);
     o = out_begin(&out);
     out_str(&o, "path", t->text);
