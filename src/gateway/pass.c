@@ -1,6 +1,6 @@
 /* Requests that are only passed on: files, batches, fine-tuning and whatever else clients ask for under /v1. They go with a credential of the pool to the
  * provider that x-chatmux-target names, or to the only one of the client's dialect that takes such, and the answer comes back as it is. Clients that say
- * anthropic-version, and /v1/messages/…, mean Anthropic's dialect, all others OpenAI's.
+ * anthropic-version, or name a provider that speaks nothing else, and /v1/messages/…, mean Anthropic's dialect, all others OpenAI's.
  *
  * Nothing is known of what they cost, so keys that are limited to models or by a budget may only read, delete, and upload files. */
 #include "gateway_int.h"
@@ -68,9 +68,28 @@ bool pass_wants(struct exchange *ex, struct cm_str *path)
     return clean.n > 0;
 }
 
+/* Takes what clients of the dialect want passed on. */
+static bool takes_of(const struct cm_instance *in, enum cm_dialect dialect)
+{
+    return (in->tasks & CM_TASK_BIT(PASS)) && in->adapter->relays &&
+           in->adapter->relays(in, dialect);
+}
+
+static const struct cm_instance *named(const struct exchange *ex, struct cm_str name)
+{
+    for (size_t i = 0; i < ex->snap->n_instances; i++)
+        if (cm_str_eq(ex->snap->instances[i].name, name))
+            return &ex->snap->instances[i];
+    return NULL;
+}
+
 const struct cm_surface *pass_surface(const struct exchange *ex, struct cm_str path)
 {
-    return cm_str_starts(path, CM_S("/messages/")) ||
+    const struct cm_instance *in = named(ex, cm_req_header(ex->req, CM_S("x-chatmux-target")));
+    const bool names_it = in && takes_of(in, cm_surface_anthropic_pass.dialect) &&
+                          !takes_of(in, cm_surface_openai_pass.dialect);
+
+    return names_it || cm_str_starts(path, CM_S("/messages/")) ||
                    cm_req_header(ex->req, CM_S("anthropic-version")).n > 0
                ? &cm_surface_anthropic_pass
                : &cm_surface_openai_pass;
@@ -105,8 +124,7 @@ bool pass_only_once(const struct exchange *ex)
 /* Providers of the client's own dialect: the others would not know what it asks for. */
 static bool takes(const struct cm_instance *in, const struct exchange *ex)
 {
-    return (in->tasks & CM_TASK_BIT(PASS)) && in->adapter->relays &&
-           in->adapter->relays(in, ex->surface->dialect);
+    return takes_of(in, ex->surface->dialect);
 }
 
 /* What cannot cost much whatever it is. */
@@ -178,6 +196,13 @@ int pass_target(struct exchange *ex, struct cm_err *err)
         return cm_fail(err, CM_ERR_NOT_FOUND,
                        "unknown path " CM_PRI ", and no provider takes what is only passed on",
                        CM_ARG(cm_str_head(ex->path, 100)));
+    if (ex->pinned.n > 0)
+        return cm_fail_param(
+            err, CM_ERR_BAD_REQUEST, "x-chatmux-target",
+            "the header x-chatmux-target names " CM_PRI ", which %s. It can go to: " CM_PRI,
+            CM_ARG(cm_str_head(ex->pinned, 60)),
+            named(ex, ex->pinned) ? "does not take what is only passed on" : "is no provider here",
+            CM_ARG(candidates(ex)));
     return cm_fail_param(err, CM_ERR_BAD_REQUEST, "x-chatmux-target",
                          "say in the header x-chatmux-target to which provider this goes: " CM_PRI,
                          CM_ARG(candidates(ex)));

@@ -388,7 +388,8 @@ static enum cm_step counted(struct cm_run *run, struct anthropic *o, const struc
     if (ev->status != 200)
         return refused(run, o, ev->data, err);
     doc = cm_json_parse(ev->data, &cm_json_limits_event, NULL);
-    anthropic_read_usage(yyjson_doc_get_root(doc), &usage);
+    if (yyjson_is_uint(cm_json_get(yyjson_doc_get_root(doc), "input_tokens")))
+        anthropic_read_usage(yyjson_doc_get_root(doc), &usage);
     yyjson_doc_free(doc);
     if (usage.source == CM_USAGE_NONE)
         return unreadable(run, "a count", "it has no input_tokens", err);

@@ -394,6 +394,11 @@ scenario('batches and files are passed on, through the SDK', async (t) => {
     assert.equal((await request(gw, { path: `/v1/files/${file.id}`, method: 'DELETE', headers })).json.type, 'file_deleted');
     assert.equal(other.requests.length, 0, 'whoever says anthropic-version does not mean OpenAI');
 
+    const named = await request(gw, { path: '/v1/files', headers: { 'x-chatmux-target': 'claude', 'anthropic-beta': headers['anthropic-beta'] } });
+    assert.equal(named.headers['x-chatmux-provider'], 'claude', 'nor does whoever names a provider that speaks nothing else');
+    assert.equal(fake.last.url, '/v1/files');
+    assert.equal(fake.last.headers['anthropic-version'], '2023-06-01');
+
     fake.next(play.error(529, 'overloaded_error', 'Overloaded'));
     await assert.rejects(client.messages.batches.retrieve('x'), (e) => e.status === 529 && e.type === 'overloaded_error');
     fake.next(play.error(401, 'authentication_error', 'invalid x-api-key'));

@@ -329,8 +329,12 @@ scenario('one of several providers must be named', async (t) => {
     assert.equal((await request(gw, { path: '/v1/files', headers: { 'x-chatmux-target': 'other' } })).status, 200);
     assert.equal(second.requests.length, 1);
     assert.equal(fake.requests.length, 0);
-    assert.equal((await request(gw, { path: '/v1/files', headers: { 'x-chatmux-target': 'bare' } })).status, 400);
-    assert.equal((await request(gw, { path: '/v1/files', headers: { 'x-chatmux-target': 'nobody' } })).status, 400);
+    for (const [target, why] of [['bare', /names bare, which does not take what is only passed on\. It can go to: (up, other|other, up)$/], ['nobody', /names nobody, which is no provider here\./]]) {
+        const wrong = await request(gw, { path: '/v1/files', headers: { 'x-chatmux-target': target } });
+        assert.equal(wrong.status, 400);
+        assert.equal(wrong.error.param, 'x-chatmux-target');
+        assert.match(wrong.error.message, why);
+    }
 });
 
 scenario('x-chatmux-target also pins who serves a model', async (t) => {

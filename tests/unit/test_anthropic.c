@@ -1074,6 +1074,29 @@ START_TEST(tokens_are_counted)
 }
 END_TEST
 
+START_TEST(a_count_that_is_none)
+{
+    static const char *const bodies[] = {"{}", "[]", "{\"input_tokens\":null}",
+                                         "{\"input_tokens\":\"4\"}", "nonsense"};
+
+    for (size_t i = 0; i < CM_COUNT(bodies); i++) {
+        const struct fake_answer said = {200, JSON, cm_str_of(bodies[i]), FAKE_COMPLETE};
+        struct fake f;
+
+        begin(&f);
+        fake_chat(&f, CM_S("{\"model\":\"m\"," HI "}"));
+        f.chat->task = CM_TASK_COUNT_TOKENS;
+        f.answers = &said;
+        f.n_answers = 1;
+        fake_play(&f);
+        f.answers = NULL;
+        ck_assert_msg(f.err.cls == CM_ERR_UPSTREAM_DOWN, "%s", bodies[i]);
+        ck_assert_uint_eq(f.n_usages, 0);
+        fake_clear(&f);
+    }
+}
+END_TEST
+
 /* ---- failures ---- */
 
 static const struct {
@@ -1344,6 +1367,7 @@ Suite *suite_anthropic(void)
     tcase_add_test(t, headers_of_the_dialect_go_up);
     tcase_add_test(t, what_came_from_us_is_taken_out);
     tcase_add_test(t, tokens_are_counted);
+    tcase_add_test(t, a_count_that_is_none);
     suite_add_tcase(s, t);
 
     t = tcase_create("failures");
