@@ -3,8 +3,8 @@
 // median of the rounds counts. No figure makes it fail; what cannot be measured is said so in the table.
 
 import { execFileSync, spawn } from 'node:child_process'
-import { closeSync, mkdtempSync, openSync, readFileSync, readdirSync, rmSync, statSync, truncateSync,
-    writeFileSync } from 'node:fs'
+import { closeSync, mkdirSync, mkdtempSync, openSync, readFileSync, readdirSync, rmSync, statSync, statfsSync,
+    truncateSync, writeFileSync } from 'node:fs'
 import { createServer } from 'node:net'
 import os from 'node:os'
 import { join } from 'node:path'
@@ -18,6 +18,7 @@ const plan = quick
     : { rounds: 7, seconds: 3, held: [3000, 9000], settleMs: 4000, starts: 15, capacitySeconds: 2,
         capacity: [1, 16, 128].flatMap((c) => [200, 10_000, 50_000].map((bytes) => [c, bytes])),
         streams: [1, 16, 128], laneRounds: 5 }
+const logRows = Number(process.env.LOG_ROWS ?? (quick ? 400_000 : 10_000_000))
 const dialects = ['openai', 'anthropic', 'gemini']
 const laneDeltas = [20, 220]
 const openRate = 1000
@@ -521,6 +522,33 @@ ${table(['connections', 'nginx first p50', 'first p99', 'total p50', 'streams/s'
         'total p50', 'streams/s'], streamed)}`
 }
 
+// One day of a request log, a few gigabytes: left out where there is no room.
+function measureLog() {
+    const { bavail, bsize } = statfsSync(dir)
+    if (bavail * bsize < logRows * 500) {
+        problems.add(`no room for a request log of ${logRows} rows: it was not measured`)
+        return null
+    }
+    say(`a request log of ${logRows} rows`)
+    const place = join(dir, 'log')
+    mkdirSync(place)
+    try {
+        return JSON.parse(execFileSync(join(benchBin, 'log_bench'), [String(logRows), place], { encoding: 'utf8' }))
+    } finally {
+        rmSync(place, { recursive: true })
+    }
+}
+
+function logTable(log) {
+    if (!log) return 'Not measured: there was no room for it.'
+    const names = { newest: 'the newest', key: 'of one client key', model: 'of one model', rare: 'of a rare outcome', id: 'one request by its id', old: 'an old page' }
+    const pages = Object.entries(log.pages).map(([name, [median, longest]]) => [names[name], `${median.toFixed(2)} ms`, `${longest.toFixed(2)} ms`])
+    return `${(log.rows / 1e6).toFixed(1)} million rows of one day, ${(log.bytes / 2 ** 30).toFixed(1)} GiB. A row takes ${log.first_us.toFixed(1)} µs of CPU
+(the first hundred thousand) to ${log.last_us.toFixed(1)} µs (the last), on a thread that no request waits for. Pages of 50 rows, 41 of each:
+
+${table(['page', 'median', 'longest'], pages)}`
+}
+
 function machine() {
     const cpu = os.cpus()[0]?.model.trim() ?? 'unknown processor'
     const system = /^PRETTY_NAME="?([^"\n]*)/m.exec(read('/etc/os-release'))?.[1] ?? 'Linux'
@@ -559,6 +587,10 @@ ${laneTable(figures.lanes)}
 ## Capacity of one core
 
 ${capacityTables(figures.capacity)}
+
+## A long request log
+
+${logTable(figures.log)}
 ${problems.size > 0 ? `\n## What went wrong\n\n${[...problems].map((p) => `- ${p}`).join('\n')}\n` : ''}`
 }
 
@@ -585,7 +617,8 @@ try {
     const held = await measureHeld(targets)
     const idle = await measureIdle()
     const starts = measureStart()
-    const text = report({ cost, lanes, capacity, held, idle, starts, bytes: strippedBytes() })
+    const log = measureLog()
+    const text = report({ cost, lanes, capacity, held, idle, starts, log, bytes: strippedBytes() })
     const file = process.env.RESULTS ?? (quick ? null : 'bench/results.md')
     process.stdout.write(`\n${text}`)
     if (file !== null)

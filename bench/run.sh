@@ -3,6 +3,7 @@
 #
 # Environment: CHATMUX_BIN and BENCH_BIN (the folder of load, start and upstream).
 #   QUICK=1       a minute and a half; figures are rough and go to the terminal only
+#   LOG_ROWS=n    of the request log that is filled and read; 10 million want 5 GB below TMPDIR
 #   RESULTS=FILE  writes there instead
 set -eu
 cd "$(dirname "$0")/.."
