@@ -455,75 +455,77 @@ scenario('the fake takes a good request and refuses each wrong one', async (t) =
     const [first, call, results] = GOOD.messages;
     const with_ = (...messages) => ({ messages });
     const wrong = {
-        'unknown member': { foo: 1 },
-        'beta member': { context_management: {} },
-        'unknown model': { model: 'gpt-4o' },
-        'no length': { max_tokens: undefined },
-        'too long': { max_tokens: 64_001 },
-        'no messages': { messages: [] },
-        'blank system': { system: ' ' },
-        'too hot': { temperature: 1.1 },
-        'two kinds of sampling': { top_p: 0.5 },
-        'blank stop': { stop_sequences: [' '] },
-        'a string of a tool': { tools: [{ name: 'f', input_schema: '{}' }] },
-        'no type in a schema': { tools: [{ name: 'f', input_schema: {} }] },
-        'an odd name': { tools: [{ name: 'f.g', input_schema: SCHEMA }] },
-        'the same name twice': { tools: [GOOD.tools[0], GOOD.tools[0]] },
-        'strict without closing': { tools: [{ name: 'f', strict: true, input_schema: { type: 'object' } }] },
-        'a choice without tools': { tools: undefined },
-        'an unknown tool': { tool_choice: { type: 'tool', name: 'g' } },
-        'no parallel with none': { tool_choice: { type: 'none', disable_parallel_tool_use: true } },
-        'an open schema': { output_config: { format: { type: 'json_schema', schema: { type: 'object' } } } },
-        'a minimum': { output_config: { format: { type: 'json_schema', schema: { type: 'integer', minimum: 1 } } } },
-        'oneOf': { output_config: { format: { type: 'json_schema', schema: { oneOf: [] } } } },
-        'effort': { output_config: { effort: 'low' } },
-        'adaptive': { thinking: { type: 'adaptive' } },
-        'a small budget': { thinking: { type: 'enabled', budget_tokens: 1023 }, temperature: 1 },
-        'a budget over the length': { thinking: { type: 'enabled', budget_tokens: 4000 }, temperature: 1 },
-        'heat and thinking': { thinking: { type: 'enabled', budget_tokens: 2000 } },
-        'no thinking before calls': { thinking: { type: 'enabled', budget_tokens: 2000 }, temperature: 1 },
-        'a long name of a user': { metadata: { user_id: 'x'.repeat(513) } },
-        'assistant first': with_({ role: 'assistant', content: 'x' }, user('y')),
-        'a system turn': with_(user('x'), { role: 'system', content: 'y' }),
-        'a tool turn': with_(user('x'), { role: 'tool', content: 'y' }),
-        'blank text': with_(user([text(' ')])),
-        'no blocks': with_(user([])),
-        'no result': with_(first, call, user('x')),
-        'a late result': with_(first, call, user([text('x'), results.content[0]])),
-        'a stray result': with_(user([{ type: 'tool_result', tool_use_id: 'b' }])),
-        'two results': with_(first, call, user([results.content[0], results.content[0]])),
-        'a string of arguments': with_(first, { role: 'assistant', content: [{ type: 'tool_use', id: 'a', name: 'f', input: '{}' }] }, results),
-        'an odd id': with_(first, { role: 'assistant', content: [{ type: 'tool_use', id: 'a:1', name: 'f', input: {} }] }, user([{ type: 'tool_result', tool_use_id: 'a:1' }])),
-        'a prefill with a space': { messages: [user('x'), { role: 'assistant', content: 'y ' }], output_config: undefined },
-        'a prefill of Opus': { model: OPUS, messages: [user('x'), { role: 'assistant', content: 'y' }], temperature: undefined, output_config: undefined },
-        'heat of Opus': { model: OPUS },
-        'image/jpg': with_(user([{ type: 'image', source: { type: 'base64', media_type: 'image/jpg', data: '/9j/' } }])),
-        'another type than the bytes': with_(user([{ type: 'image', source: { type: 'base64', media_type: 'image/jpeg', data: PIXEL } }])),
-        'a data URL': with_(user([{ type: 'image', source: { type: 'url', url: `data:image/png;base64,${PIXEL}` } }])),
-        'an unsigned thought': with_(user('x'), { role: 'assistant', content: [{ type: 'thinking', thinking: 'x', signature: '' }, text('y')] }, user('z')),
-        'a changed thought': with_(user('x'), { role: 'assistant', content: [{ ...fake.thinking('x'), thinking: 'y' }, text('y')] }, user('z')),
-        'five breakpoints': { system: Array(5).fill(GOOD.system[0]) },
+        'unknown member': ['foo: Extra', { foo: 1 }],
+        'beta member': ['context_management: Extra', { context_management: {} }],
+        'unknown model': ['model: gpt-4o', { model: 'gpt-4o' }],
+        'no length': ['max_tokens: Field required', { max_tokens: undefined }],
+        'too long': ['max_tokens: 64001 > 64000', { max_tokens: 64_001 }],
+        'no messages': ['messages: List should have at least 1', { messages: [] }],
+        'blank system': ['system: text content', { system: ' ' }],
+        'too hot': ['temperature: Input should be a number', { temperature: 1.1 }],
+        'two kinds of sampling': ['temperature: `temperature` and `top_p` cannot both', { top_p: 0.5 }],
+        'blank stop': ['stop_sequences.0: each', { stop_sequences: [' '] }],
+        'a string of a tool': ['tools.0.input_schema: Input should be an object', { tools: [{ name: 'f', input_schema: '{}' }] }],
+        'no type in a schema': ['tools.0.input_schema.type: Field required', { tools: [{ name: 'f', input_schema: {} }] }],
+        'an odd name': ['tools.0.name: String should match', { tools: [{ name: 'f.g', input_schema: SCHEMA }] }],
+        'the same name twice': ['tools: Tool names must be unique', { tools: [GOOD.tools[0], GOOD.tools[0]] }],
+        'strict without closing': ["tools.0.input_schema: For 'object' type, 'additionalProperties'", { tools: [{ name: 'f', strict: true, input_schema: { type: 'object' } }] }],
+        'a choice without tools': ['tool_choice: tool_choice may only', { tools: undefined }],
+        'an unknown tool': ["tool_choice: Tool 'g' not found", { tool_choice: { type: 'tool', name: 'g' } }],
+        'no parallel with none': ['tool_choice.disable_parallel_tool_use: Extra', { tool_choice: { type: 'none', disable_parallel_tool_use: true } }],
+        'an open schema': ["output_config.format.schema: For 'object' type, 'additionalProperties'", { output_config: { format: { type: 'json_schema', schema: { type: 'object' } } } }],
+        'a minimum': ["output_config.format.schema: For 'integer' type, property 'minimum'", { output_config: { format: { type: 'json_schema', schema: { type: 'integer', minimum: 1 } } } }],
+        'oneOf': ["output_config.format.schema: For 'undefined' type, property 'oneOf'", { output_config: { format: { type: 'json_schema', schema: { oneOf: [] } } } }],
+        'effort': ['output_config.effort: This model does not', { output_config: { effort: 'low' } }],
+        'adaptive': ['thinking: "thinking.type.adaptive" is not supported', { thinking: { type: 'adaptive' } }],
+        'a small budget': ['thinking.budget_tokens: Input should be between 1024', { thinking: { type: 'enabled', budget_tokens: 1023 }, temperature: 1 }],
+        'a budget over the length': ['max_tokens: `max_tokens` must be greater', { thinking: { type: 'enabled', budget_tokens: 4000 }, temperature: 1, messages: [first] }],
+        'heat and thinking': ['temperature: `temperature` may only be set to 1', { thinking: { type: 'enabled', budget_tokens: 2000 }, messages: [first] }],
+        'no thinking before calls': ['messages.1.content.0.type: Expected `thinking`', { thinking: { type: 'enabled', budget_tokens: 2000 }, temperature: 1 }],
+        'a long name of a user': ['metadata.user_id: String should have at most 512', { metadata: { user_id: 'x'.repeat(513) } }],
+        'assistant first': ['messages.0: first message must use', with_({ role: 'assistant', content: 'x' }, user('y'))],
+        'a system turn': ['messages.1.role: Input', with_(user('x'), { role: 'system', content: 'y' })],
+        'a tool turn': ['messages.1.role: Input', with_(user('x'), { role: 'tool', content: 'y' })],
+        'blank text': ['messages.0.content.0: text content blocks', with_(user([text(' ')]))],
+        'no blocks': ['messages.0.content: all messages must have non-empty', with_(user([]))],
+        'no result': ['messages.1: `tool_use` ids were found without', with_(first, call, user('x'))],
+        'a late result': ['messages.2: `tool_result` blocks must come before', with_(first, call, user([text('x'), results.content[0]]))],
+        'a stray result': ['messages.0: unexpected `tool_use_id`', with_(user([{ type: 'tool_result', tool_use_id: 'b' }]))],
+        'two results': ['messages.2: each tool_use must have a single result', with_(first, call, user([results.content[0], results.content[0]]))],
+        'a string of arguments': ['messages.1.content.0.input: Input should be a valid dictionary', with_(first, { role: 'assistant', content: [{ type: 'tool_use', id: 'a', name: 'f', input: '{}' }] }, results)],
+        'an odd id': ['messages.1.content.0.id: String should match', with_(first, { role: 'assistant', content: [{ type: 'tool_use', id: 'a:1', name: 'f', input: {} }] }, user([{ type: 'tool_result', tool_use_id: 'a:1' }]))],
+        'a prefill with a space': ['messages: final assistant content cannot end', { messages: [user('x'), { role: 'assistant', content: 'y ' }], output_config: undefined }],
+        'a prefill of Opus': ['messages: This model does not support assistant message prefill', { model: OPUS, messages: [user('x'), { role: 'assistant', content: 'y' }], temperature: undefined, output_config: undefined }],
+        'heat of Opus': ['temperature: temperature is not supported', { model: OPUS }],
+        'image/jpg': ['messages.0.content.0.source.media_type: Input should be', with_(user([{ type: 'image', source: { type: 'base64', media_type: 'image/jpg', data: '/9j/' } }]))],
+        'another type than the bytes': ['messages.0.content.0.source.media_type: The image was specified', with_(user([{ type: 'image', source: { type: 'base64', media_type: 'image/jpeg', data: PIXEL } }]))],
+        'a data URL': ['messages.0.content.0.source.url: String should match', with_(user([{ type: 'image', source: { type: 'url', url: `data:image/png;base64,${PIXEL}` } }]))],
+        'an unsigned thought': ['messages.1.content.0: Invalid `signature`', with_(user('x'), { role: 'assistant', content: [{ type: 'thinking', thinking: 'x', signature: '' }, text('y')] }, user('z'))],
+        'a changed thought': ['messages.1.content.0: Invalid `signature`', with_(user('x'), { role: 'assistant', content: [{ ...fake.thinking('x'), thinking: 'y' }, text('y')] }, user('z'))],
+        'five breakpoints': ['system.4.cache_control: A maximum of 4', { system: Array(5).fill(GOOD.system[0]) }],
     };
-    for (const [what, change] of Object.entries(wrong)) {
-        const answer = await send({ ...GOOD, ...change });
-        assert.ok(answer.status >= 400, `${what} was accepted`);
-        assert.match(answer.json.error.type, /invalid_request_error|not_found_error/);
-    }
-    for (const [what, headers] of Object.entries({
-        'no key': { 'x-api-key': undefined },
-        'a wrong key': { 'x-api-key': 'sk-ant-api03-onf' },
-        'two credentials': { authorization: 'Bearer sk-ant-api03-one' },
-        'no version': { 'anthropic-version': undefined },
-        'another version': { 'anthropic-version': '2024-01-01' },
-        'no type': { 'content-type': 'text/plain' },
-        'a cookie': { cookie: 'a=b' },
-        'the client’s key': { 'anthropic-x': CLIENT_KEY },
-        'a header of another dialect': { 'openai-organization': 'x' },
-        'sampling in the newer version': { 'anthropic-version': '2026-10-21' },
+    const refuses = (what, reason, answer, status = 400) => {
+        assert.equal(answer.status, status, `${what}: ${answer.text}`);
+        const { type, message } = answer.json.error;
+        assert.equal(type, { 400: 'invalid_request_error', 401: 'authentication_error', 404: 'not_found_error' }[status], what);
+        assert.ok(message.startsWith(reason), `${what}: refused for another reason: ${message}`);
+    };
+    for (const [what, [reason, change]] of Object.entries(wrong)) refuses(what, reason, await send({ ...GOOD, ...change }), what === 'unknown model' ? 404 : 400);
+    for (const [what, [reason, headers]] of Object.entries({
+        'no key': ['x-api-key header is required', { 'x-api-key': undefined }],
+        'a wrong key': ['invalid x-api-key', { 'x-api-key': 'sk-ant-api03-onf' }],
+        'two credentials': ['two credentials', { authorization: 'Bearer sk-ant-api03-one' }],
+        'no version': ['anthropic-version: header is required', { 'anthropic-version': undefined }],
+        'another version': ['anthropic-version: header is required', { 'anthropic-version': '2024-01-01' }],
+        'no type': ['content-type is text/plain', { 'content-type': 'text/plain' }],
+        'a cookie': ['leak: the header cookie', { cookie: 'a=b' }],
+        'the client’s key': ['leak: the request head', { 'anthropic-x': CLIENT_KEY }],
+        'a header of another dialect': ['unexpected header openai-organization', { 'openai-organization': 'x' }],
+        'sampling in the newer version': ['temperature: Extra', { 'anthropic-version': '2026-10-21' }],
     }))
-        assert.ok((await send(GOOD, headers)).status >= 400, `${what} was accepted`);
-    assert.equal((await send(GOOD, {}, '/messages')).status, 404);
-    assert.equal((await send(GOOD, {}, '/v1/messages?key=x')).status, 400);
-    assert.equal((await send({ ...GOOD, stream: true })).status, 400, 'accept of another call');
-    assert.equal((await send(GOOD, {}, '/v1/messages/count_tokens')).status, 400, 'a length where tokens are counted');
+        refuses(what, reason, await send(GOOD, headers), /key|credentials/.test(reason) && !reason.startsWith('leak') ? 401 : 400);
+    refuses('another path', 'Not found', await send(GOOD, {}, '/messages'), 404);
+    refuses('a query', 'unexpected query ?key=x', await send(GOOD, {}, '/v1/messages?key=x'));
+    refuses('accept of another call', 'accept is application/json', await send({ ...GOOD, stream: true }));
+    refuses('a length where tokens are counted', 'max_tokens: Extra', await send(GOOD, {}, '/v1/messages/count_tokens'));
 });

@@ -5,6 +5,7 @@ import http from 'node:http';
 import { test } from 'node:test';
 import { LEAKING_HEADERS, play, startFakeOpenai } from '../lib/fake_openai.mjs';
 import { startFakeApi } from '../lib/fake_openai_api.mjs';
+import { startFakeGemini } from '../lib/fake_gemini.mjs';
 import { sessionToken, startFakeHix } from '../lib/fake_hix.mjs';
 import { CLIENT_KEY } from '../lib/gateway.mjs';
 
@@ -334,4 +335,214 @@ test('the fake of OpenAI’s other routes accepts what is right and refuses one 
         'line feeds alone': form('/audio/transcriptions', heard.replaceAll('\r\n', '\n')),
     }))
         await refuses(fake, request, what);
+});
+
+// ---- Gemini: nearly everything its strict reader knows stands in one good request ------------------------------------------------
+
+const PLACE = { type: 'OBJECT', properties: { at: { type: 'STRING', format: 'date-time' }, all: { type: 'array', items: { type: 'integer' } } }, required: ['at'] };
+const CLOSED = { type: 'object', properties: { s: { $ref: '#/$defs/s' } }, $defs: { s: { type: 'integer', exclusiveMinimum: 0 } }, additionalProperties: false };
+const ASKED = { role: 'user', parts: [{ text: 'see' }, { inlineData: { mimeType: 'image/png', data: 'iVBORw0KGgo=' } }, { fileData: { fileUri: 'https://example.com/a.pdf' } }] };
+const CALLING = {
+    role: 'model',
+    parts: [{ functionCall: { name: 'look', args: { at: 'x' }, id: 'a' }, thoughtSignature: 'skip_thought_signature_validator' }, { functionCall: { name: 'wait', id: 'b' } }],
+};
+const RESULTS = { role: 'user', parts: [{ functionResponse: { name: 'look', response: { output: 's' }, id: 'a' } }, { functionResponse: { name: 'wait', response: {}, id: 'b' } }] };
+const SAMPLING = {
+    temperature: 1.5, topP: 0.5, topK: 3, candidateCount: 2, maxOutputTokens: 99, seed: 7, presencePenalty: 1, frequencyPenalty: -1, stopSequences: ['END'],
+    responseMimeType: 'application/json', responseJsonSchema: CLOSED, responseModalities: ['TEXT'], thinkingConfig: { includeThoughts: true, thinkingLevel: 'LOW' },
+};
+const GENERATE = {
+    contents: [ASKED, CALLING, RESULTS],
+    system_instruction: { parts: [{ text: 'be brief' }] },
+    tools: [{ functionDeclarations: [{ name: 'look', description: 'd', parameters: PLACE }, { name: 'wait', parametersJsonSchema: CLOSED }] }, { googleSearch: {} }],
+    toolConfig: { functionCallingConfig: { mode: 'ANY', allowedFunctionNames: ['look'] } },
+    generationConfig: SAMPLING,
+    safetySettings: [{ category: 'HARM_CATEGORY_HARASSMENT', threshold: 'BLOCK_NONE' }],
+};
+const GEMINI = 'gemini-3.5-flash';
+
+/** How a request differs from the good one. */
+const part = (...parts) => ({ contents: [{ role: 'user', parts }] });
+const turns = (...contents) => ({ contents });
+const results = (...parts) => turns(ASKED, CALLING, { role: 'user', parts });
+const calls = (...parts) => turns(ASKED, { role: 'model', parts }, RESULTS);
+const declares = (...functionDeclarations) => ({ tools: [{ functionDeclarations }], toolConfig: undefined });
+const takes = (parameters) => declares({ name: 'f', parameters });
+const takesJson = (parametersJsonSchema) => declares({ name: 'f', parametersJsonSchema });
+const config = (more) => ({ generationConfig: { ...SAMPLING, ...more } });
+const thinks = (thinkingConfig) => config({ thinkingConfig });
+const only = (generationConfig, model) => ({ generationConfig, model, contents: [{ parts: [{ text: 'x' }] }] });
+const mode = (functionCallingConfig) => ({ toolConfig: { functionCallingConfig } });
+
+/** What is wrong: [the difference, a piece of the refusal]. */
+const GEMINI_WRONG = {
+    'an unknown member': [{ n: 1 }, `Unknown name "n" at 'root'`],
+    'a member in both spellings': [{ toolConfig: undefined, tool_config: {}, systemInstruction: {} }, `'root.systemInstruction' is set twice`],
+    'no turns': [{ contents: undefined }, `'contents', a list`],
+    'an empty list of turns': [turns(), 'contents is not specified'],
+    'a turn that is a text': [turns('x'), `'contents[0]' (oneof), an object`],
+    'a role of another dialect': [turns({ role: 'assistant', parts: [{ text: 'x' }] }), 'valid role'],
+    'a turn without parts': [turns({ role: 'user', parts: [] }), 'contents[0].parts: contents.parts must not be empty'],
+    'an unknown kind of part': [part({ image: 'x' }), `Unknown name "image" at 'contents[0].parts[0]'`],
+    'a part of nothing': [part({ thought: true }), `contents[0].parts[0]: required oneof field 'data'`],
+    'a part of two kinds': [part({ text: 'x', fileData: { fileUri: 'https://x' } }), `required oneof field 'data'`],
+    'a text that is none': [part({ text: 1 }), `'contents[0].parts[0].text' (TYPE_STRING)`],
+    'a thought that is a text': [part({ text: 'x', thought: 'true' }), `'contents[0].parts[0].thought' (TYPE_BOOL)`],
+    'a signature that is no Base64': [part({ text: 'x', thoughtSignature: '*' }), `thought_signature' (TYPE_BYTES)`],
+    'data without a type': [part({ inlineData: { data: 'AAAA' } }), 'inlineData.mimeType must be specified'],
+    'a type nobody reads': [part({ inlineData: { mimeType: 'image/bmp', data: 'AAAA' } }), 'Unsupported MIME type: image/bmp'],
+    'a data URL': [part({ inlineData: { mimeType: 'image/png', data: 'data:image/png;base64,AAAA' } }), `inlineData.data' (TYPE_BYTES)`],
+    'a file of this machine': [part({ fileData: { fileUri: 'file:///etc/passwd' } }), 'unsupported file uri'],
+    'arguments as a text': [calls({ functionCall: { name: 'look', args: '{}' } }), `functionCall.args' (type.googleapis.com/google.protobuf.Struct)`],
+    'a call without a name': [calls({ functionCall: {} }), 'functionCall.name must be specified'],
+    'a result as a text': [results({ functionResponse: { name: 'look', response: 'sun' } }), `functionResponse.response' (type.googleapis.com/google.protobuf.Struct)`],
+    'a result without a response': [results({ functionResponse: { name: 'look' } }), 'functionResponse.response must be specified'],
+    'results of the model': [turns(ASKED, { ...RESULTS, role: 'model' }), 'function responses belong to the user'],
+    'calls of the user': [turns({ ...CALLING, role: 'user' }, RESULTS), 'function calls belong to the model'],
+    'a result too few': [results(RESULTS.parts[0]), 'number of function response parts is equal'],
+    'words between calls and results': [turns(ASKED, CALLING, ASKED, RESULTS), 'number of function response parts is equal'],
+    'results of nothing': [turns(ASKED, RESULTS), 'immediately after a function call turn'],
+    'results and words': [results(...RESULTS.parts, { text: 'and?' }), 'share their content'],
+    'a result of another call': [results(RESULTS.parts[0], { functionResponse: { name: 'wait', response: {}, id: 'c' } }), 'function response c has no call'],
+    'a result without the id of its call': [results(RESULTS.parts[0], { functionResponse: { name: 'wait', response: {} } }), 'function response wait has no call'],
+    'results that change places': [results({ functionResponse: { name: 'wait', response: {}, id: 'a' } }, RESULTS.parts[1]), 'wait answers the call of look'],
+    'calls that begin': [turns(CALLING, RESULTS), 'function call turn comes immediately after a user turn'],
+    'no signature': [calls({ functionCall: CALLING.parts[0].functionCall }, CALLING.parts[1]), 'missing a thought_signature in functionCall parts'],
+    'a signature on the second call only': [calls(CALLING.parts[1], CALLING.parts[0]), 'missing a thought_signature in functionCall parts'],
+    'a signature nobody gave': [calls({ ...CALLING.parts[0], thoughtSignature: 'AAAA' }, CALLING.parts[1]), 'Corrupted thought signature'],
+    'calls without results': [turns(ASKED, CALLING), 'not answered'],
+    'two turns of the model': [turns(ASKED, ...Array(2).fill({ role: 'model', parts: [{ text: 'x' }] }), ASKED), 'two model turns in a row'],
+    'the model’s turn at the end': [turns(ASKED, { role: 'model', parts: [{ text: 'x' }] }), 'ends with a model turn'],
+    'the model’s turn first': [turns({ role: 'model', parts: [{ text: 'x' }] }, ASKED), 'begins with a model turn'],
+    'a picture in the system text': [{ system_instruction: { parts: [ASKED.parts[1]] } }, 'system_instruction takes text only'],
+
+    'tools that are no list': [{ tools: {} }, `'tools', a list`],
+    'an unknown tool': [{ tools: [{ browser: {} }] }, `Unknown name "browser" at 'tools[0]'`],
+    'a tool of nothing': [{ tools: [{}] }, 'tools[0] is empty'],
+    'a function of another dialect': [declares({ type: 'function', name: 'f' }), `Unknown name "type" at 'tools[0].function_declarations[0]'`],
+    'a function without a name': [declares({ description: 'd' }), 'function_declarations[0].name must be specified'],
+    'an odd name': [declares({ name: '1f' }), 'Invalid function name'],
+    'the same name twice': [declares({ name: 'f' }, { name: 'f' }), 'Duplicate function declaration found: f'],
+    'two schemas': [declares({ name: 'f', parameters: PLACE, parametersJsonSchema: CLOSED }), 'exclude each other'],
+    'a keyword outside of the subset': [takes({ ...PLACE, additionalProperties: false }), `Unknown name "additionalProperties" at 'tools[0].function_declarations[0].parameters'`],
+    'such a keyword further in': [takes({ type: 'OBJECT', properties: { at: { type: 'string', const: 'x' } } }), `Unknown name "const" at 'tools[0].function_declarations[0].parameters.properties[at]'`],
+    'such a keyword in a list': [takes({ type: 'ARRAY', items: { oneOf: [] } }), `Unknown name "oneOf"`],
+    'such a keyword in a choice': [takes({ anyOf: [{ $ref: '#' }] }), `Unknown name "$ref"`],
+    'two types at once': [takes({ type: ['string', 'null'] }), 'parameters.type'],
+    'a type of nobody’s': [takes({ type: 'text' }), 'parameters.type'],
+    'a format of texts': [takes({ type: 'string', format: 'uri' }), "only 'enum' and 'date-time'"],
+    'a number among words': [takes({ type: 'string', enum: ['a', 1] }), `parameters.enum[1]' (TYPE_STRING)`],
+    'a list of nothing': [takes({ type: 'array' }), 'parameters.items: missing field'],
+    'an object of nothing': [takes({ type: 'object', properties: {} }), 'parameters.properties: should be non-empty'],
+    'a property that is required only': [takes({ ...PLACE, required: ['by'] }), 'property is not defined: by'],
+    'a keyword outside of JSON Schema': [takesJson({ ...CLOSED, $schema: 'x' }), 'parameters_json_schema: unsupported keyword $schema'],
+    'such a keyword behind a property': [takesJson({ type: 'object', properties: { a: { readOnly: true } } }), 'parameters_json_schema.properties.a: unsupported keyword readOnly'],
+    'such a keyword behind items': [takesJson({ type: 'array', items: { if: {} } }), 'parameters_json_schema.items: unsupported keyword if'],
+    'such a keyword behind allOf': [takesJson({ allOf: [{ then: {} }] }), 'parameters_json_schema.allOf[0]: unsupported keyword then'],
+    'a reference to nothing': [takesJson({ $ref: '#/$defs/a' }), '$ref: #/$defs/a leads nowhere'],
+    'a schema that is a text': [takesJson('{}'), `'tools[0].function_declarations[0].parameters_json_schema'`],
+    'a schema of no properties': [takesJson({ type: 'object', properties: {} }), 'properties must not be empty'],
+    'a choice nobody knows': [mode({ mode: 'REQUIRED' }), `'mode' (type.googleapis.com`],
+    'a choice without functions': [{ tools: [{ googleSearch: {} }] }, 'set without function_declarations'],
+    'names without force': [mode({ mode: 'AUTO', allowedFunctionNames: ['look'] }), 'only when function calling mode is ANY'],
+    'a name nobody declared': [mode({ mode: 'ANY', allowedFunctionNames: ['see'] }), 'see is not declared'],
+    'an unknown member of the choice': [mode({ mode: 'ANY', name: 'look' }), `Unknown name "name" at 'tool_config.function_calling_config'`],
+
+    'an unknown setting': [config({ stop: ['END'] }), `Unknown name "stop" at 'generation_config'`],
+    'heat as a text': [config({ temperature: '1' }), `'temperature' (TYPE_FLOAT)`],
+    'too hot': [config({ temperature: 2.1 }), 'temperature must be in the range [0, 2]'],
+    'too much of top_p': [config({ topP: 1.1 }), 'top_p must be in the range'],
+    'half a top_k': [config({ topK: 0.5 }), `'top_k' (TYPE_INT32)`],
+    'nine answers': [config({ candidateCount: 9 }), `'candidate_count': 9 is not within [1, 8]`],
+    'too long': [config({ maxOutputTokens: 65_537 }), `'max_output_tokens': 65537`],
+    'a large seed': [config({ seed: 2 ** 31 }), `'seed': 2147483648`],
+    'a penalty too high': [config({ frequencyPenalty: 2.5 }), 'frequencyPenalty must be in the range'],
+    'six words to stop at': [config({ stopSequences: Array(6).fill('x') }), 'at most 5'],
+    'one word to stop at': [config({ stopSequences: 'x' }), `'stop_sequences', a list`],
+    'an empty word to stop at': [config({ stopSequences: [''] }), 'stop_sequences must not be empty'],
+    'a type of answer': [config({ responseMimeType: 'text/html' }), `'response_mime_type'`],
+    'two schemas of the answer': [config({ responseSchema: PLACE }), 'response_schema and response_json_schema exclude'],
+    'a schema of plain text': [config({ responseMimeType: 'text/plain' }), 'Controlled generation of only'],
+    'a wrong schema of the answer': [config({ responseJsonSchema: { $schema: 'x' } }), 'response_json_schema: unsupported keyword $schema'],
+    'a wrong small schema': [config({ responseJsonSchema: undefined, responseSchema: CLOSED }), `at 'generation_config.response_schema'`],
+    'logprobs': [config({ logprobs: 3 }), 'Logprobs is not enabled'],
+    'a picture of a model of words': [config({ responseModalities: ['IMAGE'] }), `'response_modalities'`],
+    'an unknown member of thinking': [thinks({ effort: 'low' }), `Unknown name "effort" at 'generation_config.thinking_config'`],
+    'thoughts wanted in words': [thinks({ includeThoughts: 'yes' }), `'include_thoughts' (TYPE_BOOL)`],
+    'a budget and a level': [thinks({ thinkingBudget: 1000, thinkingLevel: 'LOW' }), 'only one of thinking budget and thinking level'],
+    'an unknown level': [thinks({ thinkingLevel: 'low' }), 'Thinking level low is not supported'],
+    'a level of the larger model': [only({ thinkingConfig: { thinkingLevel: 'MINIMAL' } }, 'gemini-3-pro-preview'), 'Thinking level MINIMAL is not supported'],
+    'a level before there were any': [only({ thinkingConfig: { thinkingLevel: 'LOW' } }, 'gemini-2.5-flash'), 'Thinking level is not supported'],
+    'too large a budget': [thinks({ thinkingBudget: 24_577 }), 'thinking budget 24577 is invalid'],
+    'a model that cannot help thinking': [only({ thinkingConfig: { thinkingBudget: 0 } }, 'gemini-2.5-pro'), 'thinking budget 0 is invalid'],
+    'a painter that thinks': [only({ thinkingConfig: {} }, 'gemini-2.5-flash-image'), 'Thinking is not supported'],
+    'a schema beside tools, before that went': [{ ...only({ responseMimeType: 'application/json' }, 'gemini-2.5-flash') }, 'Function calling with a response mime type'],
+    'a category nobody knows': [{ safetySettings: [{ category: 'HATE', threshold: 'x' }] }, 'safety_settings.category'],
+    'a setting without its threshold': [{ safetySettings: [{ category: 'HARM_CATEGORY_HATE_SPEECH' }] }, 'safety_settings.threshold must be specified'],
+};
+
+/** To the other routes: [path behind the model, a good body, what is wrong -> as above]. */
+const GEMINI_ROUTES = {
+    'gemini-3.5-flash:countTokens': [{ generateContentRequest: { ...GENERATE, model: `models/${GEMINI}` } }, {
+        'both ways to count': [{ contents: [ASKED] }, 'only one of contents and generate_content_request'],
+        'another model inside': [{ generateContentRequest: { ...GENERATE, model: 'models/x' } }, 'generate_content_request.model is models/x'],
+        'something wrong inside': [{ generateContentRequest: { ...GENERATE, model: `models/${GEMINI}`, n: 1 } }, 'Unknown name "n"'],
+        'a setting where none belongs': [{ generationConfig: {} }, 'Unknown name "generationConfig"'],
+        'a wrong part': [{ generateContentRequest: undefined, contents: [{ parts: [{}] }] }, "required oneof field 'data'"],
+    }],
+    'gemini-embedding-001:embedContent': [{ content: { parts: [{ text: 'x' }] }, taskType: 'CLUSTERING', outputDimensionality: 3 }, {
+        'nothing to embed': [{ content: undefined }, 'root.content must be specified'],
+        'an empty text': [{ content: { parts: [{ text: '' }] } }, 'must be text and not empty'],
+        'an unknown task': [{ taskType: 'X' }, "'task_type'"],
+        'too many numbers': [{ outputDimensionality: 3073 }, "'output_dimensionality': 3073"],
+        'another model': [{ model: 'models/x' }, 'model is models/x'],
+    }],
+    'gemini-embedding-001:batchEmbedContents': [{ requests: [{ model: 'models/gemini-embedding-001', content: { parts: [{ text: 'x' }] } }] }, {
+        'no requests': [{ requests: [] }, 'at most 100'],
+        'a request without its model': [{ requests: [{ content: { parts: [{ text: 'x' }] } }] }, 'requests[].model is undefined'],
+        'a wrong request': [{ requests: [{ model: 'models/gemini-embedding-001', content: { parts: [{ text: 'x' }] }, x: 1 }] }, 'Unknown name "x"'],
+    }],
+};
+
+test('the fake of Gemini accepts what is right and says of each wrong part what is wrong', async (t) => {
+    const fake = await startFakeGemini(t, { strict: false });
+    const headers = { host: `127.0.0.1:${fake.port}`, 'x-goog-api-key': fake.keys[0], 'content-type': 'application/json' };
+    const ask = (body, more = {}, route = `${GEMINI}:generateContent`) => ({ path: `/v1beta/models/${route}`, headers: { ...headers, ...more }, body: typeof body === 'string' || Buffer.isBuffer(body) ? body : JSON.stringify(body) });
+    const turnsDown = async (what, request, status, reason) => {
+        const answer = await send(fake, request);
+        assert.equal(answer.status, status, `${what}: ${answer.text.slice(0, 200)}`);
+        const said = answer.text.startsWith('<') ? fake.refusals.at(-1).message : JSON.parse(answer.text).error.message;
+        assert.ok(said.includes(reason), `${what}: refused for another reason: ${said}`);
+    };
+    await accepts(fake, ask(GENERATE), 'the whole request');
+    for (const [what, [{ model, ...change }, reason]] of Object.entries(GEMINI_WRONG))
+        await turnsDown(what, ask({ ...GENERATE, ...(model === 'gemini-2.5-flash' || !model ? {} : { tools: undefined, toolConfig: undefined }), ...change }, {}, `${model ?? GEMINI}:generateContent`), 400, reason);
+    for (const [route, [good, wrong]] of Object.entries(GEMINI_ROUTES)) {
+        await accepts(fake, ask(good, {}, route), route);
+        for (const [what, [change, reason]] of Object.entries(wrong)) await turnsDown(`${route}, ${what}`, ask({ ...good, ...change }, {}, route), 400, reason);
+    }
+    for (const [what, more, status, reason] of [
+        ['no key', { 'x-goog-api-key': undefined }, 403, 'unregistered callers'],
+        ['another key', { 'x-goog-api-key': 'AIzaFakeKey-9' }, 400, 'API key not valid'],
+        ['a key twice', { 'x-goog-api-key': [fake.keys[0], fake.keys[0]] }, 400, 'x-goog-api-key occurs twice'],
+        ['a key of another dialect', { authorization: `Bearer ${fake.keys[0]}` }, 401, 'authentication credentials'],
+        ['the client’s key', { 'x-odd': CLIENT_KEY }, 400, 'leak: the request head'],
+        ['a header of the client’s', { cookie: 'a=b' }, 400, 'leak: the header cookie'],
+        ['another host', { host: 'x' }, 400, 'Host is x'],
+        ['another type', { 'content-type': 'text/plain' }, 400, 'content type text/plain'],
+        ['no type', { 'content-type': undefined }, 400, 'content type undefined'],
+    ])
+        await turnsDown(what, ask(GENERATE, more), status, reason);
+    for (const [what, request, status, reason] of [
+        ['no JSON', ask('{'), 400, 'Invalid JSON payload'],
+        ['bytes that are no text', ask(Buffer.from([0x22, 0xff, 0x22])), 400, 'not UTF-8'],
+        ['the client’s key inside', ask({ ...GENERATE, labels: { a: CLIENT_KEY } }), 400, 'leak: the body'],
+        ['another model than the address', ask({ ...GENERATE, model: 'models/x' }), 400, 'model is models/x'],
+        ['an unknown model', ask(GENERATE, {}, 'gpt-4o:generateContent'), 404, 'models/gpt-4o is not found'],
+        ['a model of other uses', ask(GENERATE, {}, 'gemini-embedding-001:generateContent'), 404, 'not supported for generateContent'],
+        ['a key in the address', ask(GENERATE, {}, `${GEMINI}:generateContent?key=x`), 400, 'unexpected query ?key=x'],
+        ['another version', { ...ask(GENERATE), path: `/v1/models/${GEMINI}:generateContent` }, 404, 'Not found: POST /v1/models'],
+        ['another method', { ...ask(GENERATE), method: 'PUT' }, 404, 'no PUT here'],
+    ])
+        await turnsDown(what, request, status, reason);
 });
