@@ -3,6 +3,7 @@
 import assert from 'node:assert/strict';
 import { CLIENTS, PNG } from '../lib/dialect_clients.mjs';
 import { UPSTREAMS, USAGE } from '../lib/dialect_upstreams.mjs';
+import { Turnstile } from '../lib/fake_openai.mjs';
 import { request, scenario, startGateway, until } from '../lib/gateway.mjs';
 
 const ADMIN = 'admin-secret-4711';
@@ -31,6 +32,12 @@ const ERRORS = {
 /** What each surface says when a stream breaks off. */
 const CUT = { openai: 'upstream_cut', anthropic: 'api_error', gemini: 'UNAVAILABLE' };
 
+/** From the moment the client left to the end of the upstream's connection. */
+async function closesWithinASecond(rec, leftAt) {
+    await until(() => rec.isGone, 'the upstream connection to be closed');
+    assert.ok(rec.goneAt - leftAt <= 1000, `closed after ${Math.round(rec.goneAt - leftAt)} ms`);
+}
+
 /** The items of a cell: name -> async ({client, up, fake, models, reset}). */
 const ITEMS = {
     async 'plain and streamed, with its figures'({ client, up, fake, models }) {
@@ -47,6 +54,26 @@ const ITEMS = {
             if (reasoning !== undefined) assert.equal(reasoning, USAGE.reasoning);
             assert.deepEqual(up.seen(fake.last).turns, [['user', 'Hi']]);
         }
+    },
+
+    /** One that is held back makes the client give up. */
+    async 'each delta reaches the client before the next one is sent'({ client, up, fake, models }) {
+        const pieces = Array.from({ length: 12 }, (_, i) => `piece ${i} é世🌍 `);
+        const turn = new Turnstile();
+        const seen = [];
+        let sent = 0;
+        const onText = (piece) => {
+            seen.push(piece);
+            turn.open();
+        };
+        const afterText = (rec) => {
+            sent++;
+            return Promise.race([turn.wait(), rec.gone]);
+        };
+        fake.next(up.says({ text: pieces.join(''), pieces, afterText }));
+        await client.ask(models.plain, { user: 'Hi' }, { stream: true, onText, signal: AbortSignal.timeout(10_000) }).catch((e) => assert.fail(`${seen.length} of ${sent} deltas came: ${e}`));
+        assert.deepEqual(seen, pieces);
+        assert.equal(sent, pieces.length);
     },
 
     async 'several turns and a system text'({ client, up, fake, models }) {
@@ -155,19 +182,24 @@ const ITEMS = {
     async 'a client that leaves'({ client, up, fake, models }) {
         fake.next(up.says({ text: 'word '.repeat(500), slow: 10 }));
         const control = new AbortController();
-        const outcome = client.ask(models.plain, { user: 'Talk.' }, { stream: true, signal: control.signal, onText: () => control.abort() });
+        let leftAt = null;
+        const onText = () => {
+            leftAt ??= performance.now();
+            control.abort();
+        };
+        const outcome = client.ask(models.plain, { user: 'Talk.' }, { stream: true, signal: control.signal, onText });
         await assert.rejects(outcome, (e) => client.isAbort(e));
-        const streamed = fake.last;
-        await until(() => streamed.isGone, 'the upstream stream to be closed', 2000);
+        await closesWithinASecond(fake.last, leftAt);
 
         fake.next(() => {}); // silence
         const before = fake.requests.length;
         const waiting = new AbortController();
         const silent = assert.rejects(client.ask(models.plain, { user: 'Think.' }, { signal: waiting.signal }), (e) => client.isAbort(e));
         await until(() => fake.requests.length > before, 'the second question');
+        leftAt = performance.now();
         waiting.abort();
         await silent;
-        await until(() => fake.last.isGone, 'the upstream call to end', 2000);
+        await closesWithinASecond(fake.last, leftAt);
     },
 
     async 'each class of error'({ client, up, fake, models, reset }) {

@@ -2,7 +2,8 @@
 //
 //   start(t) -> {fake, provider}: the fake and its section of a configuration, with one account
 //   models   {plain, tools, think}: names for what the cell needs
-//   says({text, pieces, reasoning, calls: [{name, args}], finish: stop | length, slow}) -> a behaviour; USAGE is what it costs
+//   says({text, pieces, reasoning, calls: [{name, args}], finish: stop | length, slow, afterText}) -> a behaviour; USAGE is what it costs
+//           afterText(rec): awaited behind each piece of the text of a stream
 //   fails(kind), breaks(how) -> behaviours; how: error (in the stream), cut (TCP ends), end (a clean end without its mark)
 //   seen(rec) -> what was asked, in words of our own: {system, turns: [[role, text]], images, results: [[name, text]], tools, choice, schema, stop, max, effort}
 import * as anthropic from './fake_anthropic.mjs';
@@ -26,7 +27,7 @@ const overOpenai = {
         prompt_tokens: USAGE.input, completion_tokens: USAGE.output, total_tokens: USAGE.input + USAGE.output,
         prompt_tokens_details: { cached_tokens: USAGE.cached, audio_tokens: 0 }, completion_tokens_details: { reasoning_tokens: USAGE.reasoning, audio_tokens: 0 },
     },
-    says({ text = '', pieces = pieces7(text), reasoning = '', calls = [], finish = calls.length > 0 ? 'tool_calls' : 'stop', slow = 0 }) {
+    says({ text = '', pieces = pieces7(text), reasoning = '', calls = [], finish = calls.length > 0 ? 'tool_calls' : 'stop', slow = 0, afterText = () => {} }) {
         const spelled = calls.map(({ name, args }, i) => ({ id: `call_${i}_${Date.now() % 1e6}`, type: 'function', function: { name, arguments: Object.keys(args).length > 0 ? JSON.stringify(args) : '{}' } }));
         return async (rec) => {
             if (rec.json.stream !== true) {
@@ -35,7 +36,8 @@ const overOpenai = {
                 return openai.play.status(200, JSON.stringify(body))(rec);
             }
             const w = new openai.ChunkWriter(rec.json.model, rec.json.stream_options?.include_usage === true);
-            const all = [w.role(), ...pieces7(reasoning).map((r) => w.delta({ reasoning_content: r })), ...pieces.map((p) => w.text(p))];
+            const texts = pieces.map((p) => w.text(p));
+            const all = [w.role(), ...pieces7(reasoning).map((r) => w.delta({ reasoning_content: r })), ...texts];
             spelled.forEach(({ function: f, ...call }, index) => {
                 all.push(w.delta({ tool_calls: [{ index, ...call, function: { name: f.name, arguments: '' } }] }));
                 for (const piece of pieces7(f.arguments)) all.push(w.delta({ tool_calls: [{ index, function: { arguments: piece } }] }));
@@ -45,6 +47,7 @@ const overOpenai = {
             for (const piece of all) {
                 if (rec.isGone) return;
                 rec.res.write(piece);
+                if (texts.includes(piece)) await afterText(rec);
                 if (slow > 0) await new Promise((done) => setTimeout(done, slow));
             }
             rec.res.end();
@@ -91,14 +94,14 @@ const overAnthropic = {
         return { fake, provider: anthropic.providerFor(fake, { credentials: fake.keys.slice(0, 1), models: ['claude-opus-4-8', 'claude-sonnet-4-5'] }) };
     },
     usage: { input_tokens: USAGE.input - USAGE.cached, cache_creation_input_tokens: 0, cache_read_input_tokens: USAGE.cached, output_tokens: USAGE.output, output_tokens_details: { thinking_tokens: USAGE.reasoning } },
-    says({ text = '', pieces, reasoning = '', calls = [], finish, slow = 0 }) {
+    says({ text = '', pieces, reasoning = '', calls = [], finish, slow = 0, afterText }) {
         return (rec) => {
             const content = [
                 ...(reasoning ? [this.fake.thinking(reasoning)] : []),
                 ...(text ? [{ type: 'text', text }] : []),
                 ...calls.map(({ name, args }, i) => ({ type: 'tool_use', id: `toolu_${i}_${Date.now() % 1e6}`, name, input: args })),
             ];
-            return anthropic.play.answer({ content, pieces, usage: this.usage, stop_reason: finish === 'length' ? 'max_tokens' : calls.length > 0 ? 'tool_use' : 'end_turn' }, { gapMs: slow })(rec);
+            return anthropic.play.answer({ content, pieces, usage: this.usage, stop_reason: finish === 'length' ? 'max_tokens' : calls.length > 0 ? 'tool_use' : 'end_turn' }, { gapMs: slow, afterText })(rec);
         };
     },
     fails: (kind) => ({
@@ -139,8 +142,8 @@ const overGemini = {
         return { fake, provider: gemini.providerFor(fake, { credentials: fake.keys.slice(0, 1) }) };
     },
     usage: { promptTokenCount: USAGE.input, cachedContentTokenCount: USAGE.cached, candidatesTokenCount: USAGE.output - USAGE.reasoning, thoughtsTokenCount: USAGE.reasoning, totalTokenCount: USAGE.input + USAGE.output },
-    says({ text = '', pieces, reasoning = '', calls = [], finish, slow = 0 }) {
-        const options = { thoughts: pieces7(reasoning), usage: this.usage, finish: finish === 'length' ? 'MAX_TOKENS' : 'STOP', gapMs: slow, ...(pieces ? { pieces } : text ? { pieces: pieces7(text) } : {}) };
+    says({ text = '', pieces, reasoning = '', calls = [], finish, slow = 0, afterText }) {
+        const options = { thoughts: pieces7(reasoning), usage: this.usage, finish: finish === 'length' ? 'MAX_TOKENS' : 'STOP', gapMs: slow, afterText, ...(pieces ? { pieces } : text ? { pieces: pieces7(text) } : {}) };
         return calls.length > 0 ? gemini.play.calls(calls, { ...options, pieces: options.pieces ?? null }) : gemini.play.ok({ ...options, text });
     },
     fails: (kind) => ({

@@ -388,7 +388,7 @@ const write = (rec, bytes) => new Promise((done) => (rec.isGone ? done(false) : 
 
 export const play = {
     /** `answer`, or what a function of the request gives: {content, stop_reason, usage …}; streamed when asked for. */
-    answer(answer = {}, { gapMs = 0 } = {}) {
+    answer(answer = {}, { gapMs = 0, afterText = () => {} } = {}) {
         return async (rec) => {
             const given = typeof answer === 'function' ? answer(rec.json, rec) : answer;
             const full = { content: [{ type: 'text', text: 'Hello from Claude.' }], ...given };
@@ -403,6 +403,7 @@ export const play = {
             for (const piece of eventsOf(rec, full)) {
                 pieces.push(piece);
                 if (!(await write(rec, piece))) return;
+                if (piece.includes('"text_delta"')) await afterText(rec);
                 if (gapMs > 0) await sleep(gapMs);
             }
             rec.sent = Buffer.from(pieces.join(''));
@@ -537,6 +538,7 @@ class FakeAnthropic {
         rec.gone = new Promise((done) => {
             res.on('close', () => {
                 rec.isGone = !res.writableFinished;
+                rec.goneAt = performance.now();
                 done();
             });
         });

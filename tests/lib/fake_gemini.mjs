@@ -112,7 +112,7 @@ export const play = {
      * thoughts: texts of thought parts (sent when the request asked to include them); pieces: texts; parts: further parts, one per chunk; together: the
      * parts in one chunk; emptyEnd: the finish stands on an empty text part.
      */
-    ok({ text = 'Hello from Gemini.', pieces = null, thoughts = [], parts = [], together = false, finish = 'STOP', usage = USAGE, gapMs = 0, emptyEnd = false, signature = null } = {}) {
+    ok({ text = 'Hello from Gemini.', pieces = null, thoughts = [], parts = [], together = false, finish = 'STOP', usage = USAGE, gapMs = 0, afterText = () => {}, emptyEnd = false, signature = null } = {}) {
         return async (rec) => {
             const a = new Answer(rec);
             const shown = rec.json.generationConfig?.thinkingConfig?.includeThoughts === true ? thoughts : [];
@@ -121,6 +121,7 @@ export const play = {
             const texts = parts.length > 0 && pieces === null ? [] : (pieces ?? (rec.stream ? text.match(LETTERS) : [text]));
             for (const piece of texts) {
                 if (!(await a.chunk([{ text: piece }], running({ candidatesTokenCount: 1 })))) return;
+                await afterText(rec);
                 if (gapMs > 0) await sleep(gapMs);
             }
             if (together) await a.chunk(parts, running());

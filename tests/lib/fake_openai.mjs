@@ -463,7 +463,7 @@ export const play = {
     },
 };
 
-class Turnstile {
+export class Turnstile {
     constructor() {
         this.tickets = 0;
         this.waiting = [];
