@@ -57,17 +57,14 @@ static void put_credential(void *arg, const struct cm_cred_info *c)
     cm_buf_printf(l->out, ",\"chosen\":%s}", c->id == l->chosen ? "true" : "false");
 }
 
-/* Who would be asked; 0 and why nobody. What was promised is given back at once. */
+/* Who would be asked; 0 and why nobody. */
 static uint64_t who(struct cm_gateway *gw, const struct cm_instance *in, const struct cm_target *t,
                     struct cm_err *err)
 {
-    const struct cm_err nothing_asked = {.cls = CM_ERR_SHUTTING_DOWN};
-    struct cm_pool_ask ask = {.provider = in->name,
-                              .model = t->model,
-                              .cost = t->row ? t->row->cost : 0,
-                              .purse = t->row ? t->row->purse : 0,
-                              .uncounted = true};
-    struct cm_lease *lease;
+    const struct cm_pool_ask ask = {.provider = in->name,
+                                    .model = t->model,
+                                    .cost = t->row ? t->row->cost : 0,
+                                    .purse = t->row ? t->row->purse : 0};
     uint64_t id, wait_ms;
 
     if (!health_admits(gw->health, in->name, cm_loop_now_ms(gw->host->loop), &wait_ms)) {
@@ -76,11 +73,7 @@ static uint64_t who(struct cm_gateway *gw, const struct cm_instance *in, const s
                 (unsigned long long)(wait_ms + 999) / 1000);
         return 0;
     }
-    lease = cm_pool_lease(gw->pool, &ask, err);
-    if (!lease)
-        return 0;
-    id = cm_lease_id(lease);
-    cm_lease_cancel(lease, &nothing_asked);
+    id = cm_pool_peek(gw->pool, &ask, err);
     gateway_pool_moved(gw);
     return id;
 }
@@ -151,6 +144,7 @@ int cm_gateway_explain(struct cm_gateway *gw, const struct cm_explain_ask *ask, 
                        struct cm_err *err)
 {
     static const char *const strategies[] = {"priority", "weighted", "least_busy", "fastest"};
+    const struct cm_rng before = gw->rng; /* the next request draws what is shown here */
     struct cm_arena arena = {0};
     struct cm_target *targets;
     size_t n = cm_models_find(gw->now->models, &arena, ask->model, &targets, err);
@@ -158,6 +152,7 @@ int cm_gateway_explain(struct cm_gateway *gw, const struct cm_explain_ask *ask, 
 
     if (rc == 0) {
         order_targets(gw, gw->now, targets, n, ask->streamed);
+        gw->rng = before;
         cm_buf_append(out, CM_S("{\"model\":"));
         cm_json_put_str(out, ask->model);
         put_name(out, "strategy");

@@ -201,11 +201,15 @@ static struct cred *fit_one(const struct provider *p, const struct want *w, uint
 }
 
 /* A group that has paid less than the turn is worth (it had nobody, or not for this model) does not get the rest in one go. */
-static uint64_t turn_of(const struct provider *p, struct group *g)
+static uint64_t turn_of(const struct provider *p, const struct group *g)
 {
-    if (g->pass - p->vtime > STRIDE_ONE)
-        g->pass = p->vtime;
-    return g->pass - p->vtime;
+    return g->pass - p->vtime > STRIDE_ONE ? 0 : g->pass - p->vtime;
+}
+
+static void pay_turn(struct provider *p, struct group *g)
+{
+    p->vtime += turn_of(p, g);
+    g->pass = p->vtime + STRIDE_ONE / (g->weight * g->fit.n);
 }
 
 /* *n: how many may have somebody. */
@@ -242,7 +246,9 @@ static enum cm_choice_by by_rank(const struct group *g, const struct cred *c, co
     return second->inflight > c->inflight ? CM_CHOICE_INFLIGHT : CM_CHOICE_RECENTLY;
 }
 
-static struct cred *choose(struct provider *p, const struct want *w, enum cm_choice_by *by)
+/* *turn: the group whose turn it is. */
+static struct cred *choose(struct provider *p, const struct want *w, enum cm_choice_by *by,
+                           struct group **turn)
 {
     struct group *g;
     size_t n;
@@ -253,8 +259,7 @@ static struct cred *choose(struct provider *p, const struct want *w, enum cm_cho
 
         if (c) {
             *by = n > 1 ? CM_CHOICE_WEIGHT : by_rank(g, c, w);
-            p->vtime = g->pass;
-            g->pass += STRIDE_ONE / (g->weight * g->fit.n);
+            *turn = g;
             return c;
         }
         g->passed_over = p->choices;
@@ -267,11 +272,13 @@ static uint64_t binding_key(const struct provider *p, const struct cm_pool_ask *
     return ask->affinity ^ (p->salt * 0x9e3779b97f4a7c15);
 }
 
+/* Changes nothing that a later choice depends on. *turn: the group that has to pay for it, NULL = none. */
 static struct cred *pick(struct provider *p, const struct cm_pool_ask *ask, const struct want *w,
-                         enum cm_choice_by *by)
+                         enum cm_choice_by *by, struct group **turn)
 {
     struct cred *c = NULL;
 
+    *turn = NULL;
     *by = CM_CHOICE_ASKED;
     if (ask->only)
         return fit_one(p, w, ask->only);
@@ -286,7 +293,7 @@ static struct cred *pick(struct provider *p, const struct cm_pool_ask *ask, cons
             c = fit_one(p, w, b->guest);
         }
     }
-    return c ? c : choose(p, w, by);
+    return c ? c : choose(p, w, by, turn);
 }
 
 /* True when it will not serve again by itself: its conversations find another home. */
@@ -327,10 +334,13 @@ struct cm_lease *ask_lease(struct provider *p, const struct cm_pool_ask *ask, ui
 {
     const struct want w = ask_want(p, ask, hash);
     struct cm_choice choice = {0};
-    struct cred *c = pick(p, ask, &w, &choice.by);
+    struct group *turn;
+    struct cred *c = pick(p, ask, &w, &choice.by, &turn);
 
     if (!c)
         return NULL;
+    if (turn)
+        pay_turn(p, turn);
     ask_bind(p->pool, p, ask, c, &choice);
     return lease_new(c, ask, hash, choice);
 }
@@ -350,6 +360,27 @@ struct cm_lease *cm_pool_lease(struct cm_pool *pool, const struct cm_pool_ask *a
     if (!lease)
         ask_fail(pool, p, ask, err);
     return lease;
+}
+
+uint64_t cm_pool_peek(struct cm_pool *pool, const struct cm_pool_ask *ask, struct cm_err *err)
+{
+    struct provider *p = provider_find(pool, ask->provider);
+    enum cm_choice_by by;
+    struct group *turn;
+    struct cred *c = NULL;
+
+    pool_enter(pool);
+    if (p) {
+        struct want w;
+
+        provider_wake(p);
+        wait_match(pool);
+        w = ask_want(p, ask, model_hash(ask->model));
+        c = pick(p, ask, &w, &by, &turn);
+    }
+    if (!c)
+        ask_fail(pool, p, ask, err);
+    return c ? c->id : 0;
 }
 
 /* ---- why nobody can ---- */

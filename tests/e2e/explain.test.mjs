@@ -60,6 +60,22 @@ scenario('a dry run: the targets in their order, who would be asked, and why not
     for (const args of [['model=nothing-like-it'], ['mode=x'], [], ['model=best', 'key=nobody']]) assert.equal((await explain('--dry-run', ...args)).code, 1);
 });
 
+scenario('a dry run leaves no trace', async (t) => {
+    const { gw, explain } = await setUp(t);
+    const figures = async () => {
+        const r = await request(gw, { path: '/admin/api/credentials', method: 'GET', key: ADMIN });
+        return r.json.data.map((c) => [c.label, c.requests, c.last_used, c.month_requests, c.inflight]);
+    };
+    for (let i = 0; i < 3; i++) await request(gw, { body: chat('m1') });
+    const before = await figures();
+    const shown = new Set();
+    for (let i = 0; i < 6; i++) shown.add(JSON.parse((await explain('--dry-run', '--json', 'model=m1')).out).targets[0].credentials.find((c) => c.chosen).label);
+    assert.deepEqual(await figures(), before);
+    assert.equal(shown.size, 1, 'it is still the same one whose turn it is');
+    const r = await request(gw, { body: chat('m1'), headers: { 'x-chatmux-admin': ADMIN } });
+    assert.deepEqual(JSON.parse(r.headers['x-chatmux-route']).map((a) => a.credential), [...shown]);
+});
+
 scenario('server-timing for everybody, the route for the operator', async (t) => {
     const { fake, gw } = await setUp(t);
     fake.next(play.after(200, play.ok()));

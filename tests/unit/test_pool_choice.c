@@ -164,6 +164,70 @@ START_TEST(by_name_and_by_waiting)
 }
 END_TEST
 
+static void expect_same(const struct cm_cred_info *a, const struct cm_cred_info *b)
+{
+    ck_assert_int_eq(a->state, b->state);
+    ck_assert_int_eq(a->inflight, b->inflight);
+    ck_assert_int_eq(a->requests, b->requests);
+    ck_assert_int_eq(a->month_requests, b->month_requests);
+    ck_assert_int_eq(a->last_used_ms, b->last_used_ms);
+}
+
+/* Also of a request for another conversation; returns whom it shows. */
+static uint64_t peek_often(void)
+{
+    const struct cm_pool_ask ask = {.provider = UP, .model = MODEL},
+                             bound = {.provider = UP, .model = MODEL, .affinity = 5};
+    struct cm_cred_info before[4], after;
+    const uint64_t id = cm_pool_peek(pool, &ask, NULL);
+
+    for (uint64_t i = 0; i < 4; i++)
+        before[i] = get(i + 1);
+    for (int i = 0; i < 3; i++) {
+        pass(10);
+        ck_assert_uint_eq(cm_pool_peek(pool, &ask, NULL), id);
+        ck_assert_uint_eq(cm_pool_peek(pool, &bound, NULL), id);
+    }
+    for (uint64_t i = 0; i < 4; i++) {
+        after = get(i + 1);
+        expect_same(&before[i], &after);
+    }
+    return id;
+}
+
+START_TEST(a_look_leaves_no_trace)
+{
+    struct cm_err err;
+    struct cm_lease *l;
+    const struct cm_pool_ask nobody = {.provider = UP, .model = MODEL, .only = 9};
+
+    set_provider((struct cm_pool_provider){.min_interval_ms = 5, .monthly_limit = 100});
+    for (uint64_t id = 1; id <= 4; id++) {
+        struct cm_cred_info c = info_of(id, "sk-1");
+
+        c.weight = id <= 2 ? 1 : 3;
+        cm_pool_put(pool, &c);
+    }
+    for (int i = 0; i < 24; i++) { /* weights, ranks */
+        const uint64_t shown = peek_often();
+
+        ck_assert_uint_eq(cm_lease_id(l = lease()), shown);
+        back(l, CM_ERR_NONE, 0);
+    }
+    for (uint64_t id = 1; id <= 4; id++)
+        ck_assert_int_eq(get(id).requests, id <= 2 ? 3 : 9);
+    pass(10);
+    for (uint64_t id = 1; id <= 4; id++)
+        use(id, CM_ERR_RATE_LIMITED, 60);
+    ck_assert_uint_eq(cm_pool_peek(pool, &nobody, &err), 0);
+    ck_assert_int_eq(err.cls, CM_ERR_NO_CREDENTIAL);
+    pass(60 * S);
+    ck_assert_uint_ne(peek_often(), 0); /* the one request of half open is still to come */
+    ck_assert(expect_choice(l = lease_as((struct cm_pool_ask){.only = 1}), 1, ASKED)->half_open);
+    back(l, CM_ERR_NONE, 0);
+}
+END_TEST
+
 START_TEST(every_word_once)
 {
     static const char *const words[] = {
@@ -189,6 +253,7 @@ Suite *suite_pool_choice(void)
     tcase_add_test(c, by_conversation);
     tcase_add_test(c, by_holder);
     tcase_add_test(c, by_name_and_by_waiting);
+    tcase_add_test(c, a_look_leaves_no_trace);
     tcase_add_test(c, every_word_once);
     suite_add_tcase(s, c);
     return s;

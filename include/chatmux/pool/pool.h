@@ -201,6 +201,10 @@ struct cm_pool_ask {
 struct cm_lease *cm_pool_lease(struct cm_pool *pool, const struct cm_pool_ask *ask,
                                struct cm_err *err);
 
+/* Whom cm_pool_lease() would take now; 0 and the same *err: nobody. Leaves no trace: nothing is counted, and whose turn it is stays as it is. Only what is due
+ * anyway happens (a limit that is over, those who wait in line). */
+uint64_t cm_pool_peek(struct cm_pool *pool, const struct cm_pool_ask *ask, struct cm_err *err);
+
 /* Waits in line, first come first served per provider, until a lease can be given or `max_wait_ms` has passed; at most 1,000 wait per provider (then
  * refused at once with the same error as above: NULL and *err). Only worth it when something returns in time: otherwise refused at once, too. Who comes
  * later overtakes only those who cannot use what is free (its model is limited there, or it was tried). `fn` comes from where host->refresh may come,
