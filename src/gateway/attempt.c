@@ -428,8 +428,8 @@ bool attempt_relays(const struct attempt *a)
 
 int64_t attempt_waste(const struct attempt *a)
 {
-    return cm_price_estimate(cm_price_find(a->snap->prices, a->target->model),
-                             cm_chat_estimate_tokens(a->ex->chat), 0);
+    return cm_price_estimate(exchange_price(a->ex, a->target), cm_chat_estimate_tokens(a->ex->chat),
+                             0);
 }
 
 uint64_t attempt_credential(const struct attempt *a)

@@ -77,19 +77,22 @@ static void settle_usage(struct exchange *ex, enum outcome outcome)
     ex->usage.source = outcome == OUTCOME_OK ? CM_USAGE_ESTIMATED : CM_USAGE_PARTIAL;
 }
 
+const struct cm_price *exchange_price(const struct exchange *ex, const struct cm_target *target)
+{
+    const struct cm_price *price = cm_price_find(ex->snap->prices, target->model);
+
+    return price ? price : cm_price_find(ex->snap->prices, ex->chat->model);
+}
+
 /* What was reserved for the key becomes what was used; without figures it is given back. */
 static void settle_reservation(struct exchange *ex)
 {
-    const struct cm_price *price;
-
     if (ex->usage.source == CM_USAGE_NONE) {
         cm_key_release(&ex->reservation);
         return;
     }
-    price = cm_price_find(ex->snap->prices, ex->targets[ex->target].model);
-    if (!price)
-        price = cm_price_find(ex->snap->prices, ex->chat->model);
-    ex->cost_micro_usd = cm_price_cost(price, &ex->usage, ex->usage.images);
+    ex->cost_micro_usd =
+        cm_price_cost(exchange_price(ex, &ex->targets[ex->target]), &ex->usage, ex->usage.images);
     cm_key_settle(&ex->reservation, cm_usage_in(&ex->usage) + cm_usage_out(&ex->usage),
                   ex->cost_micro_usd);
 }

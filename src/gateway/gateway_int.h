@@ -309,6 +309,8 @@ void exchange_alive_arm(struct exchange *ex);    /* keep-alives, commit_after */
 void exchange_note_bytes(
     struct exchange *ex); /* what the request knows is lost when its response ends */
 const struct cm_instance *exchange_instance(const struct exchange *ex); /* of the current target */
+/* Of the target's model, else of the name the client asked for; NULL = neither has one. */
+const struct cm_price *exchange_price(const struct exchange *ex, const struct cm_target *target);
 /* Ends with an error: as an answer, or inside the stream. */
 void exchange_fail(struct exchange *ex, const struct cm_err *err);
 /* The same, after all credentials and targets were tried. */

@@ -37,10 +37,9 @@ static int64_t output_estimate(const struct exchange *ex)
 /* The key's models, and its limits with an estimate of what this request may use. */
 static int reserve(struct exchange *ex, struct cm_err *err)
 {
-    const struct cm_target *first = &ex->targets[0];
     const struct cm_chat *chat = ex->chat;
     int64_t in = cm_chat_estimate_tokens(chat), out = output_estimate(ex) * chat->n, cost;
-    const struct cm_price *price = cm_price_find(ex->snap->prices, first->model);
+    const struct cm_price *price = exchange_price(ex, &ex->targets[0]);
 
     if (!ex->client_key)
         return 0;

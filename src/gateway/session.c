@@ -259,10 +259,8 @@ void session_event(struct exchange *ex, const struct cm_event *ev)
 /* What the session has used so far, for its key. */
 static int count(struct exchange *ex, struct cm_err *err)
 {
-    const struct cm_price *price = cm_price_find(ex->snap->prices, ex->targets[ex->target].model);
+    const struct cm_price *price = exchange_price(ex, &ex->targets[ex->target]);
 
-    if (!price)
-        price = cm_price_find(ex->snap->prices, ex->chat->model);
     ex->session->counted = false;
     return cm_key_raise(&ex->reservation, cm_usage_in(&ex->usage) + cm_usage_out(&ex->usage),
                         cm_price_cost(price, &ex->usage, ex->usage.images), err);
