@@ -444,6 +444,7 @@ static void log_row(const struct exchange *ex, struct cm_str provider, struct cm
         .in_cache_write = u->in_cache_write,
         .out_text = u->out_text,
         .out_reasoning = u->out_reasoning,
+        .images = u->images,
         .usage_source = cm_str_of(usage_source(u->source)),
         .cost_micro_usd = ex->cost_micro_usd,
         .ledger_only = !ex->snap->config->store.request_log,

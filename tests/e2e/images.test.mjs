@@ -1,7 +1,7 @@
 // Pictures: the official SDK asks, the demo paints; and what a provider cannot do is said plainly.
 import assert from 'node:assert/strict';
 import OpenAI from 'openai';
-import { CLIENT_KEY, request, scenario, startGateway } from '../lib/gateway.mjs';
+import { CLIENT_KEY, request, scenario, startGateway, until } from '../lib/gateway.mjs';
 
 const DEMO = { config: { 'provider demo': { type: 'demo' } } };
 const client = (gw) => new OpenAI({ baseURL: gw.base, apiKey: CLIENT_KEY, maxRetries: 0 });
@@ -33,6 +33,19 @@ scenario('pictures have their price', async (t) => {
     await client(gw).images.generate({ model: 'demo-image', prompt: 'a dot', n: 3 });
     const { text } = await request(gw, { path: '/metrics' });
     assert.match(text, /chatmux_cost_usd_total\{provider="demo",model="demo-image"\} 0\.12\n/);
+});
+
+scenario('pictures stand in the log and the ledger', async (t) => {
+    const key = 'adm-secret-0815-4711';
+    const gw = await startGateway(t, { config: { ...DEMO.config, auth: { keys: [CLIENT_KEY], admin_secret: key } } });
+    const told = async (path) => (await request(gw, { path: `/admin/api/${path}`, key })).json.data.map((row) => row.images);
+    await client(gw).images.generate({ model: 'demo-image', prompt: 'a dot', n: 2 });
+    await until(async () => (await told('requests')).length === 1, 'the request to be logged');
+    assert.deepEqual(await told('requests'), [2]);
+    assert.deepEqual(await told('usage?by=model'), [2]);
+    await client(gw).images.generate({ model: 'demo-image', prompt: 'a dot' });
+    await until(async () => (await told('requests')).length === 2, 'the second to be logged');
+    assert.deepEqual([await told('requests'), await told('usage?by=model')], [[1, 2], [3]]);
 });
 
 scenario('mistakes name the member', async (t) => {
