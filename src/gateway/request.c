@@ -21,17 +21,23 @@ struct parse_job {
 
 #define OUTPUT_TOKENS_DEFAULT 4096 /* reserved for an answer whose length nobody limits */
 
+static int64_t longest_answer(const struct cm_target *target)
+{
+    int64_t tokens = target->row ? target->row->max_output_tokens : 0;
+
+    if (tokens <= 0)
+        tokens = cm_price_max_output(target->model);
+    return tokens > 0 ? tokens : OUTPUT_TOKENS_DEFAULT;
+}
+
 /* Tokens an answer may have: as the request limits it, else the model, else a guess for what is text. */
 static int64_t output_estimate(const struct exchange *ex)
 {
-    const struct cm_target *first = &ex->targets[0];
-
     if (ex->chat->max_tokens >= 0)
         return ex->chat->max_tokens;
     if (ex->chat->task != CM_TASK_CHAT && ex->chat->task != CM_TASK_REALTIME)
         return 0;
-    return first->row && first->row->max_output_tokens > 0 ? first->row->max_output_tokens
-                                                           : OUTPUT_TOKENS_DEFAULT;
+    return longest_answer(&ex->targets[0]);
 }
 
 /* The key's models, and its limits with an estimate of what this request may use. */

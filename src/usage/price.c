@@ -214,6 +214,23 @@ const struct cm_price *cm_price_find(const struct cm_prices *p, struct cm_str mo
     return found ? found : find_in(&p->builtin, forms, n);
 }
 
+int64_t cm_price_max_output(struct cm_str model)
+{
+    struct cm_str forms[FORMS_MAX];
+    char lower[NAME_BYTES];
+    size_t n;
+
+    if (model.n > NAME_BYTES)
+        return 0;
+    put_lower(lower, model);
+    n = list_forms(cm_str(lower, model.n), forms);
+    for (size_t f = 0; f < n; f++)
+        for (size_t i = 0; i < price_table_output_n; i++)
+            if (cm_str_eq(forms[f], cm_str_of(price_table_output[i].model)))
+                return price_table_output[i].max_tokens;
+    return 0;
+}
+
 /* --- adding up ------------------------------------------------------------------------------ */
 
 #define MILLION 1000000

@@ -1,4 +1,4 @@
-/* Built-in prices of well-known models.
+/* Built-in prices of well-known models, and the longest answers of some.
  *
  * Source: the price lists the vendors publish for pay-as-you-go use of their own APIs (standard tier,
  * text), as they were known when this release was made. Not modelled: surcharges for long prompts,
@@ -15,6 +15,49 @@ const struct price_table_audio_row price_table_audio[] = {
     {"gpt-4o-mini-realtime-preview", "10", "0.3", "20"},
 };
 const size_t price_table_audio_n = sizeof(price_table_audio) / sizeof(price_table_audio[0]);
+
+/* Reasoning included. Source: the pages of the models at OpenAI and DeepSeek. */
+const struct price_table_output_row price_table_output[] = {
+    {"gpt-5.2", 128000},
+    {"gpt-5.2-chat", 16384},
+    {"gpt-5.2-codex", 128000},
+    {"gpt-5.2-pro", 128000},
+    {"gpt-5.1", 128000},
+    {"gpt-5.1-chat", 16384},
+    {"gpt-5.1-codex", 128000},
+    {"gpt-5.1-codex-max", 128000},
+    {"gpt-5.1-codex-mini", 128000},
+    {"gpt-5", 128000},
+    {"gpt-5-chat", 16384},
+    {"gpt-5-codex", 128000},
+    {"gpt-5-mini", 128000},
+    {"gpt-5-nano", 128000},
+    {"gpt-5-pro", 272000},
+    {"gpt-4.1", 32768},
+    {"gpt-4.1-mini", 32768},
+    {"gpt-4.1-nano", 32768},
+    {"gpt-4o", 16384},
+    {"gpt-4o-2024-05-13", 4096},
+    {"gpt-4o-mini", 16384},
+    {"gpt-4o-search-preview", 16384},
+    {"gpt-4o-mini-search-preview", 16384},
+    {"chatgpt-4o-latest", 16384},
+    {"o1", 100000},
+    {"o1-preview", 32768},
+    {"o1-mini", 65536},
+    {"o1-pro", 100000},
+    {"o3", 100000},
+    {"o3-mini", 100000},
+    {"o3-pro", 100000},
+    {"o3-deep-research", 100000},
+    {"o4-mini", 100000},
+    {"o4-mini-deep-research", 100000},
+    {"codex-mini", 100000},
+    {"gpt-4", 8192},
+    {"deepseek-chat", 8192},
+    {"deepseek-reasoner", 65536},
+};
+const size_t price_table_output_n = sizeof(price_table_output) / sizeof(price_table_output[0]);
 
 /* clang-format off: a table has one row a line */
 const struct price_table_row price_table[] = {

@@ -33,3 +33,18 @@ for (const [where, name] of [['the name of the route', 'best'], ["the target's m
         assert.deepEqual([state.spent_usd, state.reserved_usd], [0.15, 0]);
     });
 }
+
+scenario('without max_tokens as many are set aside as the model can answer with', async (t) => {
+    const fake = await startFakeOpenai(t);
+    const gw = await startGateway(t, { config: { ...AUTH, 'provider up': providerFor(fake, { models: ['gpt-4o', 'gpt-4.1-mini-2025-04-14', 'mine'] }) } });
+    const { key } = await keyWith(gw, { tpm: 1000 });
+    const needed = async (model, more) => {
+        const { status, error } = await request(gw, { key, body: chat(model, 'hi', more) });
+        assert.equal(status, 429);
+        return Number(/this request may need (\d+) tokens/.exec(error.message)[1]);
+    };
+    const asked = (await needed('gpt-4o', { max_tokens: 2000 })) - 2000;
+    assert.ok(asked > 0 && asked < 50, `${asked}`);
+    for (const [model, tokens] of [['gpt-4o', 16384], ['gpt-4.1-mini-2025-04-14', 32768], ['mine', 4096]]) assert.equal(await needed(model), tokens + asked);
+    assert.equal(await needed('gpt-4o', { n: 2 }), 2 * 16384 + asked);
+});

@@ -147,6 +147,39 @@ START_TEST(the_table_is_sound)
 }
 END_TEST
 
+static int64_t longest(const char *model)
+{
+    return cm_price_max_output(cm_str_of(model));
+}
+
+START_TEST(the_longest_answers_of_well_known_models)
+{
+    char name[300];
+
+    ck_assert_int_eq(longest("gpt-4o"), 16384);
+    ck_assert_int_eq(longest("openai/GPT-4o-2024-08-06"), 16384);
+    ck_assert_int_eq(longest("gpt-4o-2024-05-13"), 4096); /* its own, shorter */
+    ck_assert_int_eq(longest("gpt-4.1-nano-2025-04-14"), 32768);
+    ck_assert_int_eq(longest("o3-mini"), 100000);
+    ck_assert_int_eq(longest("gpt-5-mini"), 128000);
+    ck_assert_int_eq(longest("gpt-5-chat-latest"), 16384);
+    ck_assert_int_eq(longest("deepseek-chat"), 8192);
+    ck_assert_int_eq(longest("gpt-4o-"), 0);
+    ck_assert_int_eq(longest("my-own-model"), 0);
+    ck_assert_int_eq(longest(""), 0);
+    memset(name, '/', sizeof(name));
+    ck_assert_int_eq(cm_price_max_output(cm_str(name, sizeof(name))), 0);
+    own(NULL, 0);
+    for (size_t i = 0; i < price_table_output_n; i++) {
+        const struct price_table_output_row *row = &price_table_output[i];
+
+        ck_assert_msg(row->max_tokens >= 4096 && row->max_tokens <= 272000, "%s", row->model);
+        ck_assert_msg(longest(row->model) == row->max_tokens, "%s stands there twice", row->model);
+        ck_assert_msg(input_of(row->model) > 0, "%s has no price", row->model);
+    }
+}
+END_TEST
+
 START_TEST(prices_of_a_configuration)
 {
     const char *text = "[provider demo]\ntype = demo\n[price m]\ninput = 2.50\noutput = 10\n"
@@ -360,6 +393,7 @@ Suite *suite_price(void)
     tcase_add_test(t, the_operators_rows_win);
     tcase_add_test(t, long_names_are_not_known);
     tcase_add_test(t, the_table_is_sound);
+    tcase_add_test(t, the_longest_answers_of_well_known_models);
     tcase_add_test(t, prices_of_a_configuration);
     tcase_add_test(t, sound_has_prices_of_its_own);
     tcase_add_test(t, cost_of_an_exchange);

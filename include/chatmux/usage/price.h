@@ -33,6 +33,8 @@ void cm_prices_free(struct cm_prices *p);                       /* NULL is fine 
  * (-2024-08-06, -20240806, @20240806, -latest). Names of more than 200 bytes are not known.
  * The price lives as long as p. */
 const struct cm_price *cm_price_find(const struct cm_prices *p, struct cm_str model);
+/* Tokens that an answer of a well-known model has at most; 0 = not known. Names as above, but for prefixes. */
+int64_t cm_price_max_output(struct cm_str model);
 /* Rounded up to the next micro-dollar. A NULL price = 0. Figures below 0 count as 0; what no
  * int64_t can hold becomes INT64_MAX. */
 int64_t cm_price_cost(const struct cm_price *price, const struct cm_usage *usage, int64_t images);
