@@ -351,6 +351,44 @@ START_TEST(answers_and_keeps_the_connection)
 }
 END_TEST
 
+/* The server's end of the client's connection: in the same process, so among its descriptors. */
+static int other_end(const struct client *c)
+{
+    struct sockaddr_in mine = {0}, peer;
+    socklen_t n = sizeof(mine);
+
+    getsockname(c->fd, (struct sockaddr *)&mine, &n);
+    for (int fd = 3; fd < 1024; fd++) {
+        n = sizeof(peer);
+        if (fd != c->fd && getpeername(fd, (struct sockaddr *)&peer, &n) == 0 &&
+            peer.sin_family == AF_INET && peer.sin_port == mine.sin_port)
+            return fd;
+    }
+    return -1;
+}
+
+/* A small piece must not wait for the client's confirmation of the one before. */
+START_TEST(small_pieces_leave_at_once)
+{
+    struct site s = {0};
+    struct client c;
+    int on = 0, fd;
+    socklen_t n = sizeof(on);
+
+    site_open(&s);
+    client_open(&c, &s);
+    client_send(&c, CM_S(GET("/a")));
+    client_expect(&c, "\r\n\r\nok");
+    fd = other_end(&c);
+    ck_assert_int_ge(fd, 0);
+    ck_assert_int_eq(getsockopt(fd, IPPROTO_TCP, TCP_NODELAY, &on, &n), 0);
+    ck_assert_int_ne(on, 0);
+    client_close(&c);
+    expect_connections(&s, 0);
+    site_close(&s);
+}
+END_TEST
+
 #define CUT_REQUESTS                                                                                       \
     "\r\nPOST /echo HTTP/1.1\r\nHost: a\r\nContent-Length: 11\r\n\r\nhello world"                          \
     "POST /echo HTTP/1.1\r\nHost: a\r\nTransfer-Encoding: chunked\r\n\r\n"                                 \
@@ -1978,6 +2016,7 @@ Suite *suite_httpd(void)
 
     tcase_set_timeout(tc, 60);
     tcase_add_test(tc, answers_and_keeps_the_connection);
+    tcase_add_test(tc, small_pieces_leave_at_once);
     tcase_add_test(tc, same_answers_for_every_cut);
     tcase_add_loop_test(tc, serves, 0, (int)CM_COUNT(served));
     tcase_add_loop_test(tc, refuses, 0, (int)CM_COUNT(refused));
