@@ -119,6 +119,7 @@ void exchange_end(struct exchange *ex, enum outcome outcome, const struct cm_err
         background_end(ex);
     if (ex->head_sent) /* only streams have one of their own; `chat` may still be another thread's */
         report_streams(ex->gw, -1);
+    overload_stream_ended(ex);
     settle_usage(ex, outcome);
     settle_reservation(ex);
     report_exchange(ex, outcome, err);

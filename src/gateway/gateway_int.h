@@ -77,8 +77,9 @@ struct cm_gateway {
     struct cm_list web_queue; /* those that wait for their turn */
     struct cm_task web_next;
     uint64_t requests_seen;
-    int64_t started_ms;  /* Unix */
-    size_t drains;       /* exchanges whose client has left and whose answer is drained */
+    int64_t started_ms; /* Unix */
+    size_t drains;      /* exchanges whose client has left and whose answer is drained */
+    size_t streams; /* overload.c: admitted and not ended, those that are silent so far included */
     size_t attempts_out; /* runs that hold a lease, those that tidy up included */
     struct address_limiter requests, bad_keys; /* per client address */
     size_t memory_bytes;                       /* overload.c: resident, as it was at memory_ms */
@@ -278,6 +279,7 @@ struct exchange {
     int64_t cost_micro_usd;
     bool relay; /* the lane of the current attempt */
     bool head_sent, committed, ended;
+    bool is_stream;                   /* counts in gw->streams */
     bool enlarged;                    /* the targets are the route's larger ones */
     bool operator;                    /* has shown the admin secret: is told how it was served */
     bool abandoned;                   /* the client has left, the upstream is drained */
@@ -488,6 +490,9 @@ void hedge_take_over(struct exchange *ex);
 
 /* -1: nothing new may begin now (CM_ERR_OVERLOADED with retry_after_s). */
 int overload_check(struct cm_gateway *gw, struct cm_err *err);
+/* The exchange has turned out to be a stream, and counts as one to its end, silent or not. -1: there are as many as may be. */
+int overload_admit_stream(struct exchange *ex, struct cm_err *err);
+void overload_stream_ended(struct exchange *ex); /* nothing for those that are none */
 size_t overload_resident_bytes(void);
 
 /* ---- respond.c: headers every answer has ---- */
@@ -529,7 +534,7 @@ struct figures *figures_new(struct cm_gateway *gw);
 void figures_free(struct figures *f);
 void report_attempt(struct cm_gateway *gw, struct cm_str provider, const struct cm_err *err);
 void report_exchange(struct exchange *ex, enum outcome outcome, const struct cm_err *err);
-void report_streams(struct cm_gateway *gw, int change);
+void report_streams(struct cm_gateway *gw, int change); /* has begun, or ended after that */
 size_t report_streams_open(const struct cm_gateway *gw);
 void report_disconnect(struct cm_gateway *gw, enum phase phase);
 void report_hedge(struct cm_gateway *gw, struct cm_str provider, bool won);

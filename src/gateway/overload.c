@@ -32,15 +32,44 @@ static size_t memory_now(struct cm_gateway *gw)
     return gw->memory_bytes;
 }
 
+static int check_streams(const struct cm_gateway *gw, struct cm_err *err)
+{
+    const int64_t max = gw->now->config->server.max_streams;
+
+    if (max <= 0 || gw->streams < (size_t)max)
+        return 0;
+    cm_fail(err, CM_ERR_OVERLOADED, "this gateway has %lld streams open, as many as it may",
+            (long long)max);
+    err->retry_after_s = AGAIN_S;
+    return -1;
+}
+
+int overload_admit_stream(struct exchange *ex, struct cm_err *err)
+{
+    CM_ASSERT(!ex->is_stream);
+    if (check_streams(ex->gw, err) < 0)
+        return -1;
+    ex->is_stream = true;
+    ex->gw->streams++;
+    return 0;
+}
+
+void overload_stream_ended(struct exchange *ex)
+{
+    if (!ex->is_stream)
+        return;
+    ex->is_stream = false;
+    ex->gw->streams--;
+}
+
 int overload_check(struct cm_gateway *gw, struct cm_err *err)
 {
     const struct cm_config *c = gw->now->config;
     uint64_t lag_us = c->server.max_lag_ms > 0 ? cm_loop_recent_lag_us(gw->host->loop) : 0;
 
-    if (c->server.max_streams > 0 && report_streams_open(gw) >= (size_t)c->server.max_streams)
-        cm_fail(err, CM_ERR_OVERLOADED, "this gateway has %lld streams open, as many as it may",
-                (long long)c->server.max_streams);
-    else if (c->server.max_memory > 0 && memory_now(gw) > (size_t)c->server.max_memory)
+    if (check_streams(gw, err) < 0)
+        return -1;
+    if (c->server.max_memory > 0 && memory_now(gw) > (size_t)c->server.max_memory)
         cm_fail(err, CM_ERR_OVERLOADED, "this gateway is at its limit of memory");
     else if (c->server.max_lag_ms > 0 && lag_us > (uint64_t)c->server.max_lag_ms * 1000)
         cm_fail(err, CM_ERR_OVERLOADED, "this gateway has more to do than it can");

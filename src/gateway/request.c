@@ -115,6 +115,17 @@ static void parsed(struct exchange *ex)
         request_parsed(ex);
 }
 
+static bool is_job(const struct cm_chat *chat)
+{
+    return chat->response && chat->response->background && chat->task == CM_TASK_CHAT;
+}
+
+/* Its answer takes a place among the open streams: jobs and sessions, too. */
+static int admit_stream(struct exchange *ex, struct cm_err *err)
+{
+    return ex->chat->stream || ex->session || is_job(ex->chat) ? overload_admit_stream(ex, err) : 0;
+}
+
 void request_parsed(struct exchange *ex)
 {
     struct cm_err err = {0};
@@ -124,7 +135,8 @@ void request_parsed(struct exchange *ex)
     cm_id_make(id, ex->surface->id_prefix.p, cm_unix_ms());
     if (chat->stream && streams_again(ex))
         return;
-    if ((chat->response && responses_check(ex, &err) < 0) || find_targets(ex, &err) < 0) {
+    if (admit_stream(ex, &err) < 0 || (chat->response && responses_check(ex, &err) < 0) ||
+        find_targets(ex, &err) < 0) {
         exchange_fail(ex, &err);
         return;
     }
@@ -148,7 +160,7 @@ void request_parsed(struct exchange *ex)
     }
     ex->affinity = affinity_of(ex, &ex->begins);
     ex->only_credential = handed_to(ex);
-    if (chat->response && chat->response->background && chat->task == CM_TASK_CHAT) {
+    if (is_job(chat)) {
         if (background_begin(ex, &err) < 0)
             exchange_fail(ex, &err);
         return;

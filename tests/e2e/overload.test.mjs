@@ -2,6 +2,7 @@
 import assert from 'node:assert/strict';
 import { setTimeout as sleep } from 'node:timers/promises';
 import { chat, CLIENT_KEY, request, scenario, startGateway, until } from '../lib/gateway.mjs';
+import { play, providerFor, startFakeOpenai } from '../lib/fake_openai.mjs';
 import { connect, rawChat, rawRequest, readChatStream } from '../lib/raw.mjs';
 
 const DEMO = { 'provider demo': { type: 'demo', 'x.chunk_ms': 100 } };
@@ -33,6 +34,82 @@ scenario('max_streams', async (t) => {
         assert.equal(readChatStream(await raw.body(raw.headOf)).text, words);
     }
     assert.equal((await request(gw, { body: chat('demo') })).status, 200, 'and then there is room again');
+});
+
+const SILENT = chat('m1', 'x', { stream: true });
+
+/** A provider that says nothing, and places for two streams. */
+async function silentGateway(t) {
+    const fake = await startFakeOpenai(t, { keys: ['sk-up-1'] });
+    fake.always(play.hang());
+    const gw = await startGateway(t, { config: { 'provider up': providerFor(fake), server: { max_streams: 2 } } });
+    return { fake, gw };
+}
+
+async function openSilent(t, gw, fake) {
+    const before = fake.requests.length;
+    const raw = await connect(t, gw);
+    raw.send(rawChat(SILENT));
+    await until(() => fake.requests.length > before, 'the upstream to be asked');
+    return raw;
+}
+
+scenario('max_streams: those that are silent so far count until they end', async (t) => {
+    const { fake, gw } = await silentGateway(t);
+    const first = await openSilent(t, gw, fake);
+    fake.next(play.after(1500, play.ok()));
+    const second = await openSilent(t, gw, fake);
+    await assertRefused(t, gw, /2 streams open/);
+    assert.equal((await gw.metrics()).get('chatmux_streams_open'), 0, 'none has begun');
+
+    first.socket.destroy();
+    await until(() => fake.requests[0].isGone, 'the upstream to be left');
+    const third = await openSilent(t, gw, fake);
+    await assertRefused(t, gw, /2 streams open/);
+
+    const head = await second.head();
+    assert.equal(readChatStream(await second.body(head)).text, 'Hello from upstream.');
+    fake.next(play.error(400, 'no', { param: 'model' }));
+    assert.equal((await request(gw, { body: SILENT })).status, 400);
+    await openSilent(t, gw, fake); // one that has failed has left its place, too
+    await assertRefused(t, gw, /2 streams open/);
+    third.socket.destroy();
+    await until(() => fake.requests[2].isGone, 'the upstream to be left');
+    fake.always(play.ok());
+    assert.equal((await request(gw, { body: SILENT })).status, 200);
+});
+
+scenario('max_streams: of bodies that come together no more become streams, and whole answers take no place', async (t) => {
+    const { fake, gw } = await silentGateway(t);
+    for (let whole = 1; whole <= 3; whole++) {
+        (await connect(t, gw)).send(rawChat(chat('m1')));
+        await until(() => fake.requests.length === whole, 'the upstream to be asked');
+    }
+    const message = JSON.stringify({ ...SILENT, max_tokens: 100 });
+    const crowd = await Promise.all(
+        Array.from({ length: 5 }, async () => {
+            const raw = await connect(t, gw);
+            raw.send(rawRequest('POST', '/v1/messages', { headers: ['Content-Type: application/json', `Content-Length: ${message.length}`, 'Expect: 100-continue'] }));
+            assert.equal((await raw.head()).status, 100, 'there is room while nobody has said what it wants');
+            return raw;
+        }),
+    );
+    const refusals = [];
+    for (const raw of crowd) {
+        raw.send(message);
+        raw.response().then((r) => refusals.push(r), () => {}); // the streams never answer
+    }
+    await until(() => refusals.length >= 3 && fake.requests.length >= 5, 'three to be refused');
+    for (const r of refusals) {
+        assert.equal(r.status, 529, 'as this dialect says it');
+        assert.equal(r.headers['retry-after'], '1');
+        const { type, error } = JSON.parse(r.body);
+        assert.equal(type, 'error');
+        assert.equal(error.type, 'overloaded_error');
+        assert.match(error.message, /2 streams open/);
+    }
+    assert.equal(refusals.length, 3);
+    assert.equal(fake.requests.length, 5);
 });
 
 scenario('max_lag: while the loop is late what is new is refused, what runs goes on', async (t) => {
