@@ -13,6 +13,14 @@ static struct cm_loop *loop_of(const struct exchange *ex)
     return ex->gw->host->loop;
 }
 
+/* What is left of the time after which the target's server wants to be asked again. */
+static uint64_t told_wait_ms(const struct exchange *ex)
+{
+    const uint64_t now_ms = cm_loop_now_ms(loop_of(ex));
+
+    return ex->again_ms > now_ms ? ex->again_ms - now_ms : 0;
+}
+
 /* Every credential and target was tried. `err`: why the last lease was refused. */
 static void give_up(struct exchange *ex, const struct cm_err *err)
 {
@@ -27,6 +35,11 @@ static void give_up(struct exchange *ex, const struct cm_err *err)
         told = *ex->limited; /* of several reasons the one that ends by itself is the most useful */
     if (err->retry_after_s > 0 && cm_err_info(told.cls)->cred == CM_CRED_COOL)
         told.retry_after_s = err->retry_after_s;
+    if (cm_err_info(told.cls)->next == CM_NEXT_RETRY) {
+        const int left_s = (int)((told_wait_ms(ex) + 999) / 1000);
+
+        told.retry_after_s = told.retry_after_s > left_s ? told.retry_after_s : left_s;
+    }
     exchange_fail_spent(ex, &told);
 }
 
@@ -93,6 +106,17 @@ static uint64_t backoff_ms(struct exchange *ex)
     return ms - cm_rng_below(&ex->gw->rng, ms / 4);
 }
 
+/* How long until the target may be asked again: a back-off, or longer when it has told so. false: longer than anybody waits. */
+static bool pause_before_retry(struct exchange *ex, uint64_t *out)
+{
+    const struct cm_config *c = ex->snap->config;
+    const uint64_t backoff = backoff_ms(ex), told = told_wait_ms(ex);
+    const int64_t longest = ex->background ? c->resume.job_wait_ms : c->retry.max_wait_ms;
+
+    *out = told > backoff ? told : backoff;
+    return told <= (uint64_t)longest;
+}
+
 /* A job has time. It asks again and again instead of standing in line, where clients wait who have not. */
 static bool bide(struct exchange *ex, const struct cm_err *err)
 {
@@ -106,6 +130,7 @@ static bool bide(struct exchange *ex, const struct cm_err *err)
         return false;
     ex->target = 0;
     ex->retries = 0;
+    ex->again_ms = 0;
     wait_for(ex, 250 + cm_rng_below(&ex->gw->rng, 500));
     return true;
 }
@@ -113,11 +138,12 @@ static bool bide(struct exchange *ex, const struct cm_err *err)
 /* No credential of this target is left: pause and retry, wait for one that returns soon, go to the next target, or give up. */
 static void target_spent(struct exchange *ex, const struct cm_err *err)
 {
-    const struct cm_config *c = ex->snap->config;
+    uint64_t pause_ms;
 
     if (ex->last && cm_err_info(ex->last->cls)->next == CM_NEXT_RETRY &&
-        ex->retries < (unsigned)c->retry.retries) {
-        wait_for(ex, backoff_ms(ex));
+        ex->retries < (unsigned)ex->snap->config->retry.retries &&
+        pause_before_retry(ex, &pause_ms)) {
+        wait_for(ex, pause_ms);
         ex->retries++;
         return;
     }
@@ -126,6 +152,7 @@ static void target_spent(struct exchange *ex, const struct cm_err *err)
         if (ex->tried)
             ex->tried->n = 0;
         ex->retries = 0;
+        ex->again_ms = 0;
         exchange_next(ex);
         return;
     }
@@ -171,6 +198,16 @@ void exchange_next(struct exchange *ex)
         target_spent(ex, &err);
 }
 
+/* A time that its server told holds for the target, whichever account it was told. */
+static void note_when(struct exchange *ex, const struct cm_err *err)
+{
+    const uint64_t told_ms = cm_loop_now_ms(loop_of(ex)) + (uint64_t)err->retry_after_s * 1000;
+
+    if (cm_err_info(err->cls)->next == CM_NEXT_RETRY && err->retry_after_s > 0 &&
+        told_ms > ex->again_ms)
+        ex->again_ms = told_ms;
+}
+
 /* Remembers why, and that this credential has had its turn. */
 static void note_failure(struct exchange *ex, const struct cm_err *err)
 {
@@ -180,6 +217,7 @@ static void note_failure(struct exchange *ex, const struct cm_err *err)
     }
     *ex->last = *err;
     attempt_mask(ex->attempt, ex->last);
+    note_when(ex, ex->last);
     err = ex->last;
     if (err->cls == CM_ERR_RATE_LIMITED || err->cls == CM_ERR_QUOTA_EXHAUSTED) {
         ex->limited = ex->limited ? ex->limited : CM_ARENA_NEW(&ex->arena, struct cm_err);
@@ -228,6 +266,7 @@ static bool go_larger(struct exchange *ex)
     ex->target = 0;
     ex->tried->n = 0;
     ex->retries = 0;
+    ex->again_ms = 0;
     return true;
 }
 

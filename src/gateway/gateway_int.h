@@ -253,6 +253,7 @@ struct exchange {
     unsigned attempts; /* so far */
     unsigned rotated;  /* of them, those that count against retry.credentials and the retries */
     unsigned retries;  /* back-off retries of this target */
+    uint64_t again_ms; /* when its server wants to be asked again; in the past = has not told */
     uint64_t affinity; /* the conversation; 0 = none */
     uint64_t only_credential; /* it has the conversation that the client wants to go on; 0 = any */
     bool begins;              /* its first turn */

@@ -288,6 +288,57 @@ scenario('the only credential is tried again with back-off when its server stumb
     assert.equal(fake.requests.length, 3);
 });
 
+const BUSY = (retryAfter) => play.error(503, 'busy', { type: 'server_error' }, retryAfter ? { 'retry-after': String(retryAfter) } : {});
+
+for (const behave of [BUSY(2), play.error(502, 'bad gateway', { type: 'server_error' }, { 'retry-after': '2' })])
+    scenario('a server that tells when to come back is not asked before', async (t) => {
+        const { fake, gw } = await pair(t, { keys: ['sk-up-1'], config: { retry: { retries: 1 } } });
+        fake.next(behave);
+        const began = performance.now();
+        const answer = await request(gw, { body: chat('m1') });
+        const took = performance.now() - began;
+        answersWith(answer);
+        assert.equal(answer.headers['x-chatmux-attempts'], '2');
+        assert.ok(took >= 1990 && took < 6000, `${took} ms`);
+    });
+
+scenario('nor does a later failure that tells no time make it earlier', async (t) => {
+    const { fake, gw } = await pair(t, { keys: ['sk-up-1', 'sk-up-2'], config: { retry: { retries: 1 } } });
+    fake.next(BUSY(2), BUSY());
+    const began = performance.now();
+    answersWith(await request(gw, { body: chat('m1') }));
+    assert.ok(performance.now() - began >= 1990, 'not asked before');
+    assert.equal(fake.requests.length, 3);
+});
+
+scenario('a server that wants to be left alone for longer than anybody waits is asked once', async (t) => {
+    const { fake, gw } = await pair(t, { keys: ['sk-up-1'], config: { retry: { retries: 2, max_wait: '10s' } } });
+    fake.always(BUSY(100));
+    const began = performance.now();
+    for (const stream of [false, true]) {
+        const answer = await request(gw, { body: chat('m1', 'x', { stream }) });
+        assert.equal(answer.status, 503, answer.text);
+        assert.equal(answer.headers['retry-after'], '100');
+    }
+    assert.equal(fake.requests.length, 2, 'once for each');
+    assert.ok(performance.now() - began < 2000);
+});
+
+scenario('and the next target answers instead of it', async (t) => {
+    const busy = await startFakeOpenai(t, { keys: ['sk-up-1'] }),
+        good = await startFakeOpenai(t, { keys: ['sk-up-1'] });
+    const gw = await startGateway(t, {
+        config: { 'provider busy': providerFor(busy), 'provider good': providerFor(good), 'model best': { targets: ['busy/m1', 'good/m1'], strategy: 'priority' }, retry: { retries: 2 } },
+    });
+    busy.always(BUSY(100));
+    good.next(BUSY());
+    const began = performance.now();
+    answersWith(await request(gw, { body: chat('best') }));
+    assert.ok(performance.now() - began < 3000, 'the time of one target is not that of another');
+    assert.equal(busy.requests.length, 1);
+    assert.equal(good.requests.length, 2);
+});
+
 scenario('an upstream connection that died in the pool is not the client’s problem', async (t) => {
     const { fake, gw } = await pair(t, { keys: ['sk-up-1'] });
     answersWith(await request(gw, { body: chat('m1') }));
