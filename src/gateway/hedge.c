@@ -2,7 +2,7 @@
  * first serves; the other is cancelled, and what it cost is booked as waste.
  *
  * Until it wins, the second attempt (the rival) touches nothing of the exchange: what it says is kept and said again when it has won, or when the first
- * attempt has failed. At most 5 % of all attempts are extra ones, and none takes the last healthy account of its provider. */
+ * attempt has failed. Only for texts. At most 5 % of all attempts are extra ones, and none takes the last healthy account of its provider. */
 #include "gateway_int.h"
 
 #include "chatmux/base/log.h"
@@ -22,12 +22,24 @@ struct hedge {
 
 /* ---- whether and when ---- */
 
+static bool makes_pictures(const struct cm_target *t)
+{
+    return t->row && t->row->features & CM_MODEL_IMAGE_OUT;
+}
+
+/* Pictures and speech are never made twice. */
+static bool is_text(const struct exchange *ex)
+{
+    return (ex->chat->task == CM_TASK_CHAT || ex->chat->task == CM_TASK_COMPLETION) &&
+           !(ex->chat->modalities & (CM_MODALITY_IMAGE | CM_MODALITY_AUDIO)) &&
+           !makes_pictures(&ex->targets[ex->target]);
+}
+
 static int64_t delay_ms(const struct exchange *ex)
 {
     const struct cm_target *t = &ex->targets[ex->target];
 
-    if (!t->route || t->route->hedge_after_ms == 0 || ex->hedge ||
-        (ex->chat->task != CM_TASK_CHAT && ex->chat->task != CM_TASK_COMPLETION))
+    if (!t->route || t->route->hedge_after_ms == 0 || ex->hedge || !is_text(ex))
         return -1;
     if (t->route->hedge_after_ms > 0)
         return t->route->hedge_after_ms;
@@ -78,12 +90,13 @@ static int ask_for(struct exchange *ex, struct hedge *h, struct cm_pool_ask *ask
 
 static struct cm_lease *lease_at(struct exchange *ex, struct hedge *h, struct cm_tried *tried)
 {
-    const struct cm_instance *in = &ex->snap->instances[ex->targets[h->target].provider];
+    const struct cm_target *t = &ex->targets[h->target];
+    const struct cm_instance *in = &ex->snap->instances[t->provider];
     struct cm_pool_ask ask;
     struct cm_err err = {0};
     uint64_t wait_ms;
 
-    if (!spares_one(ex, in) ||
+    if (makes_pictures(t) || !spares_one(ex, in) ||
         !health_admits(ex->gw->health, in->name, cm_loop_now_ms(ex->gw->host->loop), &wait_ms) ||
         ask_for(ex, h, &ask) < 0)
         return NULL;

@@ -195,7 +195,35 @@ scenario('no second attempt for pictures and speech, which cannot be taken back'
     for (const r of await Promise.all(fill)) assert.equal(r.status, 200, r.text);
     assert.equal(await ask('/v1/images/generations', { prompt: 'a cat' }), 1);
     assert.equal(await ask('/v1/audio/speech', { input: 'hello', voice: 'alloy' }), 1);
-    assert.equal(await ask('/v1/chat/completions', { messages: [{ role: 'user', content: 'x' }] }), 2, 'a chat gets one');
+    const messages = [{ role: 'user', content: 'x' }];
+    assert.equal(await ask('/v1/chat/completions', { messages, modalities: ['text', 'audio'], audio: { voice: 'alloy', format: 'wav' } }), 1);
+    assert.equal(await ask('/v1/chat/completions', { messages }), 2, 'a chat gets one');
+});
+
+scenario('no second attempt for pictures that are asked for in a chat, nor with a model that makes them', async (t) => {
+    const slow = { type: 'demo', 'x.delay': '300ms' };
+    const route = (targets) => ({ targets, strategy: 'priority', hedge_after: '50ms' });
+    const gw = await startGateway(t, {
+        config: {
+            'provider one': slow,
+            'provider two': slow,
+            'model texts': route(['one/demo', 'two/demo']),
+            'model pictures': route(['one/demo-image', 'two/demo']),
+            'model either': route(['one/demo', 'two/demo-image']),
+        },
+    });
+    const attempts = async (model, more) => {
+        const r = await request(gw, { body: chat(model, 'x', more) });
+        assert.equal(r.status, 200, r.text);
+        return Number(r.headers['x-chatmux-attempts']);
+    };
+    const fill = Array.from({ length: 100 }, () => attempts('one/demo')); // each adds to what may be spent on second attempts
+    await Promise.all(fill);
+    for (const stream of [false, true]) {
+        assert.equal(await attempts('pictures', { stream }), 1);
+        assert.equal(await attempts('either', { stream }), 1);
+        assert.equal(await attempts('texts', { stream }), 2, 'a text gets one');
+    }
 });
 
 scenario('a target says what its requests say', async (t) => {
