@@ -35,8 +35,8 @@ enum can {
 };
 static const unsigned can[WIRE_N] = {
     [WIRE_openai] = SEED | PENALTIES | CHOICES | USER | PARALLEL | AUDIO | ANY_JSON | NAMES | BOTH |
-                    HOT | DETAIL | TYPED | IDS,
-    [WIRE_anthropic] = USER | PARALLEL | TOP_K | FAILED | NAMES | TYPED | IDS,
+                    HOT | DETAIL | STRICT | TYPED | IDS,
+    [WIRE_anthropic] = USER | PARALLEL | TOP_K | FAILED | NAMES | STRICT | TYPED | IDS,
     [WIRE_gemini] = SEED | PENALTIES | CHOICES | AUDIO | ANY_JSON | TOP_K | FAILED | BOTH | HOT,
 };
 
@@ -239,6 +239,8 @@ static void say_user(struct maker *m)
             part = push_part(msg, CM_PART_IMAGE);
             part->data = base64(m);
             part->media_type = one_in(m, 2) ? CM_S("image/png") : CM_S("image/jpeg");
+            if (may(m, DETAIL, 2))
+                part->detail = one_in(m, 2) ? CM_S("low") : CM_S("high");
         }
     }
 }
@@ -275,8 +277,8 @@ static void say_tools(struct maker *m, struct cm_chat *chat)
     chat->n_tools = 1 + below(m, 3);
     chat->tools = CM_ARENA_ARRAY(m->arena, struct cm_tool, chat->n_tools);
     for (size_t i = 0; i < chat->n_tools; i++) {
-        chat->tools[i] =
-            (struct cm_tool){.name = word(m, "f"), .parameters = schema(m), .strict = -1};
+        chat->tools[i] = (struct cm_tool){
+            .name = word(m, "f"), .parameters = schema(m), .strict = may(m, STRICT, 3) ? 1 : -1};
         if (one_in(m, 2))
             chat->tools[i].description = text(m);
     }
@@ -398,7 +400,8 @@ static void put_part(const struct cm_chat *chat, size_t at, const struct cm_part
         break;
     case CM_PART_IMAGE:
     case CM_PART_AUDIO:
-        cm_buf_printf(out, "data " CM_PRI " " CM_PRI, CM_ARG(p->media_type), CM_ARG(p->data));
+        cm_buf_printf(out, "data " CM_PRI " " CM_PRI " " CM_PRI, CM_ARG(p->media_type),
+                      CM_ARG(p->data), CM_ARG(p->detail));
         break;
     case CM_PART_FILE:
         cm_buf_printf(out, "file " CM_PRI " " CM_PRI " " CM_PRI, CM_ARG(p->media_type),
@@ -434,7 +437,7 @@ static void put_tools(const struct cm_chat *chat, struct cm_buf *out)
     for (size_t i = 0; i < chat->n_tools; i++) {
         const struct cm_tool *t = &chat->tools[i];
 
-        cm_buf_printf(out, "tool " CM_PRI " ", CM_ARG(t->name));
+        cm_buf_printf(out, "tool " CM_PRI " %s", CM_ARG(t->name), t->strict == 1 ? "strict " : "");
         cm_json_put_str(out, t->description);
         put_json(out, t->parameters);
         cm_buf_put(out, '\n');
@@ -519,6 +522,7 @@ static const struct {
 } pairs[] = {
     {WIRE_openai, WIRE_anthropic}, {WIRE_anthropic, WIRE_openai}, {WIRE_openai, WIRE_gemini},
     {WIRE_gemini, WIRE_openai},    {WIRE_anthropic, WIRE_gemini}, {WIRE_gemini, WIRE_anthropic},
+    {WIRE_openai, WIRE_openai}, /* what no other has words for */
 };
 
 START_TEST(requests)
