@@ -302,6 +302,9 @@ static const struct field request_row[] = {
     INT("attempt_count", ""),
     FIELD("attempts", MANY, "each try with its credential, why it was this one, class and times",
           .required = true, .words = "Attempt"),
+    FIELD("skipped", MANY,
+          "targets that were passed over without an attempt, in their order, with the reason",
+          .required = true, .words = "SkippedTarget"),
     FIELD("session", ANY,
           "of a realtime session: answers that told their figures, closed_by_upstream (the code; 0 "
           "= not), and the sound among the tokens: audio_input, audio_cache_read, audio_output",
@@ -426,6 +429,7 @@ const struct shape shapes[] = {
     SHAPE("Usage", usage),
     SHAPE("Request", request_row),
     {.name = "Attempt", .open = true},
+    {.name = "SkippedTarget", .open = true},
     {.name = "PassedOver", .open = true},
     SHAPE("Stats", stats),
     SHAPE("Changed", changed),

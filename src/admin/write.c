@@ -290,6 +290,7 @@ void request_write(struct cm_buf *out, const struct cm_request_row *row)
     out_usd(&o, "cost_usd", row->cost_micro_usd);
     out_int(&o, "attempt_count", row->attempts);
     out_json(&o, "attempts", list_of(row->detail, CM_S("attempts")));
+    out_json(&o, "skipped", list_of(row->detail, CM_S("skipped")));
     out_json(&o, "session", object_of(row->detail, CM_S("session")));
     out_json(&o, "others", list_of(row->detail, CM_S("others")));
     out_end(&o);

@@ -32,8 +32,8 @@ static void print_line(const char *name, struct cm_str text)
 
 static void print_attempts(struct command *cmd, yyjson_val *attempts)
 {
-    static const char *const heads[] = {"ATTEMPT", "PROVIDER",  "CREDENTIAL", "MODEL", "RESULT",
-                                        ">MS",     ">FIRST MS", "CHOSEN",     "WHY"};
+    static const char *const heads[] = {"ATTEMPT", "PROVIDER",  "CREDENTIAL", "MODEL",  "RESULT",
+                                        ">MS",     ">FIRST MS", "TARGET BY",  "CHOSEN", "WHY"};
     yyjson_val *a;
     struct table t;
     size_t i, n;
@@ -48,8 +48,30 @@ static void print_attempts(struct command *cmd, yyjson_val *attempts)
         table_add(&t, text_of(a, "result"));
         table_add(&t, member_text(&cmd->arena, a, "ms"));
         table_add(&t, member_text(&cmd->arena, a, "first_byte_ms"));
+        table_add(&t, text_of(a, "target_by"));
         table_add(&t, text_of(a, "chosen"));
         table_add(&t, text_of(a, "why"));
+    }
+    table_print(&t);
+    table_clear(&t);
+}
+
+static void print_skipped(yyjson_val *skipped)
+{
+    static const char *const heads[] = {"SKIPPED", "MODEL", "REASON"};
+    yyjson_val *s;
+    struct table t;
+    size_t i, n;
+
+    if (yyjson_arr_size(skipped) == 0)
+        return;
+    putchar('\n');
+    table_init(&t, heads, CM_COUNT(heads));
+    yyjson_arr_foreach(skipped, i, n, s)
+    {
+        table_add(&t, text_of(s, "provider"));
+        table_add(&t, text_of(s, "model"));
+        table_add(&t, text_of(s, "reason"));
     }
     table_print(&t);
     table_clear(&t);
@@ -92,6 +114,7 @@ static void print_request(struct command *cmd, yyjson_val *r)
     print_line("why", text_of(r, "why"));
     putchar('\n');
     print_attempts(cmd, cm_json_get(r, "attempts"));
+    print_skipped(cm_json_get(r, "skipped"));
     print_others(cm_json_get(r, "others"));
 }
 

@@ -21,6 +21,7 @@ struct attempt {
     const struct cm_instance *in;   /* the snapshot's */
     const struct cm_target *target; /* the exchange's; not after its end */
     bool relay, rival, lost;        /* which lane; began beside another; was slower than that */
+    bool first;                     /* of its exchange */
     struct cm_err *verdict;         /* owned; how it failed, NULL = not */
     bool cancelled; /* the client left, or a repetition failed: neither blame nor praise */
     bool trial;     /* decides about the provider's breaker */
@@ -273,6 +274,7 @@ struct attempt *attempt_open(struct exchange *ex, struct cm_lease *lease, size_t
     a->cred_id = cm_lease_id(lease);
     a->began_us = cm_mono_us();
     a->rival = ex->attempt != NULL;
+    a->first = ex->attempts == 0;
     a->relay = cm_instance_relays(in, chat);
     ex->gw->attempts_out++;
     a->trial = health_begun(ex->gw->health, in->name, t->model, cm_loop_now_ms(ex->gw->host->loop));
@@ -297,7 +299,7 @@ static const char *target_by(const struct exchange *ex, const struct attempt *a)
     if (a->rival)
         return "hedge";
     if (at > 0)
-        return "next"; /* those before it have failed */
+        return a->first ? "skipped" : "next"; /* those before it could not be asked, have failed */
     if (ex->n_targets == 1)
         return "only_one";
     if (route && route->strategy == CM_ROUTE_LEAST_BUSY)

@@ -58,6 +58,7 @@ void exchange_free(struct exchange *ex)
     cm_answer_clear(&ex->answer);
     cm_buf_clear(&ex->hold);
     cm_buf_clear(&ex->tries);
+    cm_buf_clear(&ex->skipped);
     cm_key_unref(ex->client_key);
     responses_free(ex);
     cm_arena_clear(&ex->arena); /* the parsed body first, then what it was parsed from */

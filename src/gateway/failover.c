@@ -4,9 +4,11 @@
 #include "chatmux/base/clock.h"
 #include "chatmux/base/log.h"
 #include "chatmux/base/mem.h"
+#include "chatmux/codec/json.h"
 
 #define BACKOFF_FIRST_MS 500
 #define BACKOFF_MAX_MS 8000
+#define SKIPPED_MAX 32u
 
 static struct cm_loop *loop_of(const struct exchange *ex)
 {
@@ -21,11 +23,38 @@ static uint64_t told_wait_ms(const struct exchange *ex)
     return ex->again_ms > now_ms ? ex->again_ms - now_ms : 0;
 }
 
+/* For the request log: the current target is left without an attempt. `err`: why; empty when retry.credentials is used up. */
+static void note_skipped(struct exchange *ex, const struct cm_err *err)
+{
+    struct cm_buf *out = &ex->skipped;
+
+    if (ex->target_asked || ex->n_skipped == SKIPPED_MAX)
+        return;
+    cm_buf_append(out, ex->n_skipped++ ? CM_S(",{\"provider\":") : CM_S("{\"provider\":"));
+    cm_json_put_str(out, exchange_instance(ex)->name);
+    cm_buf_append(out, CM_S(",\"model\":"));
+    cm_json_put_str(out, ex->targets[ex->target].model);
+    cm_buf_append(out, CM_S(",\"reason\":"));
+    cm_json_put_z(out, err->cls == CM_ERR_NONE
+                           ? "no further attempt: as many as retry.credentials allows were made"
+                           : err->msg);
+    cm_buf_put(out, '}');
+}
+
+static void aim_at(struct exchange *ex, size_t target)
+{
+    ex->target = target;
+    ex->target_asked = false;
+    ex->retries = 0;
+    ex->again_ms = 0;
+}
+
 /* Every credential and target was tried. `err`: why the last lease was refused. */
 static void give_up(struct exchange *ex, const struct cm_err *err)
 {
     struct cm_err told = ex->last ? *ex->last : *err;
 
+    note_skipped(ex, err);
     /* dialects with statuses of their own have words for this */
     if (!ex->last && err->cls == CM_ERR_NO_CREDENTIAL && err->retry_after_s > 0 &&
         !ex->surface->error_status)
@@ -46,6 +75,7 @@ static void give_up(struct exchange *ex, const struct cm_err *err)
 static void take_lease(struct exchange *ex, struct cm_lease *lease)
 {
     attempt_begin(ex, lease);
+    ex->target_asked = true;
     gateway_pool_moved(ex->gw);
     ex->attempt_us = cm_mono_us();
     if (ex->asked_us == 0)
@@ -128,9 +158,9 @@ static bool bide(struct exchange *ex, const struct cm_err *err)
         ex->wait_began_ms = now_ms;
     if (now_ms - ex->wait_began_ms >= (uint64_t)ex->snap->config->resume.job_wait_ms)
         return false;
-    ex->target = 0;
-    ex->retries = 0;
-    ex->again_ms = 0;
+    aim_at(ex, 0);
+    cm_buf_clear(&ex->skipped); /* told of the last round alone */
+    ex->n_skipped = 0;
     wait_for(ex, 250 + cm_rng_below(&ex->gw->rng, 500));
     return true;
 }
@@ -148,11 +178,10 @@ static void target_spent(struct exchange *ex, const struct cm_err *err)
         return;
     }
     if (ex->target + 1 < ex->n_targets) {
-        ex->target++;
+        note_skipped(ex, err);
+        aim_at(ex, ex->target + 1);
         if (ex->tried)
             ex->tried->n = 0;
-        ex->retries = 0;
-        ex->again_ms = 0;
         exchange_next(ex);
         return;
     }
@@ -263,10 +292,8 @@ static bool go_larger(struct exchange *ex)
     ex->enlarged = true;
     ex->targets = larger;
     ex->n_targets = n;
-    ex->target = 0;
+    aim_at(ex, 0);
     ex->tried->n = 0;
-    ex->retries = 0;
-    ex->again_ms = 0;
     return true;
 }
 

@@ -228,6 +228,8 @@ struct exchange {
     struct cm_reservation reservation;
     struct cm_pool_wait *waiting; /* in line for a credential */
     struct cm_buf tries;          /* JSON: every attempt so far, for the request log */
+    struct cm_buf skipped;        /* JSON: targets that were passed over without an attempt */
+    unsigned n_skipped;
     struct cm_str
         served_model; /* what the platform calls the model that answers, where it told of another; in the arena */
     struct cm_str served_by; /* label of the latest credential; in the arena */
@@ -250,6 +252,7 @@ struct exchange {
     struct attempt *attempt;   /* the one in flight */
     struct hedge *hedge;       /* a second one beside it; in the arena, NULL = there was none */
     struct cm_deadline hedge_due;
+    bool target_asked; /* an attempt at the current target was made */
     unsigned attempts; /* so far */
     unsigned rotated;  /* of them, those that count against retry.credentials and the retries */
     unsigned retries;  /* back-off retries of this target */

@@ -183,6 +183,7 @@ void hedge_take_over(struct exchange *ex)
     h->rival = NULL;
     ex->attempt = a;
     ex->target = h->target;
+    ex->target_asked = true;
     ex->dropped = h->dropped;
     ex->relay = attempt_relays(a);
     ex->n_passed = 0;

@@ -454,6 +454,11 @@ static void log_row(const struct exchange *ex, struct cm_str provider, struct cm
     cm_buf_append(&detail, CM_S("{\"attempts\":["));
     cm_buf_append(&detail, cm_buf_str(&ex->tries));
     cm_buf_put(&detail, ']');
+    if (ex->n_skipped > 0) {
+        cm_buf_append(&detail, CM_S(",\"skipped\":["));
+        cm_buf_append(&detail, cm_buf_str(&ex->skipped));
+        cm_buf_put(&detail, ']');
+    }
     session_log(ex, &detail);
     if (provider.n > 0)
         put_others(ex, provider, outcome, &detail);
