@@ -2,7 +2,7 @@
 // access log. The fake upstream and the load generator share another core. Rounds alternate between the two, the
 // median of the rounds counts. No figure makes it fail; what cannot be measured is said so in the table.
 
-import { execFileSync, spawn } from 'node:child_process'
+import { execFileSync, spawn, spawnSync } from 'node:child_process'
 import { closeSync, mkdirSync, mkdtempSync, openSync, readFileSync, readdirSync, rmSync, statSync, statfsSync,
     truncateSync, writeFileSync } from 'node:fs'
 import { createServer } from 'node:net'
@@ -420,6 +420,21 @@ function measureStart() {
     return Array.from({ length: plan.starts }, () => Number(execFileSync('taskset', command, { encoding: 'utf8' })))
 }
 
+// { ns, total, cooling, allocations, choices }
+function measureChoice() {
+    say('choosing a credential')
+    const command = ['-c', String(targetCpu), join(benchBin, 'pool_bench')]
+    const told = spawnSync('taskset', command, { encoding: 'utf8' }).stdout ?? '' // it exits with 1 beyond its target
+    const found = [/^(\d+) credentials, (\d+) cooling/m, /^choice +(\d+) ns/m, /^(\d+) allocations in (\d+) choices/m]
+        .map((line) => line.exec(told)?.slice(1).map(Number))
+    if (found.includes(undefined)) {
+        problems.add('pool_bench did not tell what choosing a credential costs')
+        return null
+    }
+    const [[total, cooling], [ns], [allocations, choices]] = found
+    return { ns, total, cooling, allocations, choices }
+}
+
 function strippedBytes() {
     const copy = join(dir, 'stripped')
     execFileSync('strip', ['--strip-all', '-o', copy, chatmuxBin])
@@ -436,9 +451,10 @@ const us = (value) =>
 const mib = (kib) => `${(kib / 1024).toFixed(1)} MiB`
 const ms = (value) => `${(value / 1000).toFixed(2)} ms`
 const signed = (text) => (text.startsWith('-') ? text.replace('-', '−') : `+${text}`)
+const grouped = (n) => n.toLocaleString('en-US')
 const times = (value) => `${value.toFixed(2)} ×`
 
-function promises(cost, held, idle, starts, bytes) {
+function promises({ cost, held, idle, starts, choice, bytes }) {
     const of = (target, part, figure) => median(cost[target.name][part].map(figure))
     const range = (part, figure) => {
         const ratios = sorted(cost.chatmux[part].map((r, i) => figure(r) / figure(cost.nginx[part][i])))
@@ -476,6 +492,12 @@ function promises(cost, held, idle, starts, bytes) {
     row('idle process, anonymous', '', mib(idle.anonymous), '', '≤ 4 MiB', idle.anonymous <= 4 * 1024)
     row('cold start, exec to the first completion', '', `${median(starts).toFixed(1)} ms`, '', '≤ 50 ms',
         median(starts) <= 50, `${Math.min(...starts).toFixed(1)} to ${Math.max(...starts).toFixed(1)} ms`)
+    if (choice) {
+        const { ns, total, cooling, allocations, choices } = choice
+        row(`choosing among ${grouped(total)} credentials, ${(100 * cooling / total).toFixed(0)} % cooling`, '', us(ns / 1000), '',
+            '≤ 2 µs, no allocation', ns <= 2000 && allocations === 0,
+            `${grouped(allocations)} allocations in ${grouped(choices)} choices`)
+    }
     row('size of the stripped binary', '', mib(bytes / 1024), '', '≤ 2 MiB', bytes <= 2 << 20)
     return table(['what', 'nginx', 'chatmux', 'compared', 'target', 'met', 'rounds, remarks'], rows)
 }
@@ -574,7 +596,7 @@ an access log. Medians of ${plan.rounds} rounds of ${plan.seconds} s that altern
 single rounds. CPU is user and system time of the whole process tree at ${closedConnections} connections. Ratios carry
 over to other machines, times do not. \`make bench\` makes this file anew.
 
-${promises(figures.cost, figures.held, figures.idle, figures.starts, figures.bytes)}
+${promises(figures)}
 
 ## What translation costs
 
@@ -617,8 +639,9 @@ try {
     const held = await measureHeld(targets)
     const idle = await measureIdle()
     const starts = measureStart()
+    const choice = measureChoice()
     const log = measureLog()
-    const text = report({ cost, lanes, capacity, held, idle, starts, log, bytes: strippedBytes() })
+    const text = report({ cost, lanes, capacity, held, idle, starts, choice, log, bytes: strippedBytes() })
     const file = process.env.RESULTS ?? (quick ? null : 'bench/results.md')
     process.stdout.write(`\n${text}`)
     if (file !== null)

@@ -1,7 +1,7 @@
 #!/bin/sh
 # Measures the promises of this project and writes bench/results.md; `make bench` builds what it needs and calls it.
 #
-# Environment: CHATMUX_BIN and BENCH_BIN (the folder of load, start and upstream).
+# Environment: CHATMUX_BIN and BENCH_BIN (the folder of the other programs here).
 #   QUICK=1       a minute and a half; figures are rough and go to the terminal only
 #   LOG_ROWS=n    of the request log that is filled and read; 10 million want 5 GB below TMPDIR
 #   RESULTS=FILE  writes there instead
