@@ -310,8 +310,7 @@ static const struct field request_row[] = {
           "= not), and the sound among the tokens: audio_input, audio_cache_read, audio_output",
           .required = true, .nullable = true),
     FIELD("others", MANY,
-          "credentials that could not be chosen, with state and reason; of exchanges with several "
-          "attempts or a failure",
+          "credentials that could not be chosen, with state and reason, as it was at the end",
           .required = true, .words = "PassedOver"),
 };
 

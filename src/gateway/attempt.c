@@ -171,8 +171,8 @@ static int note_dropped(struct exchange *ex, const struct cm_chat *chat, struct 
     return 0;
 }
 
-/* By what name the pool knows the model: an account that may not use it for one task may for another. */
-static struct cm_str pool_model(struct exchange *ex)
+/* An account that may not use it for one task may for another. */
+struct cm_str attempt_model(struct exchange *ex)
 {
     struct cm_str model = ex->targets[ex->target].model;
 
@@ -228,7 +228,7 @@ int attempt_ask(struct exchange *ex, struct cm_pool_ask *ask, struct cm_err *err
         return -1;
     *ask =
         (struct cm_pool_ask){.provider = exchange_instance(ex)->name,
-                             .model = pool_model(ex),
+                             .model = attempt_model(ex),
                              .cost = target->row ? target->row->cost : 0,
                              .purse = target->row ? target->row->purse : 0,
                              .tried = ex->tried,

@@ -448,6 +448,8 @@ void gemini_list_models(struct exchange *ex, const struct cm_model_listed *model
 
 /* ---- attempt.c: one try with one credential ---- */
 
+/* By what name the pool knows the current target's model. */
+struct cm_str attempt_model(struct exchange *ex);
 /* What the exchange wants of the pool for its current target. -1: this target cannot answer it (err). */
 int attempt_ask(struct exchange *ex, struct cm_pool_ask *ask, struct cm_err *err);
 /* The list "a, b" with one more member that has no effect, which is in it once. In the exchange's arena. */

@@ -315,7 +315,8 @@ static const char *usage_source(enum cm_usage_source source)
     return names[source];
 }
 
-/* Why others were not chosen: told of exchanges that needed more than one attempt or failed, and of pools a person can read. */
+/* Why others were not chosen: told of exchanges that needed more than one attempt, failed, or had not all accounts to choose from; and of pools a person
+ * can read. */
 #define OTHERS_POOL_MAX 200u
 #define OTHERS_MAX 32u
 
@@ -323,6 +324,7 @@ struct others {
     struct cm_buf *out;
     const struct cm_pool *pool;
     struct cm_str model; /* "" = none was asked for */
+    uint64_t served;     /* this one was chosen; 0 = none */
     size_t n;
 };
 
@@ -351,7 +353,7 @@ static void note_other(void *arg, const struct cm_cred_info *cred)
     struct others *o = arg;
     const char *why = why_passed_over(o, cred);
 
-    if ((cred->state == CM_CRED_STATE_OK && !*why) || o->n == OTHERS_MAX)
+    if ((cred->state == CM_CRED_STATE_OK && !*why) || cred->id == o->served || o->n == OTHERS_MAX)
         return;
     cm_buf_append(o->out, o->n++ ? CM_S(",{\"credential\":") : CM_S("{\"credential\":"));
     cm_json_put_str(o->out, cred->label);
@@ -362,17 +364,21 @@ static void note_other(void *arg, const struct cm_cred_info *cred)
     cm_buf_put(o->out, '}');
 }
 
-static void put_others(const struct exchange *ex, struct cm_str provider, enum outcome outcome,
+static void put_others(struct exchange *ex, struct cm_str provider, enum outcome outcome,
                        struct cm_buf *out)
 {
     struct others o = {.out = out, .pool = ex->gw->pool};
     struct cm_pool_counts counts;
+    bool narrowed;
 
     if (ex->n_targets > 0)
-        o.model = ex->targets[ex->target].model;
-
-    cm_pool_count(ex->gw->pool, provider, &counts);
-    if ((ex->attempts == 1 && outcome == OUTCOME_OK) || counts.total > OTHERS_POOL_MAX)
+        o.model = attempt_model(ex);
+    if (outcome == OUTCOME_OK)
+        o.served = ex->served_by_id;
+    cm_pool_count(o.pool, provider, &counts);
+    narrowed = counts.state[CM_CRED_STATE_OK] < counts.total ||
+               cm_pool_without(o.pool, provider, o.model) > 0;
+    if ((ex->attempts == 1 && outcome == OUTCOME_OK && !narrowed) || counts.total > OTHERS_POOL_MAX)
         return;
     cm_buf_append(out, CM_S(",\"others\":["));
     cm_pool_each(ex->gw->pool, provider, note_other, &o);
@@ -413,7 +419,7 @@ static bool is_logged(const struct exchange *ex, const struct cm_err *err)
 }
 
 /* The request log and the ledger: every exchange that reached an upstream; in the log alone, those that should have. */
-static void log_row(const struct exchange *ex, struct cm_str provider, struct cm_str model,
+static void log_row(struct exchange *ex, struct cm_str provider, struct cm_str model,
                     enum outcome outcome, const struct cm_err *err, uint64_t total_us)
 {
     const struct cm_usage *u = &ex->usage;

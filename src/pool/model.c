@@ -487,6 +487,14 @@ bool cm_pool_model(const struct cm_pool *pool, uint64_t id, struct cm_str model,
     return p && pair_tell(pool, p, out);
 }
 
+size_t cm_pool_without(const struct cm_pool *pool, struct cm_str provider, struct cm_str model)
+{
+    const struct provider *p = provider_find(pool, provider);
+    const uint64_t bit = p ? model_bit(p, model_hash(model)) : 0;
+
+    return bit ? p->model[__builtin_ctzll(bit)].over.n : 0;
+}
+
 void cm_pool_count_models(const struct cm_pool *pool, struct cm_str provider,
                           size_t count[CM_MODEL_STATES_N])
 {

@@ -85,6 +85,29 @@ scenario('a dry run leaves no trace', async (t) => {
     assert.deepEqual(JSON.parse(r.headers['x-chatmux-route']).map((a) => a.credential), [...shown]);
 });
 
+scenario('why others were not chosen, also when the first attempt served', async (t) => {
+    const { fake, gw } = await setUp(t);
+    let n = 0;
+    const others = async () => {
+        const id = `others-${++n}`;
+        assert.equal((await request(gw, { body: chat('m1'), headers: { 'x-request-id': id } })).status, 200);
+        let row;
+        await until(async () => (row = await request(gw, { path: `/admin/api/requests/${id}`, key: ADMIN })).status === 200);
+        return [row.json.attempts.length, row.json.others];
+    };
+    assert.deepEqual(await others(), [1, []], 'all can serve');
+    fake.key('sk-up-1', play.error(404, 'no such model', { type: 'invalid_request_error', code: 'model_not_found' }));
+    const without = [{ credential: 'up#1', state: 'ok', reason: 'without this model' }];
+    let told;
+    do told = await others();
+    while (told[0] === 1 && n < 5);
+    assert.deepEqual(told, [2, without]);
+    assert.deepEqual(await others(), [1, without]);
+    const accounts = (await request(gw, { path: '/admin/api/credentials', key: ADMIN })).json.data;
+    await request(gw, { path: `/admin/api/credentials/${accounts[0].id}`, method: 'PATCH', body: { enabled: false }, key: ADMIN });
+    assert.deepEqual(await others(), [1, [{ credential: 'up#1', state: 'disabled', reason: 'operator' }]]);
+});
+
 scenario('targets that were passed over, with the reason', async (t) => {
     const { gw, explain } = await setUp(t, {
         'provider up': { type: 'gemini', base_url: 'http://127.0.0.1:9', models: ['m1'] },

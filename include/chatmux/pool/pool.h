@@ -164,6 +164,8 @@ void cm_pool_each_model(const struct cm_pool *pool, uint64_t id,
 /* How the account stands to this model; false: nothing is known of it, it serves. */
 bool cm_pool_model(const struct cm_pool *pool, uint64_t id, struct cm_str model,
                    struct cm_cred_model *out);
+/* How many accounts of this provider do without this model now; cheap. */
+size_t cm_pool_without(const struct cm_pool *pool, struct cm_str provider, struct cm_str model);
 /* How many accounts of this provider are in each of the states with some model. */
 void cm_pool_count_models(const struct cm_pool *pool, struct cm_str provider,
                           size_t count[CM_MODEL_STATES_N]);
