@@ -32,8 +32,9 @@ static void print_line(const char *name, struct cm_str text)
 
 static void print_attempts(struct command *cmd, yyjson_val *attempts)
 {
-    static const char *const heads[] = {"ATTEMPT", "PROVIDER",  "CREDENTIAL", "MODEL",  "RESULT",
-                                        ">MS",     ">FIRST MS", "TARGET BY",  "CHOSEN", "WHY"};
+    static const char *const heads[] = {"ATTEMPT",      "PROVIDER",  "CREDENTIAL", "MODEL",
+                                        "RESULT",       ">MS",       ">CONNECT",   ">FIRST BYTE",
+                                        ">FIRST TOKEN", "TARGET BY", "CHOSEN",     "WHY"};
     yyjson_val *a;
     struct table t;
     size_t i, n;
@@ -47,7 +48,9 @@ static void print_attempts(struct command *cmd, yyjson_val *attempts)
         table_add(&t, text_of(a, "model"));
         table_add(&t, text_of(a, "result"));
         table_add(&t, member_text(&cmd->arena, a, "ms"));
+        table_add(&t, member_text(&cmd->arena, a, "connect_ms"));
         table_add(&t, member_text(&cmd->arena, a, "first_byte_ms"));
+        table_add(&t, member_text(&cmd->arena, a, "first_token_ms"));
         table_add(&t, text_of(a, "target_by"));
         table_add(&t, text_of(a, "chosen"));
         table_add(&t, text_of(a, "why"));

@@ -329,18 +329,37 @@ static void note_choice(const struct exchange *ex, const struct attempt *a, stru
     }
 }
 
+static void note_time(struct cm_buf *out, const char *name, uint64_t us)
+{
+    cm_buf_printf(out, ",\"%s\":", name);
+    cm_json_put_int(out, (int64_t)us / 1000);
+}
+
+/* Where its time went; phases that it had not are left out. */
+static void note_phases(const struct attempt *a, struct cm_buf *out)
+{
+    struct cm_run_info info;
+
+    cm_run_info(a->run, &info);
+    note_time(out, "ms", cm_mono_us() - a->began_us);
+    if (info.connect_us)
+        note_time(out, "connect_ms", info.connect_us);
+    if (info.first_byte_us)
+        note_time(out, "first_byte_ms", info.first_byte_us - a->began_us);
+    if (info.semantic_us)
+        note_time(out, "first_token_ms", info.semantic_us - a->began_us);
+}
+
 /* One attempt as the request log tells it. */
 static void note_try(struct exchange *ex, const struct attempt *a, const struct cm_err *verdict,
                      bool cancelled)
 {
     struct cm_buf *out = &ex->tries;
-    struct cm_run_info info;
     struct cm_str class = a->lost     ? CM_S("lost")
                           : cancelled ? CM_S("client_gone")
                           : verdict   ? cm_str_of(cm_err_info(verdict->cls)->name)
                                       : CM_S("ok");
 
-    cm_run_info(a->run, &info);
     cm_buf_append(out, out->n ? CM_S(",{\"provider\":") : CM_S("{\"provider\":"));
     cm_json_put_str(out, a->in->name);
     cm_buf_append(out, CM_S(",\"credential\":"));
@@ -356,12 +375,7 @@ static void note_try(struct exchange *ex, const struct attempt *a, const struct 
     note_choice(ex, a, out);
     if (a->rival)
         cm_buf_append(out, CM_S(",\"hedge\":true"));
-    cm_buf_append(out, CM_S(",\"ms\":"));
-    cm_json_put_int(out, (int64_t)(cm_mono_us() - a->began_us) / 1000);
-    if (info.first_byte_us) {
-        cm_buf_append(out, CM_S(",\"first_byte_ms\":"));
-        cm_json_put_int(out, (int64_t)(info.first_byte_us - a->began_us) / 1000);
-    }
+    note_phases(a, out);
     if (verdict) {
         cm_buf_append(out, CM_S(",\"why\":"));
         cm_json_put_z(out, verdict->msg);

@@ -483,6 +483,11 @@ void cm_ws_resume(struct cm_ws *ws)
     cm_task_post(ws->hc->loop, &ws->again); /* what was kept first, then the transfer */
 }
 
+void cm_ws_info(const struct cm_ws *ws, struct cm_xfer_info *out)
+{
+    cm_xfer_info(ws->x, out);
+}
+
 void cm_ws_close(struct cm_ws *ws)
 {
     if (!ws)

@@ -172,11 +172,25 @@ static void run_step(struct cm_run *run, const struct cm_ev *ev)
     run_unref(run);
 }
 
+/* What the call in flight has spent on a new connection. */
+static uint64_t connecting_us(const struct cm_run *run)
+{
+    const struct cm_transport *t = &run->host->transport;
+    struct cm_xfer_info info = {0};
+
+    if (run->xfer && t->info)
+        t->info(t->arg, run->xfer, &info);
+    else if (run->ws && t->ws_info)
+        t->ws_info(t->arg, run->ws, &info);
+    return info.reused ? 0 : info.connected_us;
+}
+
 static void drop_transfer(struct cm_run *run)
 {
     if (run->xfer) {
         const struct cm_transport *t = &run->host->transport;
 
+        run->connect_us += connecting_us(run);
         t->close(t->arg, run->xfer);
         run->xfer = NULL;
         run_unref(run);
@@ -190,6 +204,7 @@ void run_drop_flight(struct cm_run *run)
 
     drop_transfer(run);
     if (run->ws) {
+        run->connect_us += connecting_us(run);
         t->ws_close(t->arg, run->ws);
         run->ws = NULL;
         run_unref(run);
@@ -677,6 +692,7 @@ void cm_run_info(const struct cm_run *run, struct cm_run_info *out)
                                 .began_us = run->began_us,
                                 .first_byte_us = run->first_byte_us,
                                 .semantic_us = run->semantic_us,
+                                .connect_us = run->connect_us + connecting_us(run),
                                 .bytes_up = run->bytes_up,
                                 .bytes_down = run->bytes_down};
 }

@@ -76,6 +76,7 @@ struct cm_run {
     uint64_t stop_ms;           /* when the farewell began */
     int64_t call_timeout_ms;    /* FETCH, or a stream that is one long wait */
     uint64_t began_us, first_byte_us, semantic_us, bytes_up, bytes_down;
+    uint64_t connect_us; /* of calls that are over */
 
     unsigned refs, depth; /* depth: steps of this run on the stack */
     bool head_seen, long_wait, lands, stop_owed, paused, timer_due, emitted;

@@ -25,6 +25,12 @@ static void httpc_close(void *arg, struct cm_xfer *x)
     cm_xfer_close(x);
 }
 
+static void httpc_info(void *arg, const struct cm_xfer *x, struct cm_xfer_info *out)
+{
+    (void)arg;
+    cm_xfer_info(x, out);
+}
+
 static struct cm_ws *wsc_open(void *arg, const struct cm_xfer_req *req, size_t max_message,
                               const struct cm_ws_cb *cb, void *cb_arg)
 {
@@ -67,12 +73,19 @@ static void wsc_close(void *arg, struct cm_ws *ws)
     cm_ws_close(ws);
 }
 
+static void wsc_info(void *arg, const struct cm_ws *ws, struct cm_xfer_info *out)
+{
+    (void)arg;
+    cm_ws_info(ws, out);
+}
+
 struct cm_transport cm_transport_httpc(struct cm_httpc *hc)
 {
     return (struct cm_transport){.open = httpc_open,
                                  .pause = httpc_pause,
                                  .resume = httpc_resume,
                                  .close = httpc_close,
+                                 .info = httpc_info,
                                  .ws_open = wsc_open,
                                  .ws_send = wsc_send,
                                  .ws_ping = wsc_ping,
@@ -80,5 +93,6 @@ struct cm_transport cm_transport_httpc(struct cm_httpc *hc)
                                  .ws_pause = wsc_pause,
                                  .ws_resume = wsc_resume,
                                  .ws_close = wsc_close,
+                                 .ws_info = wsc_info,
                                  .arg = hc};
 }

@@ -108,6 +108,33 @@ scenario('why others were not chosen, also when the first attempt served', async
     assert.deepEqual(await others(), [1, [{ credential: 'up#1', state: 'disabled', reason: 'operator' }]]);
 });
 
+scenario('where the time of an attempt went', async (t) => {
+    const { fake, gw, explain } = await setUp(t);
+    const attempt = async (id) => {
+        const r = await request(gw, { body: { ...chat('m1'), stream: true }, headers: { 'x-request-id': id } });
+        assert.equal(r.status, 200);
+        let told;
+        await until(async () => (told = await explain(id, '--json')).code === 0);
+        return JSON.parse(told.out).attempts[0];
+    };
+    fake.next(async (rec) => {
+        rec.res.writeHead(200, { 'content-type': 'text/event-stream' });
+        rec.res.flushHeaders();
+        await sleep(300);
+        rec.res.write('data: {"id":"c1","object":"chat.completion.chunk","created":1,"model":"m1","choices":[{"index":0,"delta":{"content":"at last"},"finish_reason":null}]}\n\n');
+        await sleep(100);
+        rec.res.end('data: {"id":"c1","object":"chat.completion.chunk","created":1,"model":"m1","choices":[{"index":0,"delta":{},"finish_reason":"stop"}]}\n\ndata: [DONE]\n\n');
+    });
+    const first = await attempt('phases-1');
+    assert.ok(first.connect_ms >= 0 && first.connect_ms <= first.first_byte_ms, JSON.stringify(first));
+    assert.ok(first.first_token_ms - first.first_byte_ms >= 250, JSON.stringify(first));
+    assert.ok(first.ms - first.first_token_ms >= 50, JSON.stringify(first));
+    const second = await attempt('phases-2');
+    assert.equal(second.connect_ms, undefined, 'the connection was there');
+    assert.ok(second.first_token_ms >= second.first_byte_ms);
+    assert.match((await explain('phases-1')).out, /^ATTEMPT .* MS +CONNECT +FIRST BYTE +FIRST TOKEN +TARGET BY +CHOSEN/m);
+});
+
 scenario('targets that were passed over, with the reason', async (t) => {
     const { gw, explain } = await setUp(t, {
         'provider up': { type: 'gemini', base_url: 'http://127.0.0.1:9', models: ['m1'] },

@@ -36,6 +36,8 @@ void cm_ws_say_close(struct cm_ws *ws, int code, struct cm_str reason);
 /* Paused: no on_message, and no on_end of an open connection, from the return on; what the peer sends stays in the socket, pings included. */
 void cm_ws_pause(struct cm_ws *ws);
 void cm_ws_resume(struct cm_ws *ws);
+/* Of the handshake. */
+void cm_ws_info(const struct cm_ws *ws, struct cm_xfer_info *out);
 /* Final. When the connection is open: what is queued and a close frame (1000, unless it was said before) are still sent, and the connection ends with the peer's answer, or after
  * two seconds. cm_httpc_close() does not wait for that. NULL is fine. */
 void cm_ws_close(struct cm_ws *ws);

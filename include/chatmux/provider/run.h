@@ -15,6 +15,7 @@ struct cm_transport {
     void (*pause)(void *arg, struct cm_xfer *x);
     void (*resume)(void *arg, struct cm_xfer *x);
     void (*close)(void *arg, struct cm_xfer *x);
+    void (*info)(void *arg, const struct cm_xfer *x, struct cm_xfer_info *out); /* may be NULL */
     struct cm_ws *(*ws_open)(void *arg, const struct cm_xfer_req *req, size_t max_message,
                              const struct cm_ws_cb *cb, void *cb_arg);
     size_t (*ws_send)(void *arg, struct cm_ws *ws, struct cm_str message, bool binary);
@@ -23,6 +24,7 @@ struct cm_transport {
     void (*ws_pause)(void *arg, struct cm_ws *ws);
     void (*ws_resume)(void *arg, struct cm_ws *ws);
     void (*ws_close)(void *arg, struct cm_ws *ws);
+    void (*ws_info)(void *arg, const struct cm_ws *ws, struct cm_xfer_info *out); /* may be NULL */
     void *arg;
 };
 struct cm_host { /* not owned; outlives all runs */
@@ -103,6 +105,8 @@ struct cm_run_info {
     const char *state;                   /* the flow's own name of where it is */
     uint64_t began_us;                   /* monotonic */
     uint64_t first_byte_us, semantic_us; /* 0 = not yet */
+    uint64_t
+        connect_us; /* what its calls have spent on new connections: name, TCP, TLS; 0 = all were there */
     uint64_t bytes_up, bytes_down;
 };
 void cm_run_info(const struct cm_run *run, struct cm_run_info *out);
