@@ -468,6 +468,8 @@ static void stream_event(struct exchange *ex, const struct cm_event *ev)
 {
     bool semantic = cm_event_semantic(ev);
 
+    if (semantic)
+        report_piece(ex);
     if (ex->relay) {
         if (ex->surface->stream_relayed)
             stream_relayed(ex, ev);

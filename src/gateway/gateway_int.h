@@ -297,7 +297,10 @@ struct exchange {
 
     int status;                   /* what the client was told; 0 = nothing */
     uint64_t began_us, body_us;   /* first byte of the request; its body complete */
+    uint64_t parsed_us;           /* the request was understood; 0 = nothing to parse */
     uint64_t asked_us, first_us;  /* first attempt; first semantic event */
+    uint64_t piece_us;            /* latest semantic event of a stream */
+    struct cm_metric *gaps;       /* between them; NULL before the first */
     uint64_t attempt_us;          /* latest attempt */
     uint64_t bytes_in, bytes_out; /* of the bodies */
 };
@@ -540,6 +543,7 @@ struct figures *figures_new(struct cm_gateway *gw);
 void figures_free(struct figures *f);
 void report_attempt(struct cm_gateway *gw, struct cm_str provider, const struct cm_err *err);
 void report_exchange(struct exchange *ex, enum outcome outcome, const struct cm_err *err);
+void report_piece(struct exchange *ex);                 /* a semantic event of a stream came */
 void report_streams(struct cm_gateway *gw, int change); /* has begun, or ended after that */
 size_t report_streams_open(const struct cm_gateway *gw);
 void report_disconnect(struct cm_gateway *gw, enum phase phase);

@@ -14,6 +14,8 @@ static const double seconds_long[] = {0.01, 0.02, 0.04, 0.08,  0.16,  0.32,  0.6
                                       1.28, 2.56, 5.12, 10.24, 20.48, 40.96, 81.92};
 static const double seconds_first[] = {0.001, 0.005, 0.01, 0.02, 0.04, 0.06, 0.08, 0.1,
                                        0.25,  0.5,   0.75, 1,    2.5,  5,    7.5,  10};
+static const double seconds_between[] = {0.001, 0.005, 0.01, 0.025, 0.05, 0.075, 0.1, 0.15, 0.2,
+                                         0.3,   0.4,   0.5,  0.75,  1,    2.5,   5,   10,   30};
 static const double seconds_short[] = {0.00005, 0.0001, 0.0002, 0.0005, 0.001, 0.002,
                                        0.005,   0.01,   0.05,   0.1,    0.5};
 
@@ -22,7 +24,7 @@ struct figures {
     struct cm_metric_family *requests, *request_seconds, *ttft_seconds, *overhead_seconds,
         *attempts, *credentials, *tokens, *disconnects, *streams_open, *loop_lag, *rss, *build,
         *cost, *drift, *dropped, *queue, *breaker, *models, *hedges, *waste, *audio, *sessions;
-    struct cm_metric_family *refused, *kept, *kept_bytes, *kept_evicted;
+    struct cm_metric_family *refused, *inter_chunk, *cooldown, *kept, *kept_bytes, *kept_evicted;
     long streams;
 };
 
@@ -61,6 +63,8 @@ static void on_render(void *arg)
 
         cm_pool_count(f->gw->pool, s->instances[i].name, &counts);
         cm_metric_set(cm_metric_with(f->queue, &s->instances[i].name), (double)counts.waiting);
+        cm_metric_set(cm_metric_with(f->cooldown, &s->instances[i].name),
+                      (double)cm_pool_cooling_ms(f->gw->pool, s->instances[i].name) / 1e3);
         cm_metric_set(
             cm_metric_with(f->breaker, &s->instances[i].name),
             health_breaker(f->gw->health, s->instances[i].name, cm_loop_now_ms(f->gw->host->loop)));
@@ -113,15 +117,24 @@ struct figures *figures_new(struct cm_gateway *gw)
         m, CM_HISTOGRAM, "chatmux_ttft_seconds",
         "From the first byte of a request to the first piece that means something.", by_model,
         seconds_first, CM_COUNT(seconds_first));
+    f->inter_chunk = cm_metrics_family(
+        m, CM_HISTOGRAM, "chatmux_inter_chunk_seconds",
+        "Between two pieces of a stream that mean something, as they came from the platform.",
+        by_model, seconds_between, CM_COUNT(seconds_between));
     f->overhead_seconds = cm_metrics_family(
         m, CM_HISTOGRAM, "chatmux_overhead_seconds",
-        "From the complete request to the first attempt: the time that is the gateway's own.", none,
-        seconds_short, CM_COUNT(seconds_short));
+        "From the complete request to the first attempt: parse until it was understood, dispatch "
+        "until an account was found.",
+        by_phase, seconds_short, CM_COUNT(seconds_short));
     f->attempts = cm_metrics_family(m, CM_COUNTER, "chatmux_attempts_total",
                                     "Tries with one credential, by error class (ok = served).",
                                     by_class, NULL, 0);
     f->credentials = cm_metrics_family(m, CM_GAUGE, "chatmux_credentials", "Credentials by state.",
                                        by_state, NULL, 0);
+    f->cooldown = cm_metrics_family(
+        m, CM_GAUGE, "chatmux_credential_cooldown_seconds",
+        "Until the first of the credentials that are cooling serves again; 0: none is cooling.",
+        by_provider, NULL, 0);
     f->tokens = cm_metrics_family(m, CM_COUNTER, "chatmux_tokens_total", "Tokens by kind.", by_type,
                                   NULL, 0);
     f->audio = cm_metrics_family(m, CM_COUNTER, "chatmux_audio_tokens_total",
@@ -198,6 +211,25 @@ void report_disconnect(struct cm_gateway *gw, enum phase phase)
     struct cm_str label = cm_str_of(phase_name(phase));
 
     cm_metric_add(cm_metric_with(gw->figures->disconnects, &label), 1);
+}
+
+static struct cm_str provider_of_target(const struct exchange *ex)
+{
+    return ex->snap->offers[ex->targets[ex->target].provider].provider;
+}
+
+void report_piece(struct exchange *ex)
+{
+    const uint64_t now_us = cm_mono_us();
+
+    if (ex->gaps) {
+        cm_metric_observe(ex->gaps, (double)(now_us - ex->piece_us) / 1e6);
+    } else { /* from here on the target stays */
+        const struct cm_str labels[] = {provider_of_target(ex), ex->targets[ex->target].model};
+
+        ex->gaps = cm_metric_with(ex->gw->figures->inter_chunk, labels);
+    }
+    ex->piece_us = now_us;
 }
 
 void report_hedge(struct cm_gateway *gw, struct cm_str provider, bool won)
@@ -474,15 +506,24 @@ static void log_row(struct exchange *ex, struct cm_str provider, struct cm_str m
     cm_buf_clear(&detail);
 }
 
-static struct cm_str provider_of_target(const struct exchange *ex)
-{
-    return ex->snap->offers[ex->targets[ex->target].provider].provider;
-}
-
 /* As the client wrote it; while another thread parses, nobody knows. */
 static struct cm_str asked_model(const struct exchange *ex)
 {
     return ex->chat && !ex->parsing ? ex->chat->model : CM_STR_NONE;
+}
+
+static void observe_overhead(struct figures *f, const struct exchange *ex)
+{
+    const struct cm_str parse = CM_S("parse"), dispatch = CM_S("dispatch");
+    const uint64_t understood_us = ex->parsed_us ? ex->parsed_us : ex->body_us;
+
+    if (!ex->asked_us)
+        return;
+    if (ex->parsed_us)
+        cm_metric_observe(cm_metric_with(f->overhead_seconds, &parse),
+                          (double)(ex->parsed_us - ex->body_us) / 1e6);
+    cm_metric_observe(cm_metric_with(f->overhead_seconds, &dispatch),
+                      (double)(ex->asked_us - understood_us) / 1e6);
 }
 
 void report_exchange(struct exchange *ex, enum outcome outcome, const struct cm_err *err)
@@ -500,7 +541,7 @@ void report_exchange(struct exchange *ex, enum outcome outcome, const struct cm_
 
         cm_metric_add(cm_metric_with(f->requests, labels), 1);
         cm_metric_observe(cm_metric_with(f->request_seconds, &labels[1]), (double)total_us / 1e6);
-        cm_metric_observe(cm_metric_with(f->overhead_seconds, NULL), (double)overhead_us / 1e6);
+        observe_overhead(f, ex);
         if (ex->first_us)
             cm_metric_observe(cm_metric_with(f->ttft_seconds, &labels[1]),
                               (double)(ex->first_us - ex->began_us) / 1e6);

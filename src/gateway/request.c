@@ -132,6 +132,7 @@ void request_parsed(struct exchange *ex)
     struct cm_chat *chat = ex->chat;
     char id[CM_ID_CAP];
 
+    ex->parsed_us = cm_mono_us();
     cm_id_make(id, ex->surface->id_prefix.p, cm_unix_ms());
     if (chat->stream && streams_again(ex))
         return;

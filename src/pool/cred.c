@@ -217,6 +217,24 @@ void cm_pool_count(const struct cm_pool *pool, struct cm_str provider, struct cm
     }
 }
 
+uint64_t cm_pool_cooling_ms(const struct cm_pool *pool, struct cm_str provider)
+{
+    const struct provider *p = provider_find(pool, provider);
+    const uint64_t now_ms = pool->clock->mono_ms(pool->clock->arg);
+    uint64_t first_ms = UINT64_MAX;
+
+    if (!p || p->count.state[CM_CRED_STATE_COOLING] == 0)
+        return 0;
+    for (size_t pos = 1; pos <= p->returns.n; pos++) {
+        struct due *d = p->returns.v[pos];
+
+        if (d->at_ms < first_ms &&
+            CM_CONTAINER(d, struct cred, ret)->state == CM_CRED_STATE_COOLING)
+            first_ms = d->at_ms;
+    }
+    return first_ms != UINT64_MAX && first_ms > now_ms ? first_ms - now_ms : 0;
+}
+
 /* ---- credentials ---- */
 
 static void group_leave(struct cred *c)

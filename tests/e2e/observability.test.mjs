@@ -1,5 +1,6 @@
 // What the operator sees: one access line per exchange, metrics that add up, health.
 import assert from 'node:assert/strict';
+import { readFile } from 'node:fs/promises';
 import { chat, CLIENT_KEY, request, scenario, startGateway, until } from '../lib/gateway.mjs';
 import { play, providerFor, startFakeOpenai } from '../lib/fake_openai.mjs';
 
@@ -119,6 +120,56 @@ scenario('metrics add up', async (t) => {
     const text = (await request(gw, { path: '/metrics' })).text;
     assert.ok(!text.includes(CLIENT_KEY) && !text.includes('sk-up'));
     for (const line of text.split('\n').filter(Boolean)) assert.match(line, /^(# (HELP|TYPE) [a-z_]+ .+|[a-z_]+(\{[^}]*\})? (-?[0-9.e+-]+|[+-]Inf|NaN))$/, line);
+});
+
+/** Each with its labels, from the contract: "name{label,label} (values)". */
+async function documentedMetrics() {
+    const contract = await readFile(new URL('../../docs/contract.md', import.meta.url), 'utf8');
+    const list = /^## 6\. .*?^((?: {4}chatmux_[^\n]*\n)+)/ms.exec(contract)[1];
+    return new Map([...list.matchAll(/(chatmux_[a-z_]+)(?:\{([a-z,]+)\})?/g)].map(([, name, labels]) => [name, labels?.split(',') ?? []]));
+}
+
+scenario('every metric of the contract is there with its labels, and no other', async (t) => {
+    const { fake, gw } = await pair(t);
+    const documented = await documentedMetrics();
+    for (const [name, labels] of Object.entries({
+        requests_total: 'surface,provider,model,outcome', request_seconds: 'provider,model', ttft_seconds: 'provider,model', inter_chunk_seconds: 'provider,model', overhead_seconds: 'phase',
+        attempts_total: 'provider,class', credentials: 'provider,state', credential_cooldown_seconds: 'provider', tokens_total: 'provider,model,type', cost_usd_total: 'provider,model',
+        streams_open: '', queue_depth: 'provider', client_disconnects_total: 'phase', budget_drift_usd: '', log_rows_dropped_total: '', loop_lag_seconds: '', rss_bytes: '', build_info: 'version',
+    }))
+        assert.equal(documented.get(`chatmux_${name}`)?.join(), labels, name);
+    for (const stream of [false, true]) await request(gw, { body: chat('m1', 'x', { stream }) });
+    await request(gw, { body: chat('nothing') });
+    const { text } = await request(gw, { path: '/metrics' });
+    const types = new Map([...text.matchAll(/^# TYPE (\S+) (\S+)$/gm)].map(([, name, type]) => [name, type]));
+    assert.deepEqual([...types.keys()].sort(), [...documented.keys()].sort());
+    for (const [, sample, given = ''] of text.matchAll(/^([a-z_]+)(?:\{(.*)\})? /gm)) {
+        const name = types.has(sample) ? sample : sample.replace(/_(bucket|sum|count)$/, '');
+        assert.deepEqual([...given.matchAll(/([a-z]+)="/g)].map(([, label]) => label).filter((label) => label !== 'le'), documented.get(name), sample);
+    }
+});
+
+scenario('gaps inside of a stream, the phases before it, and how long nobody serves', async (t) => {
+    const { fake, gw } = await pair(t, { retry: { retries: 0, max_wait: 0 } });
+    const SERIES = '{provider="up",model="m1"}';
+    fake.next(play.ok({ pieces: ['one ', 'two ', 'three ', 'four'], gapMs: 60 }));
+    await request(gw, { body: chat('m1', 'x', { stream: true }) });
+    await request(gw, { body: chat('m1') });
+    const first = await gw.metrics();
+    assert.equal(first.get(`chatmux_inter_chunk_seconds_count${SERIES}`), 3, 'four pieces; a whole answer has none');
+    const sum = first.get(`chatmux_inter_chunk_seconds_sum${SERIES}`);
+    assert.ok(sum >= 0.15 && sum < 3, `${sum} s between them`);
+    for (const phase of ['parse', 'dispatch']) {
+        assert.equal(first.get(`chatmux_overhead_seconds_count{phase="${phase}"}`), 2, phase);
+        assert.ok(first.get(`chatmux_overhead_seconds_sum{phase="${phase}"}`) < 1, phase);
+    }
+    assert.equal(first.get('chatmux_credential_cooldown_seconds{provider="up"}'), 0);
+    for (const s of [300, 200, 100]) {
+        fake.next(play.rateLimited(s));
+        await request(gw, { body: chat('m1') });
+        const left = (await gw.metrics()).get('chatmux_credential_cooldown_seconds{provider="up"}');
+        assert.ok(left > s - 20 && left <= s, `${left} s of ${s}`);
+    }
 });
 
 scenario('the log tells why each credential was chosen', async (t) => {

@@ -1417,6 +1417,23 @@ START_TEST(counts)
 }
 END_TEST
 
+START_TEST(the_first_to_return)
+{
+    add_many(4);
+    ck_assert_uint_eq(cm_pool_cooling_ms(pool, UP), 0);
+    use(2, CM_ERR_RATE_LIMITED, 90);
+    ck_assert_uint_eq(cm_pool_cooling_ms(pool, UP), 90 * S);
+    use(3, CM_ERR_QUOTA_EXHAUSTED, 80); /* exhausted is another state */
+    ck_assert_uint_eq(cm_pool_cooling_ms(pool, UP), 90 * S);
+    pass(20 * S);
+    use(1, CM_ERR_RATE_LIMITED, 600);
+    ck_assert_uint_eq(cm_pool_cooling_ms(pool, UP), 70 * S);
+    pass(70 * S); /* … and the other one is left */
+    ck_assert_uint_eq(cm_pool_cooling_ms(pool, UP), 530 * S);
+    ck_assert_uint_eq(cm_pool_cooling_ms(pool, CM_S("nobody")), 0);
+}
+END_TEST
+
 /* ---- conversations ---- */
 
 static uint64_t talk(uint64_t conversation)
@@ -1999,6 +2016,7 @@ Suite *suite_pool(void)
     tcase_add_test(c, tried_ones_and_only);
     tcase_add_test(c, who_is_missing_is_told);
     tcase_add_test(c, counts);
+    tcase_add_test(c, the_first_to_return);
     tcase_add_test(c, a_conversation_stays);
     tcase_add_test(c, while_limited_another_is_borrowed);
     tcase_add_test(c, who_is_out_for_good_loses_its_conversations);

@@ -138,6 +138,8 @@ struct cm_pool_counts {
     size_t state[CM_CRED_STATES_N], total, inflight, waiting;
 };
 void cm_pool_count(const struct cm_pool *pool, struct cm_str provider, struct cm_pool_counts *out);
+/* Milliseconds until the first of those that are cooling serves again; 0 = none is cooling. Looks at all that return at a known time. */
+uint64_t cm_pool_cooling_ms(const struct cm_pool *pool, struct cm_str provider);
 
 /* What one account does without, and what is being watched: at most 32 models whose breaker knows failures, and those that the platform said are not there. */
 #define CM_MODEL_STATES(X)                                                                         \
