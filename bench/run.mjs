@@ -31,6 +31,7 @@ const pacedUs = 10_000
 const chatmuxBin = process.env.CHATMUX_BIN ?? 'build/release/chatmux'
 const benchBin = process.env.BENCH_BIN ?? 'build/release/bench'
 const key = 'sk-bench'
+const adminSecret = 'adm-bench'
 const model = 'bench'
 const dir = mkdtempSync(join(os.tmpdir(), 'chatmux-bench-'))
 const running = new Set()
@@ -201,7 +202,7 @@ const chatmux = {
         writeFileSync(join(dir, 'chatmux.ini'), `[server]
 listen = 127.0.0.1:${this.port}
 [auth]
-keys = ${key}
+admin_secret = ${adminSecret}
 [store]
 state_dir = ${dir}
 [log]
@@ -222,7 +223,21 @@ type = gemini
 base_url = http://127.0.0.1:${upstreamPort}
 credentials = sk-upstream
 models = over-gemini
-`)
+${[model, ...dialects.map((name) => `over-${name}`)].map((name) => `[price ${name}]\ninput = 0.1\noutput = 0.4\n`).join('')}`)
+    },
+    // A stored key with every limit there is, each too high to be met; later starts find it in the store.
+    async prepare() {
+        if (this.prepared)
+            return
+        const limits = { rpm: 1_000_000_000, tpm: 1_000_000_000, max_parallel: 1_000_000, budget_usd: 1_000_000, budget_period: 'month' }
+        const answer = await fetch(`http://127.0.0.1:${this.port}/admin/api/keys`, {
+            method: 'POST',
+            headers: { authorization: `Bearer ${adminSecret}`, 'content-type': 'application/json' },
+            body: JSON.stringify({ name: 'bench', key, ...limits }),
+        })
+        if (answer.status !== 201)
+            throw new Error(`${this.name} does not take a key: ${await answer.text()}`)
+        this.prepared = true
     },
     command: [chatmuxBin, 'serve', '-c', join(dir, 'chatmux.ini')],
 }
@@ -233,14 +248,9 @@ const request = {
     body: JSON.stringify({ model, messages: [{ role: 'user', content: 'hi' }] }),
 }
 
-async function startTarget(target, { warm = true } = {}) {
-    target.configure()
-    const log = openSync(target.log, 'a')
-    target.child = start(targetCpu, target.command[0], target.command.slice(1), { stdio: ['ignore', log, log] })
-    closeSync(log)
+async function untilServed(target, path, options = {}) {
     for (let tries = 0; ; tries++) {
-        const path = warm ? '/v1/chat/completions' : '/healthz'
-        const answer = await fetch(`http://127.0.0.1:${target.port}${path}`, warm ? request : {}).catch(() => null)
+        const answer = await fetch(`http://127.0.0.1:${target.port}${path}`, options).catch(() => null)
         await answer?.arrayBuffer()
         if (answer?.ok)
             return
@@ -248,6 +258,19 @@ async function startTarget(target, { warm = true } = {}) {
             throw new Error(`${target.name} does not serve: ${read(target.log).slice(-600)}`)
         await sleep(50)
     }
+}
+
+async function startTarget(target, { warm = true } = {}) {
+    target.configure()
+    const log = openSync(target.log, 'a')
+    target.child = start(targetCpu, target.command[0], target.command.slice(1), { stdio: ['ignore', log, log] })
+    closeSync(log)
+    if (target.prepare) {
+        await untilServed(target, '/healthz')
+        await target.prepare()
+    }
+    if (warm)
+        await untilServed(target, '/v1/chat/completions', request)
 }
 
 // --- one measurement -----------------------------------------------------------------------------------
@@ -592,7 +615,7 @@ ${new Date().toISOString().slice(0, 10)}. ${machine()}.
 
 One core for the program that is measured, another one for a fake upstream and the load generator, plain
 HTTP, everything on loopback. nginx is a bare reverse proxy; chatmux authenticates, routes, meters and writes
-an access log. Medians of ${plan.rounds} rounds of ${plan.seconds} s that alternate between the two; the last column has the extremes of
+an access log and the log of requests, for a stored key with limits per minute, of requests at once and a budget. Medians of ${plan.rounds} rounds of ${plan.seconds} s that alternate between the two; the last column has the extremes of
 single rounds. CPU is user and system time of the whole process tree at ${closedConnections} connections. Ratios carry
 over to other machines, times do not. \`make bench\` makes this file anew.
 
