@@ -7,7 +7,7 @@
 #define SECRET_MAX 65536
 #define MAX_INT INT64_C(1000000000)
 
-#define MODEL_STATES "closed|open|half_open|unavailable"
+#define MODEL_STATES "closed|open|half_open|unavailable|rate_limited"
 #define CRED_STATES "ok|cooling|half_open|refreshing|exhausted|needs_login|verify|disabled"
 #define PERIODS "day|week|month|total"
 
@@ -55,7 +55,7 @@ static const struct field credential_model[] = {
     STR("model", "the provider's name of it"),
     FIELD("state", WORD,
           "closed: it failed within the last minute; open: too often, it gets no requests; "
-          "half_open: one request decides; unavailable: the platform said so",
+          "half_open: one request decides; unavailable, rate_limited: the platform said so",
           .required = true, .words = MODEL_STATES),
     TIME_N("until", ""),
     INT("attempts", "within the last minute, while closed"),

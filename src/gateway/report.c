@@ -371,6 +371,8 @@ static const char *why_passed_over(const struct others *o, const struct cm_cred_
     case CM_MODEL_BROKEN:
     case CM_MODEL_HALF_OPEN:
         return "breaker of this model";
+    case CM_MODEL_LIMITED:
+        return "rate limit of this model";
     case CM_MODEL_ABSENT:
         return "without this model";
     case CM_MODEL_WATCHED:

@@ -181,7 +181,9 @@ static enum cm_model_state pair_state(const struct pair *p, uint64_t now_ms)
 {
     if (p->open_ms == 0)
         return CM_MODEL_WATCHED;
-    return now_ms < p->until_ms ? CM_MODEL_BROKEN : CM_MODEL_HALF_OPEN;
+    if (now_ms >= p->until_ms)
+        return CM_MODEL_HALF_OPEN;
+    return p->limited ? CM_MODEL_LIMITED : CM_MODEL_BROKEN;
 }
 
 /* The account does without it until then, for this reason; 0 = for this reason no more. False: no room to remember it. */
@@ -214,30 +216,31 @@ static void pair_free(struct pair *p)
     free(p);
 }
 
-/* The one unused for longest goes, of this account if it has too many. */
-static void forget_one(struct cm_pool *pool, const struct cred *of)
+/* The one unused for longest goes, of this account if it has too many. False: none may, as the platform limits them all. */
+static bool forget_one(struct cm_pool *pool, const struct cred *of)
 {
     CM_LIST_EACH(&pool->pairs, link)
     {
         struct pair *p = CM_LIST_ITEM(link, struct pair, used);
 
-        if (!of || p->cred == of) {
+        if ((!of || p->cred == of) && pair_state(p, pool->now_ms) != CM_MODEL_LIMITED) {
             pair_free(p);
-            return;
+            return true;
         }
     }
+    return false;
 }
 
+/* NULL: no room. */
 static struct pair *pair_new(const struct cm_lease *lease)
 {
     struct cred *c = lease->cred;
     struct cm_pool *pool = c->provider->pool;
     struct pair *p;
 
-    if (c->n_pairs >= PAIRS_PER_CRED)
-        forget_one(pool, c);
-    else if (pool->n_pairs >= PAIRS_MAX)
-        forget_one(pool, NULL);
+    if (c->n_pairs >= PAIRS_PER_CRED ? !forget_one(pool, c)
+                                     : pool->n_pairs >= PAIRS_MAX && !forget_one(pool, NULL))
+        return NULL;
     p = CM_NEW(struct pair);
     p->cred = c;
     p->hash = lease->model_hash;
@@ -304,8 +307,45 @@ static void pair_open(struct pair *p, uint64_t for_ms)
     window_clear(p);
     p->open_ms = for_ms;
     p->until_ms = now_ms + for_ms;
+    p->limited = false;
     cm_info("pool", CM_PRI ": model \"%s\" fails too often and gets no requests for %llu s",
             CM_ARG(p->cred->ident->label), p->model, (unsigned long long)for_ms / 1000);
+}
+
+static void pair_used(struct pair *p)
+{
+    cm_list_remove(&p->used);
+    cm_list_push(&p->cred->provider->pool->pairs, &p->used);
+}
+
+bool pair_limit(struct cm_lease *lease, uint64_t for_ms)
+{
+    struct cred *c = lease->cred;
+    struct pair *p = pair_find(c, lease->model_hash);
+    const bool known = p != NULL,
+               decided = p && p->limited && p->trial && p->trial == lease->pair_trial;
+    uint64_t until_ms;
+
+    if (lease->model_hash == 0 || (!p && !(p = pair_new(lease))))
+        return false;
+    pair_used(p);
+    for_ms = limit_length(for_ms, p->open_ms, decided);
+    until_ms = lease->pool->now_ms + for_ms;
+    if (until_ms <= p->until_ms)
+        return true;
+    if (!pair_block(p, until_ms, false)) {
+        if (!known)
+            pair_free(p);
+        return false;
+    }
+    window_clear(p);
+    p->trial = 0;
+    p->open_ms = for_ms;
+    p->until_ms = until_ms;
+    p->limited = true;
+    cm_info("pool", CM_PRI ": model \"%s\" is limited for %llu s", CM_ARG(c->ident->label),
+            p->model, (unsigned long long)(for_ms + 999) / 1000);
+    return true;
 }
 
 static void pair_close(struct pair *p)
@@ -335,7 +375,11 @@ static void pair_decides(struct pair *p, enum pair_result result)
         pair_close(p);
         break;
     case PAIR_FAILED:
-        pair_open(p, 2 * p->open_ms);
+        if (p->cred->provider->breaker_rate > 0) {
+            pair_open(p, most(2 * p->open_ms, OPEN_FIRST_MS));
+            break;
+        } /* else: a limit that is over, beside a breaker that is off */
+        pair_block(p, 0, false);
         break;
     case PAIR_UNDECIDED:
         pair_block(p, 0, false);
@@ -350,8 +394,7 @@ static void pair_counts(struct pair *p, bool failure)
     unsigned ended, failed;
     size_t at;
 
-    cm_list_remove(&p->used);
-    cm_list_push(&of->pool->pairs, &p->used);
+    pair_used(p);
     window_move(p, now_ms);
     at = p->bucket % PAIR_BUCKETS;
     if (p->ended[at] < UINT16_MAX) {
@@ -436,7 +479,7 @@ static bool pair_tell(const struct cm_pool *pool, const struct pair *p, struct c
     *out = (struct cm_cred_model){.model = cm_str_of(p->model), .state = pair_state(p, now_ms)};
     if (out->state == CM_MODEL_WATCHED)
         window_sum(p, now_ms, &out->attempts, &out->failed);
-    if (out->state == CM_MODEL_BROKEN)
+    if (out->state == CM_MODEL_BROKEN || out->state == CM_MODEL_LIMITED)
         out->until_ms = pool_unix_of(pool, p->until_ms);
     return out->state != CM_MODEL_WATCHED || out->failed > 0;
 }

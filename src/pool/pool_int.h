@@ -113,7 +113,7 @@ struct cooled {
 };
 
 /* The breaker of one account with one model: there from its first failure on, until it is closed and has none left in its window. Half open it lets one
- * real request through, which decides. */
+ * real request through, which decides. A limit of the platform for this model opens it too. */
 #define PAIR_BUCKETS 10
 struct pair {
     struct cm_list used; /* in pool->pairs, the latest at the end */
@@ -124,6 +124,7 @@ struct pair {
     uint64_t bucket;   /* number of the latest */
     uint64_t until_ms; /* open until then */
     uint64_t open_ms;  /* how long it was opened last; 0 = closed */
+    bool limited;      /* by a limit of the platform, not by failures */
     uint64_t trial;    /* the lease that decides; 0 = none is out */
     char model[64];    /* to be shown; cut */
 };
@@ -313,6 +314,8 @@ void cred_resume(struct cred *c, const char *reason);
 void cred_reset(struct cred *c, const char *reason);
 void cred_judge(struct cm_lease *lease, const struct cm_err *why); /* NULL: served well */
 void cred_judge_probe(struct cred *c, const struct cm_err *why);
+/* How long a limit lasts. `decided`: the one request of half_open met it, and the last time was `before_ms`. */
+uint64_t limit_length(uint64_t for_ms, uint64_t before_ms, bool decided);
 extern const char lacks_reason[]; /* of a credential that cannot serve before something is set */
 /* `text` NULL: nothing any more. All who depend on it change their state. */
 void provider_lacks(struct provider *p, const char *text, bool known);
@@ -336,6 +339,8 @@ enum pair_result {
 };
 /* Before the state of the account is judged; the lease's secret is still the account's. */
 void pair_ends(struct cm_lease *lease, enum pair_result result);
+/* A limit of the model alone, for at least so long; the rest is as with a limit of the account. False: no room to remember it. */
+bool pair_limit(struct cm_lease *lease, uint64_t for_ms);
 /* What failed is the model's fault alone, as the account serves others. decides: it was the one request of half_open. */
 bool pair_takes_blame(const struct cm_lease *lease, bool decides);
 

@@ -259,15 +259,19 @@ void cred_reset(struct cred *c, const char *reason)
 
 /* ---- limits ---- */
 
-/* `decided`: the one request of half_open failed. */
+uint64_t limit_length(uint64_t for_ms, uint64_t before_ms, bool decided)
+{
+    if (decided)
+        for_ms = most(for_ms, least(2 * before_ms, DOUBLED_MAX_MS));
+    return least(for_ms, LIMIT_MAX_MS);
+}
+
 static void limit(struct cred *c, enum cm_cred_state kind, uint64_t for_ms, bool decided,
                   const char *reason)
 {
     uint64_t until;
 
-    if (decided)
-        for_ms = most(for_ms, least(2 * c->limit_ms, DOUBLED_MAX_MS));
-    for_ms = least(for_ms, LIMIT_MAX_MS);
+    for_ms = limit_length(for_ms, c->limit_ms, decided);
     until = c->provider->pool->now_ms + for_ms;
     if (until > c->limit_until_ms) {
         c->limit = kind;
@@ -362,6 +366,13 @@ static uint64_t cooldown_of(const struct cred *c)
     return c->provider->cooldown_ms > 0 ? (uint64_t)c->provider->cooldown_ms : COOLDOWN_MS;
 }
 
+static uint64_t limit_ms_of(const struct cred *c, const struct cm_err *why)
+{
+    if (told_ms(why))
+        return told_ms(why);
+    return cm_err_info(why->cls)->cred == CM_CRED_EXHAUST ? EXHAUSTED_MS : cooldown_of(c);
+}
+
 /* `as`: what the account was when it was asked. */
 static void judge(struct cred *c, const struct ident *as, uint64_t model, const struct cm_err *why,
                   bool decided)
@@ -386,10 +397,10 @@ static void judge(struct cred *c, const struct ident *as, uint64_t model, const 
             await_operator(c, CM_CRED_STATE_VERIFY, info->name);
         break;
     case CM_CRED_COOL:
-        limit(c, CM_CRED_STATE_COOLING, told ? told : cooldown_of(c), decided, info->name);
+        limit(c, CM_CRED_STATE_COOLING, limit_ms_of(c, why), decided, info->name);
         break;
     case CM_CRED_EXHAUST:
-        limit(c, CM_CRED_STATE_EXHAUSTED, told ? told : EXHAUSTED_MS, decided, info->name);
+        limit(c, CM_CRED_STATE_EXHAUSTED, limit_ms_of(c, why), decided, info->name);
         break;
     case CM_CRED_COUNT:
         count_failure(c, model, told, decided, info->name);
@@ -417,6 +428,9 @@ void cred_judge(struct cm_lease *lease, const struct cm_err *why)
         return;
     }
     verdict = cm_err_info(why->cls)->cred;
+    if (why->of_model && (verdict == CM_CRED_COOL || verdict == CM_CRED_EXHAUST) &&
+        pair_limit(lease, limit_ms_of(c, why)))
+        return;
     pair_ends(lease, verdict == CM_CRED_COUNT ? PAIR_FAILED : PAIR_UNDECIDED);
     if (verdict == CM_CRED_COUNT && pair_takes_blame(lease, decides))
         return;

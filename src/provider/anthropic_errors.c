@@ -143,5 +143,6 @@ int anthropic_refused(struct cm_run *run, const struct anthropic_refusal *r, yyj
         (cls == CM_ERR_BAD_REQUEST || (r->status == 403 && cls == CM_ERR_MODEL_UNAVAILABLE)))
         err->http_status = r->status;
     err->retry_after_s = r->retry_after_s;
+    err->of_model = cls == CM_ERR_RATE_LIMITED && cm_run_names_model(run, message);
     return -1;
 }

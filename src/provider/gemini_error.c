@@ -53,11 +53,31 @@ static int delay_s(struct cm_str text)
     return (int)seconds;
 }
 
+static yyjson_val *violations_of(yyjson_val *error)
+{
+    return cm_json_get(detail(error, CM_S("google.rpc.QuotaFailure")), "violations");
+}
+
+/* Every quota that is used up is one of the model. */
+static bool limits_model_only(yyjson_val *error)
+{
+    yyjson_val *violations = violations_of(error), *v;
+    size_t i, n;
+
+    if (!yyjson_is_arr(violations))
+        return false;
+    yyjson_arr_foreach(violations, i, n, v)
+    {
+        if (!cm_json_get(cm_json_get(v, "quotaDimensions"), "model") &&
+            !cm_str_has(cm_json_str(cm_json_get(v, "quotaId")), CM_S("PerModel")))
+            return false;
+    }
+    return yyjson_arr_size(violations) > 0;
+}
+
 static bool day_is_over(yyjson_val *error)
 {
-    yyjson_val *violations =
-        cm_json_get(detail(error, CM_S("google.rpc.QuotaFailure")), "violations");
-    yyjson_val *v;
+    yyjson_val *violations = violations_of(error), *v;
     size_t i, n;
 
     if (!yyjson_is_arr(violations))
@@ -218,6 +238,8 @@ int gemini_refused(struct cm_run *run, int status, int retry_after_s, yyjson_val
     if (code == 400 && cls == CM_ERR_UPSTREAM_DOWN)
         err->http_status = 403;
     err->retry_after_s = wait_s(run, cls, retry_after_s, error);
+    err->of_model =
+        (cls == CM_ERR_RATE_LIMITED || cls == CM_ERR_QUOTA_EXHAUSTED) && limits_model_only(error);
     return -1;
 }
 

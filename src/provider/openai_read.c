@@ -118,6 +118,7 @@ int openai_refused(struct cm_run *run, int status, int retry_after_s, yyjson_val
         (status == 403 && (cls == CM_ERR_MODEL_UNAVAILABLE || cls == CM_ERR_UPSTREAM_DOWN)))
         err->http_status = status;
     err->retry_after_s = retry_after_s;
+    err->of_model = cls == CM_ERR_RATE_LIMITED && cm_run_names_model(run, message);
     return -1;
 }
 

@@ -221,6 +221,56 @@ const struct cm_target *cm_run_target(const struct cm_run *run)
     return run->setup.target;
 }
 
+static bool is_letter(char c)
+{
+    return (c >= 'a' && c <= 'z') || (c >= 'A' && c <= 'Z');
+}
+
+static bool is_alnum(char c)
+{
+    return is_letter(c) || (c >= '0' && c <= '9');
+}
+
+static bool is_plain_word(struct cm_str name)
+{
+    for (size_t i = 0; i < name.n; i++)
+        if (!is_letter(name.p[i]))
+            return false;
+    return true;
+}
+
+/* "gpt-4o-mini" is not "gpt-4o"; "gpt-4o." at the end of a sentence and "models/gpt-4o" are. */
+static bool goes_on_after(struct cm_str rest)
+{
+    return rest.n > 0 && (is_alnum(rest.p[0]) ||
+                          (rest.n > 1 && strchr("-_.:/@", rest.p[0]) && is_alnum(rest.p[1])));
+}
+
+static bool goes_on_before(struct cm_str head)
+{
+    const char *end = head.p + head.n;
+
+    return head.n > 0 &&
+           (is_alnum(end[-1]) || (head.n > 1 && strchr("-_.@", end[-1]) && is_alnum(end[-2])));
+}
+
+bool cm_run_names_model(const struct cm_run *run, struct cm_str words)
+{
+    const struct cm_target *target = cm_run_target(run);
+    const struct cm_str name = target ? target->model : CM_STR_NONE;
+    size_t at;
+
+    if (is_plain_word(name))
+        return false;
+    for (size_t from = 0; (at = cm_str_find(cm_str_from(words, from), name)) != SIZE_MAX;
+         from += at + 1) {
+        if (!goes_on_before(cm_str_head(words, from + at)) &&
+            !goes_on_after(cm_str_from(words, from + at + name.n)))
+            return true;
+    }
+    return false;
+}
+
 const struct cm_instance *cm_run_instance(const struct cm_run *run)
 {
     return run->setup.instance;

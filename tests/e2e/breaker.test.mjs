@@ -77,3 +77,46 @@ scenario('an account that fails for one model only keeps serving the others', as
     assert.equal(asked('sk-up-1', 'm2'), 5);
     assert.deepEqual((await admin(`/credentials/${one.id}`)).models, []);
 });
+
+scenario('an account that is limited for one model keeps serving the others', async (t) => {
+    const fake = await startFakeOpenai(t, { keys: ['sk-up-1'] });
+    const gw = await startGateway(t, {
+        config: {
+            auth: { admin_secret: ADMIN, keys: [CLIENT_KEY] },
+            retry: { retries: 0, max_wait: '50ms' },
+            'provider up': { ...providerFor(fake), models: ['gpt-1', 'gpt-2', 'gpt-2-mini'] },
+        },
+    });
+    const asked = (model) => fake.requests.filter((r) => r.json.model === model);
+    const status = async (model) => (await request(gw, { body: chat(model) })).status;
+    const limits = { 'gpt-1': 60, 'gpt-2': 1 };
+    const ok = play.ok();
+    fake.key('sk-up-1', (rec) => {
+        const { model } = rec.json;
+        const limit = play.error(429, `Rate limit reached for ${model} in organization org-1 on tokens per min (TPM)`, { code: 'rate_limit_exceeded' }, { 'retry-after': String(limits[model]) });
+        return (limits[model] ? limit : ok)(rec);
+    });
+
+    for (let i = 0; i < 3; i++) {
+        const refused = await request(gw, { body: chat('gpt-1') });
+        assert.equal(refused.status, 429);
+        assert.equal(refused.json.error.code, 'rate_limit_exceeded');
+        const seconds = Number(refused.headers['retry-after']);
+        assert.ok(seconds > 50 && seconds <= 60, `retry-after ${seconds}`);
+        assert.equal(await status('gpt-2-mini'), 200);
+    }
+    assert.equal(asked('gpt-1').length, 1, 'none before its time');
+
+    const told = await fetch(`${gw.url}/admin/api/credentials`, { headers: { authorization: `Bearer ${ADMIN}` } });
+    const [one] = (await told.json()).data;
+    assert.equal(one.state, 'ok');
+    assert.deepEqual(one.models.map((m) => [m.model, m.state]), [['gpt-1', 'rate_limited']]);
+    const metrics = await request(gw, { path: '/metrics', method: 'GET' });
+    assert.match(metrics.text, /^chatmux_credential_models\{provider="up",state="rate_limited"\} 1$/m);
+
+    assert.equal(await status('gpt-2'), 429);
+    delete limits['gpt-2'];
+    await until(async () => (await status('gpt-2')) === 200);
+    const [first, second] = asked('gpt-2');
+    assert.ok(second.at - first.at >= 1000, `asked again after ${second.at - first.at} ms`);
+});

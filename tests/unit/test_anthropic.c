@@ -1162,6 +1162,36 @@ START_TEST(refusals_are_told_apart)
 }
 END_TEST
 
+START_TEST(a_limit_that_names_the_model)
+{
+    static const struct {
+        const char *words;
+        bool of_model;
+    } limits[] = {
+        {"would exceed your organization's rate limit of 50,000 input tokens per minute (org: 1, "
+         "model: " OPUS ").",
+         true},
+        {"would exceed your organization's rate limit of 50 requests per minute", false},
+        {"model: " OPUS "-fast", false},
+    };
+
+    for (size_t i = 0; i < CM_COUNT(limits); i++) {
+        struct fake_answer said = {429, "retry-after: 17\n" JSON, CM_STR_NONE, FAKE_COMPLETE};
+        struct fake f;
+
+        begin(&f);
+        said.body = cm_arena_printf(&f.arena,
+                                    "{\"type\":\"error\",\"error\":{\"type\":"
+                                    "\"rate_limit_error\",\"message\":\"%s\"}}",
+                                    limits[i].words);
+        play(&f, CM_S(ASK), &said, 1, 0);
+        ck_assert_int_eq(f.err.cls, CM_ERR_RATE_LIMITED);
+        ck_assert_msg(f.err.of_model == limits[i].of_model, "%s", limits[i].words);
+        fake_clear(&f);
+    }
+}
+END_TEST
+
 START_TEST(a_limit_that_tells_its_end_in_other_headers)
 {
     struct fake_answer said = {429, NULL, CM_S("{\"error\":{\"type\":\"rate_limit_error\"}}"),
@@ -1372,6 +1402,7 @@ Suite *suite_anthropic(void)
 
     t = tcase_create("failures");
     tcase_add_loop_test(t, refusals_are_told_apart, 0, (int)CM_COUNT(refusals));
+    tcase_add_test(t, a_limit_that_names_the_model);
     tcase_add_test(t, a_limit_that_tells_its_end_in_other_headers);
     tcase_add_test(t, a_refusal_never_quotes_the_key);
     tcase_add_test(t, whole_answers_that_fail);

@@ -329,6 +329,43 @@ START_TEST(each_refusal_has_its_class)
 }
 END_TEST
 
+#define QUOTAS(violations)                                                                         \
+    ERROR(429, "RESOURCE_EXHAUSTED", "slow",                                                       \
+          DETAIL("QuotaFailure", "\"violations\":[" violations "]"))
+#define MINUTE_OF_MODEL "{\"quotaId\":\"GenerateRequestsPerMinutePerProjectPerModel-FreeTier\"}"
+#define DAY_OF_MODEL                                                                               \
+    "{\"quotaId\":\"RequestsPerDay\",\"quotaDimensions\":{\"model\":\"gemini-2.5-flash\"}}"
+#define DAY_OF_PROJECT                                                                             \
+    "{\"quotaId\":\"RequestsPerDay\",\"quotaDimensions\":{\"location\":\"global\"}}"
+
+START_TEST(a_quota_of_the_model_is_told_apart)
+{
+    static const struct {
+        const char *body;
+        enum cm_err_class cls;
+        bool of_model;
+    } quotas[] = {
+        {QUOTAS(MINUTE_OF_MODEL), CM_ERR_RATE_LIMITED, true},
+        {QUOTAS(DAY_OF_MODEL), CM_ERR_QUOTA_EXHAUSTED, true},
+        {QUOTAS(MINUTE_OF_MODEL "," DAY_OF_MODEL), CM_ERR_QUOTA_EXHAUSTED, true},
+        {QUOTAS(MINUTE_OF_MODEL "," DAY_OF_PROJECT), CM_ERR_QUOTA_EXHAUSTED, false},
+        {QUOTAS("{\"quotaId\":\"RequestsPerMinutePerProject\"}"), CM_ERR_RATE_LIMITED, false},
+        {QUOTAS(""), CM_ERR_RATE_LIMITED, false},
+    };
+
+    for (size_t i = 0; i < CM_COUNT(quotas); i++) {
+        const struct fake_reply reply = {
+            .status = 429, .content_type = JSON, .body = quotas[i].body};
+        struct fake_result r;
+
+        play(ASKED, &reply, 3, &r);
+        ck_assert_int_eq(r.err.cls, quotas[i].cls);
+        ck_assert_msg(r.err.of_model == quotas[i].of_model, "%s", quotas[i].body);
+        fake_result_clear(&r);
+    }
+}
+END_TEST
+
 START_TEST(a_text_that_quotes_the_key_is_not_passed_on)
 {
     static const struct fake_reply reply = {
@@ -422,6 +459,7 @@ Suite *suite_gemini(void)
     tcase_add_test(answer, a_whole_answer_is_read_as_one);
     suite_add_tcase(s, answer);
     tcase_add_test(refuse, each_refusal_has_its_class);
+    tcase_add_test(refuse, a_quota_of_the_model_is_told_apart);
     tcase_add_test(refuse, a_text_that_quotes_the_key_is_not_passed_on);
     tcase_add_test(refuse, the_quota_day_ends_at_midnight_in_california);
     suite_add_tcase(s, refuse);

@@ -495,6 +495,54 @@ START_TEST(a_refusal_is_told_apart)
 }
 END_TEST
 
+static const struct {
+    const char *message, *code;
+    bool of_model;
+} limits[] = {
+    {"Rate limit reached for gpt-4o in organization org-1 on tokens per min", "rate_limit_exceeded",
+     true},
+    {"Rate limit reached for model `gpt-4o`.", "tokens", true},
+    {"gpt-4o: too many requests for models/gpt-4o-mini", "", true},
+    {"Not gpt-4o-mini but gpt-4o.", "", true},
+    {"Rate limit reached for gpt-4o-mini in organization org-1", "rate_limit_exceeded", false},
+    {"Rate limit reached for chatgpt-4o", "rate_limit_exceeded", false},
+    {"Rate limit reached for ft:my-gpt-4o.1", "rate_limit_exceeded", false},
+    {"Rate limit reached for requests", "rate_limit_exceeded", false},
+    {"You exceeded your quota for gpt-4o", "insufficient_quota", false},
+};
+
+START_TEST(a_limit_that_names_the_model)
+{
+    struct fake_answer answer = {429, JSON, CM_STR_NONE, FAKE_COMPLETE};
+    struct fake f;
+
+    fake_init(&f);
+    f.target.model = CM_S("gpt-4o");
+    answer.body = cm_arena_printf(&f.arena, "{\"error\":{\"message\":\"%s\",\"code\":\"%s\"}}",
+                                  limits[_i].message, limits[_i].code);
+    play(&f, STREAMED, &answer, 0);
+    ck_assert_int_eq(cm_err_status(&f.err), 429);
+    ck_assert_msg(f.err.of_model == limits[_i].of_model, "%s", limits[_i].message);
+    fake_clear(&f);
+}
+END_TEST
+
+START_TEST(a_limit_that_says_a_word_which_is_also_a_model)
+{
+    static const struct fake_answer answer = {
+        429, JSON, CM_S_INIT("{\"error\":{\"message\":\"too many chat requests\"}}"),
+        FAKE_COMPLETE};
+    struct fake f;
+
+    fake_init(&f);
+    f.target.model = CM_S("chat");
+    play(&f, STREAMED, &answer, 0);
+    ck_assert_int_eq(f.err.cls, CM_ERR_RATE_LIMITED);
+    ck_assert(!f.err.of_model);
+    fake_clear(&f);
+}
+END_TEST
+
 START_TEST(a_refusal_is_read_to_a_limit)
 {
     struct fake f;
@@ -759,6 +807,8 @@ Suite *suite_openai(void)
 
     t = tcase_create("bodies");
     tcase_add_loop_test(t, a_refusal_is_told_apart, 0, (int)CM_COUNT(refusals));
+    tcase_add_loop_test(t, a_limit_that_names_the_model, 0, (int)CM_COUNT(limits));
+    tcase_add_test(t, a_limit_that_says_a_word_which_is_also_a_model);
     tcase_add_test(t, a_refusal_is_read_to_a_limit);
     tcase_add_test(t, a_whole_answer_passes_byte_for_byte);
     tcase_add_test(t, odd_figures_are_bounded);

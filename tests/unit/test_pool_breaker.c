@@ -453,6 +453,126 @@ START_TEST(no_bit_is_left)
 }
 END_TEST
 
+/* ---- limits of the platform for one model ---- */
+
+static void end_limited(struct cm_lease *l, enum cm_err_class cls, int retry_after_s)
+{
+    struct cm_err why = why_of(cls, retry_after_s);
+
+    ck_assert_ptr_nonnull(l);
+    why.of_model = true;
+    cm_lease_give_back(l, &why, 0, 0);
+}
+
+static void limit(uint64_t id, const char *model, int retry_after_s)
+{
+    end_limited(ask(id, model), CM_ERR_RATE_LIMITED, retry_after_s);
+}
+
+START_TEST(a_limit_of_a_model_is_for_it_alone)
+{
+    struct cm_pool_ask any = {.provider = UP, .model = CM_S("m2")};
+    struct cm_err err = {0};
+
+    limit(1, "m2", 30);
+    expect(1, OK, 0);
+    expect_model(1, "m2", LIMITED, 30 * S);
+    ck_assert(refused(1, "m2"));
+    once(1, "m1", CM_ERR_NONE);
+    once(2, "m2", CM_ERR_NONE);
+    limit(2, "m2", 50);
+    ck_assert_uint_eq(counted(CM_MODEL_LIMITED), 2);
+    ck_assert_str_eq(cm_model_state_name(CM_MODEL_LIMITED), "rate_limited");
+    ck_assert_ptr_null(cm_pool_lease(pool, &any, &err));
+    ck_assert_int_eq(cm_err_status(&err), 429);
+    ck_assert_int_eq(err.retry_after_s, 30);
+    pass(30 * S);
+    once(1, "m2", CM_ERR_NONE);
+    ck_assert(!known(1, "m2"));
+    expect_model(2, "m2", LIMITED, 20 * S);
+}
+END_TEST
+
+START_TEST(after_a_limit_of_a_model_one_request_decides)
+{
+    struct cm_lease *trial;
+
+    limit(1, "m2", 30);
+    pass(30 * S);
+    trial = ask(1, "m2");
+    ck_assert_ptr_nonnull(trial);
+    ck_assert(refused(1, "m2"));
+    end_limited(trial, CM_ERR_RATE_LIMITED, 5);
+    expect_model(1, "m2", LIMITED, 60 * S);
+    pass(MIN);
+    limit(1, "m2", 2 * HOUR / S); /* what is told may be longer than doubling goes */
+    expect_model(1, "m2", LIMITED, 2 * HOUR);
+    pass(2 * HOUR);
+    limit(1, "m2", 5);
+    expect_model(1, "m2", LIMITED, HOUR);
+    cm_pool_reset(pool, 1);
+    limit(1, "m2", 5);
+    expect_model(1, "m2", LIMITED, 5 * S);
+    expect(1, OK, 0);
+}
+END_TEST
+
+START_TEST(a_limit_of_a_model_only_moves_later)
+{
+    struct cm_lease *l[3];
+
+    for (int i = 0; i < 3; i++)
+        l[i] = ask(1, "m2");
+    end_limited(l[0], CM_ERR_RATE_LIMITED, 30);
+    end_limited(l[1], CM_ERR_RATE_LIMITED, 10);
+    expect_model(1, "m2", LIMITED, 30 * S);
+    pass(10 * S);
+    end_limited(l[2], CM_ERR_QUOTA_EXHAUSTED, 0);
+    expect_model(1, "m2", LIMITED, HOUR);
+    expect(1, OK, 0);
+}
+END_TEST
+
+START_TEST(a_limit_of_a_model_that_tells_no_time)
+{
+    limit(1, "m2", 0);
+    expect_model(1, "m2", LIMITED, provider.cooldown_ms);
+    set_provider((struct cm_pool_provider){.breaker_rate = 0});
+    provider.cooldown_ms = 0; /* none set: the pool's own */
+    cm_pool_providers(pool, &provider, 1);
+    limit(2, "m2", 0);
+    expect_model(2, "m2", LIMITED, MIN);
+    pass(MIN);
+    once(2, "m2", CM_ERR_CUT); /* without a breaker that decides nothing */
+    expect_model(2, "m2", HALF_OPEN, 0);
+    once(2, "m2", CM_ERR_NONE);
+    ck_assert(!known(2, "m2"));
+}
+END_TEST
+
+START_TEST(a_limit_that_cannot_be_remembered_is_the_accounts)
+{
+    char name[32];
+
+    once(1, "failing", CM_ERR_CUT); /* forgotten for the sake of a limit */
+    for (int i = 0; i < 32; i++) {
+        snprintf(name, sizeof(name), "model-%d", i);
+        limit(1, name, 60);
+    }
+    expect(1, OK, 0);
+    ck_assert_uint_eq(pool->n_pairs, 32);
+    once(1, "good", CM_ERR_NONE);
+    once(1, "failing", CM_ERR_CUT);
+    ck_assert(!known(1, "failing"));
+    expect_model(1, "model-0", LIMITED, MIN);
+    limit(1, "one-more", 20);
+    expect(1, COOLING, 20 * S);
+    ck_assert(!known(1, "one-more"));
+    end_limited(ask(2, ""), CM_ERR_RATE_LIMITED, 20);
+    expect(2, COOLING, 20 * S);
+}
+END_TEST
+
 START_TEST(each_is_shown)
 {
     break_it(1);
@@ -501,6 +621,15 @@ Suite *suite_pool_breaker(void)
     tcase_add_test(c, bounded_for_an_account_and_for_all);
     tcase_add_test(c, no_bit_is_left);
     tcase_add_test(c, each_is_shown);
+    suite_add_tcase(s, c);
+
+    c = tcase_create("limits");
+    tcase_add_checked_fixture(c, watch, clean_up);
+    tcase_add_test(c, a_limit_of_a_model_is_for_it_alone);
+    tcase_add_test(c, after_a_limit_of_a_model_one_request_decides);
+    tcase_add_test(c, a_limit_of_a_model_only_moves_later);
+    tcase_add_test(c, a_limit_of_a_model_that_tells_no_time);
+    tcase_add_test(c, a_limit_that_cannot_be_remembered_is_the_accounts);
     suite_add_tcase(s, c);
     return s;
 }

@@ -71,6 +71,7 @@ struct cm_err {
     int retry_after_s; /* 0 = not told */
     bool
         of_address; /* VERIFICATION_REQUIRED: it is about the address that we came from, and ends by itself: whoever comes from there rests */
+    bool of_model;  /* RATE_LIMITED, QUOTA_EXHAUSTED: the limit of the model that was asked for */
     int http_status; /* towards the client; 0 = the class's own */
     char msg[400];   /* one sentence to act on; valid UTF-8; safe to show a client: no secrets */
     char param[64];  /* the offending field in the client's own words, "" = none */

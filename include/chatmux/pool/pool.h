@@ -141,12 +141,14 @@ void cm_pool_count(const struct cm_pool *pool, struct cm_str provider, struct cm
 /* Milliseconds until the first of those that are cooling serves again; 0 = none is cooling. Looks at all that return at a known time. */
 uint64_t cm_pool_cooling_ms(const struct cm_pool *pool, struct cm_str provider);
 
-/* What one account does without, and what is being watched: at most 32 models whose breaker knows failures, and those that the platform said are not there. */
+/* What one account does without, and what is being watched: at most 32 models whose breaker knows failures or that the platform limits, and those that it
+ * said are not there. */
 #define CM_MODEL_STATES(X)                                                                         \
-    X(WATCHED, "closed")      /* it fails now and then */                                          \
-    X(BROKEN, "open")         /* it failed too often */                                            \
-    X(HALF_OPEN, "half_open") /* one real request decides */                                       \
-    X(ABSENT, "unavailable")  /* the platform said so */
+    X(WATCHED, "closed")       /* it fails now and then */                                         \
+    X(BROKEN, "open")          /* it failed too often */                                           \
+    X(HALF_OPEN, "half_open")  /* one real request decides */                                      \
+    X(ABSENT, "unavailable")   /* the platform said so */                                          \
+    X(LIMITED, "rate_limited") /* the platform limits the account for it alone */
 enum cm_model_state {
 #define X(name, text) CM_MODEL_##name,
     CM_MODEL_STATES(X)

@@ -164,6 +164,8 @@ void *cm_run_state(struct cm_run *run);
 struct cm_arena *cm_run_arena(struct cm_run *run);
 const struct cm_chat *cm_run_chat(const struct cm_run *run);
 const struct cm_target *cm_run_target(const struct cm_run *run);
+/* The upstream's words name the model that is asked for: as a whole word, and by a name that is no word of a language ("gpt-4o", not "chat"). */
+bool cm_run_names_model(const struct cm_run *run, struct cm_str words);
 const struct cm_instance *cm_run_instance(const struct cm_run *run);
 const struct cm_cred *cm_run_cred(const struct cm_run *run);
 int64_t cm_run_unix_ms(const struct cm_run *run);
