@@ -264,6 +264,7 @@ static void providers_to_pool(struct cm_gateway *gw)
             .name = in->name,
             .isolated = in->adapter->isolated,
             .max_inflight = up->max_inflight > 0 ? up->max_inflight : in->adapter->max_inflight,
+            .min_interval_ms = up->min_interval_ms,
             .cooldown_ms = up->cooldown_ms >= 0 ? up->cooldown_ms : in->adapter->cooldown_ms,
             .monthly_limit =
                 up->monthly_limit >= 0 ? up->monthly_limit : in->adapter->monthly_limit,

@@ -215,6 +215,14 @@ scenario('a cooldown that ends within max_wait is waited for', async (t) => {
     assert.ok(took >= 900 && took < 5000, `${took} ms`);
 });
 
+scenario('two attempts of one account begin min_interval apart', async (t) => {
+    const { fake, gw } = await pair(t, { keys: ['sk-up-1'], provider: { min_interval: '300ms' } });
+    for (const answer of await Promise.all([1, 2, 3].map(() => request(gw, { body: chat('m1') })))) answersWith(answer);
+    const at = fake.requests.map((r) => r.at);
+    assert.equal(at.length, 3);
+    for (const i of [1, 2]) assert.ok(at[i] - at[i - 1] >= 280, `${at[i] - at[i - 1]} ms`); // the fake's clock begins when it has read the request
+});
+
 scenario('what the client is told when every attempt failed', async (t) => {
     for (const [what, behave, status, code] of [
         ['refused', play.badKey(), 502, 'upstream_auth'],

@@ -12,7 +12,8 @@ struct cm_upstream_conf {
     int64_t connect_timeout_ms, first_token_timeout_ms, idle_timeout_ms, response_timeout_ms,
         total_timeout_ms;
     int64_t max_inflight; /* 0 = the adapter's default */
-    int64_t cooldown_ms;  /* -1 = empty: the adapter's own */
+    int64_t min_interval_ms;
+    int64_t cooldown_ms; /* -1 = empty: the adapter's own */
     int64_t
         monthly_limit; /* requests per credential and month; 0 = none, -1 = empty: the adapter's own */
     int on_disconnect;                             /* enum cm_on_disconnect */
