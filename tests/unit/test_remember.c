@@ -71,7 +71,7 @@ END_TEST
 START_TEST(the_one_unused_for_longest_goes_first)
 {
     struct cm_memo *m = cm_memo_new(&test_clock, 2000);
-    char key[8];
+    char key[12];
 
     put(m, "a", "first", "1");
     put(m, "a", "second", "2");

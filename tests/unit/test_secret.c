@@ -12,8 +12,8 @@
 #include <sys/resource.h>
 #include <unistd.h>
 
-/* Whether the page is kept out of core dumps: "dd" among the flags of its mapping. */
-static bool hidden(const void *p)
+/* Whether the page is kept out of core dumps: "dd" among the flags of its mapping. Sanitizers have their own heap and do not ask. */
+__attribute__((unused)) static bool hidden(const void *p)
 {
     FILE *f = fopen("/proc/self/smaps", "r");
     char line[512];
