@@ -239,19 +239,22 @@ static bool is_plain_word(struct cm_str name)
     return true;
 }
 
-/* "gpt-4o-mini" is not "gpt-4o"; "gpt-4o." at the end of a sentence and "models/gpt-4o" are. */
-static bool goes_on_after(struct cm_str rest)
+static bool alnum_at(struct cm_str s, size_t at)
 {
-    return rest.n > 0 && (is_alnum(rest.p[0]) ||
-                          (rest.n > 1 && strchr("-_.:/@", rest.p[0]) && is_alnum(rest.p[1])));
+    return s.p && at < s.n && is_alnum(s.p[at]);
 }
 
-static bool goes_on_before(struct cm_str head)
+/* "gpt-4o-mini" is not "gpt-4o"; "gpt-4o." at the end of a sentence and "models/gpt-4o" are. */
+static bool ends_at(struct cm_str words, size_t at)
 {
-    const char *end = head.p + head.n;
+    return !alnum_at(words, at) &&
+           !(alnum_at(words, at + 1) && strchr("-_.:/@", words.p[at]) != NULL);
+}
 
-    return head.n > 0 &&
-           (is_alnum(end[-1]) || (head.n > 1 && strchr("-_.@", end[-1]) && is_alnum(end[-2])));
+static bool begins_at(struct cm_str words, size_t at)
+{
+    return at == 0 || (!alnum_at(words, at - 1) && !(at > 1 && alnum_at(words, at - 2) &&
+                                                     strchr("-_.@", words.p[at - 1]) != NULL));
 }
 
 bool cm_run_names_model(const struct cm_run *run, struct cm_str words)
@@ -264,8 +267,7 @@ bool cm_run_names_model(const struct cm_run *run, struct cm_str words)
         return false;
     for (size_t from = 0; (at = cm_str_find(cm_str_from(words, from), name)) != SIZE_MAX;
          from += at + 1) {
-        if (!goes_on_before(cm_str_head(words, from + at)) &&
-            !goes_on_after(cm_str_from(words, from + at + name.n)))
+        if (begins_at(words, from + at) && ends_at(words, from + at + name.n))
             return true;
     }
     return false;
