@@ -390,7 +390,7 @@ size_t cm_instance_drops(const struct cm_instance *in, const struct cm_chat *cha
         fields[n++] = chat->dropped[i];
     for (unsigned i = 0; i < CM_FIELDS_N && n < max; i++) {
         if (lost & (1u << i))
-            fields[n++] = cm_chat_field_name(i);
+            fields[n++] = cm_chat_spelling(chat, cm_chat_field_name(i));
     }
     return n;
 }

@@ -153,6 +153,15 @@ static void trace_event(const struct cm_run *run, const struct cm_ev *ev)
                                      .text = ev->err ? cm_str_of(ev->err->msg) : ev->data});
 }
 
+/* Adapters know members by the names of the canonical model; where they relay, they know the client's. */
+static void respell(const struct cm_run *run, struct cm_err *err)
+{
+    const struct cm_chat *chat = run->setup.chat;
+
+    if (chat && err->param[0] != '\0' && !cm_instance_relays(run->setup.instance, chat))
+        cm_chat_respell(chat, err);
+}
+
 static void run_step(struct cm_run *run, const struct cm_ev *ev)
 {
     struct cm_err err = {0};
@@ -164,9 +173,11 @@ static void run_step(struct cm_run *run, const struct cm_ev *ev)
     run->depth++;
     step = run->setup.flow->step(run, ev, &err);
     run->depth--;
-    if (run->refused && step != CM_STEP_FAIL) {
+    if (step == CM_STEP_FAIL) {
+        respell(run, &err);
+    } else if (run->refused.n > 0) {
         step = CM_STEP_FAIL;
-        cm_fail_dropped(&err, run->setup.instance, cm_str_of(run->refused));
+        cm_fail_dropped(&err, run->setup.instance, run->refused);
     }
     run_settle(run, step, &err);
     run_unref(run);

@@ -385,12 +385,16 @@ void cm_run_quota(struct cm_run *run, struct cm_str json)
 
 void cm_run_dropped(struct cm_run *run, const char *field)
 {
+    struct cm_str said = cm_str_of(field);
+
     if (run->closed)
         return;
-    if (run_conf(run)->strict && !run->refused)
-        run->refused = field;
+    if (run->setup.chat)
+        said = cm_chat_spelling(run->setup.chat, said);
+    if (run_conf(run)->strict && run->refused.n == 0)
+        run->refused = said;
     if (run->setup.on_dropped)
-        run->setup.on_dropped(run->arg, cm_str_of(field));
+        run->setup.on_dropped(run->arg, said);
 }
 
 void cm_run_odd(struct cm_run *run, const char *what, struct cm_str piece)

@@ -85,7 +85,8 @@ struct cm_run {
     bool lends_chat;         /* the body of what is in flight is the chat's own */
     bool answered, end_told; /* the client has all, the flow goes on without it; the owner knows */
     bool spare, spared;      /* the credential may serve others; it does */
-    const char *refused;     /* `strict` is set, and this member has no effect */
+    struct cm_str
+        refused; /* `strict` is set, and this member, as the client calls it, has no effect */
     bool flow_done, stopping, closed, gone; /* gone: the credential was released */
     struct run_memory memory;
     struct run_shape *shape; /* in the arena; NULL: the answer goes out as it is */

@@ -4,6 +4,7 @@ import { ApiError, FunctionCallingConfigMode, GoogleGenAI, ThinkingLevel, Type }
 import { CLIENT_KEY, request, scenario, startGateway, until } from '../lib/gateway.mjs';
 import { play, providerFor, startFakeGemini } from '../lib/fake_gemini.mjs';
 import * as openai from '../lib/fake_openai.mjs';
+import * as anthropic from '../lib/fake_anthropic.mjs';
 
 const client = (gw, more = {}) => new GoogleGenAI({ apiKey: CLIENT_KEY, httpOptions: { baseUrl: gw.url, ...more } });
 
@@ -427,8 +428,22 @@ scenario('over OpenAI: what cannot be said is refused, what need not be said is 
     assert.equal(fake.requests.length, 0);
     const answer = await request(gw, { path: '/v1beta/models/m1:generateContent', body: { contents: [text], safetySettings: [{}], labels: {}, generationConfig: { topK: 3, mediaResolution: 'X' } } });
     assert.equal(answer.status, 200, answer.text);
-    assert.deepEqual(answer.headers['x-chatmux-dropped'].split(', ').sort(), ['generationConfig.mediaResolution', 'labels', 'safetySettings', 'top_k']);
+    assert.deepEqual(answer.headers['x-chatmux-dropped'].split(', ').sort(), ['generationConfig.mediaResolution', 'generationConfig.topK', 'labels', 'safetySettings']);
     assert.ok((await ai.models.countTokens({ model: 'm1', contents: 'one two three' })).totalTokens >= 3);
+});
+
+scenario('what other upstreams refuse is named as the client wrote it', async (t) => {
+    const fake = await anthropic.startFakeAnthropic(t);
+    const gw = await startGateway(t, { config: { 'provider up': anthropic.providerFor(fake) } });
+    const text = { role: 'user', parts: [{ text: 'x' }] };
+    for (const [body, field] of [
+        [{ contents: [text], generationConfig: { candidateCount: 2 } }, 'generationConfig.candidateCount'],
+        [{ contents: [{ role: 'user', parts: [{ inlineData: { mimeType: 'audio/wav', data: 'AAAA' } }] }] }, 'contents'],
+    ]) {
+        const answer = await request(gw, { path: '/v1beta/models/m1:generateContent', body });
+        assert.equal(answer.status, 400, answer.text);
+        assert.equal(answer.json.error.details[0].fieldViolations[0].field, field);
+    }
 });
 
 scenario('over OpenAI: pictures in an answer are data, and errors are Gemini’s', async (t) => {

@@ -142,7 +142,7 @@ scenario('what coding clients do first', async (t) => {
         body: { ...HI, context_management: { edits: [] }, metadata: { user_id: 'u' } },
     });
     assert.equal(answer.status, 200, answer.text);
-    assert.equal(answer.headers['x-chatmux-dropped'], 'context_management, user');
+    assert.equal(answer.headers['x-chatmux-dropped'], 'context_management, metadata.user_id');
 });
 
 /** What a coding client says in each turn: betas, cache marks, thinking, housekeeping, schemas with all the trimmings. */

@@ -129,6 +129,81 @@ START_TEST(what_a_request_says)
 }
 END_TEST
 
+static void expect_spelling(const struct cm_chat *chat, const char *field, const char *said)
+{
+    const struct cm_str got = cm_chat_spelling(chat, cm_str_of(field));
+
+    ck_assert_msg(cm_str_eq(got, cm_str_of(said)), "%s in dialect %d: " CM_PRI, field,
+                  chat->dialect, CM_ARG(got));
+}
+
+START_TEST(what_clients_call_a_member)
+{
+    static const struct {
+        const char *field, *responses, *anthropic, *gemini;
+    } rows[] = {
+        {"messages", "input", "messages", "contents"},
+        {"messages[2].content", "input", "messages[2].content", "contents"},
+        {"max_tokens", "max_output_tokens", "max_tokens", "generationConfig.maxOutputTokens"},
+        {"stop", "stop", "stop_sequences", "generationConfig.stopSequences"},
+        {"top_k", "top_k", "top_k", "generationConfig.topK"},
+        {"n", "n", "n", "generationConfig.candidateCount"},
+        {"user", "user", "metadata.user_id", "user"},
+        {"verbosity", "text.verbosity", "verbosity", "verbosity"},
+        {"reasoning_effort", "reasoning.effort", "output_config.effort",
+         "generationConfig.thinkingConfig"},
+        {"response_format.json_schema.schema", "text.format", "output_config.format",
+         "generationConfig.responseMimeType"},
+        {"parallel_tool_calls", "parallel_tool_calls", "tool_choice.disable_parallel_tool_use",
+         "parallel_tool_calls"},
+        {"tool_choice", "tool_choice", "tool_choice", "toolConfig.functionCallingConfig"},
+        {"tools[1].name", "tools[1].name", "tools[1].name", "tools[1].name"},
+        {"generationConfig.topK", "generationConfig.topK", "generationConfig.topK",
+         "generationConfig.topK"},
+    };
+    struct cm_chat chat = {0};
+
+    for (size_t i = 0; i < CM_COUNT(rows); i++) {
+        cm_chat_begin(&chat, CM_DIALECT_OPENAI_CHAT, CM_TASK_CHAT, CM_STR_NONE);
+        expect_spelling(&chat, rows[i].field, rows[i].field);
+        chat.dialect = CM_DIALECT_OPENAI_RESPONSES;
+        expect_spelling(&chat, rows[i].field, rows[i].responses);
+        chat.dialect = CM_DIALECT_ANTHROPIC;
+        expect_spelling(&chat, rows[i].field, rows[i].anthropic);
+        chat.dialect = CM_DIALECT_GEMINI;
+        expect_spelling(&chat, rows[i].field, rows[i].gemini);
+    }
+    chat.dialect = CM_DIALECT_ANTHROPIC;
+    chat.thinking = CM_THINKING_ON;
+    ck_str(cm_chat_spelling(&chat, CM_S("reasoning_effort")), "thinking");
+    chat.dialect = CM_DIALECT_OPENAI_RESPONSES;
+    ck_str(cm_chat_spelling(&chat, CM_S("logprobs")), "include");
+    chat.top_logprobs = 2;
+    ck_str(cm_chat_spelling(&chat, CM_S("logprobs")), "top_logprobs");
+    cm_chat_begin(&chat, CM_DIALECT_OPENAI_CHAT, CM_TASK_IMAGE, CM_STR_NONE);
+    ck_str(cm_chat_spelling(&chat, CM_S("messages")), "prompt");
+}
+END_TEST
+
+START_TEST(errors_name_what_clients_wrote)
+{
+    struct cm_chat chat = {0};
+    struct cm_err err;
+
+    cm_chat_begin(&chat, CM_DIALECT_GEMINI, CM_TASK_CHAT, CM_STR_NONE);
+    cm_fail_param(&err, CM_ERR_BAD_REQUEST, "n", "no 'n' and \"n\", not 'no', n nor 'n\": 'n'");
+    cm_chat_respell(&chat, &err);
+    ck_assert_str_eq(err.param, "generationConfig.candidateCount");
+    ck_assert_str_eq(err.msg, "no 'generationConfig.candidateCount' and "
+                              "\"generationConfig.candidateCount\", not 'no', n nor 'n\": "
+                              "'generationConfig.candidateCount'");
+    cm_fail_param(&err, CM_ERR_BAD_REQUEST, "model", "no 'model'");
+    cm_chat_respell(&chat, &err);
+    ck_assert_str_eq(err.param, "model");
+    ck_assert_str_eq(err.msg, "no 'model'");
+}
+END_TEST
+
 START_TEST(how_much_thinking)
 {
     static const struct {
@@ -369,6 +444,8 @@ Suite *suite_chat(void)
     tcase_add_test(t, flattened);
     tcase_add_test(t, tokens_are_guessed);
     tcase_add_test(t, what_a_request_says);
+    tcase_add_test(t, what_clients_call_a_member);
+    tcase_add_test(t, errors_name_what_clients_wrote);
     tcase_add_test(t, how_much_thinking);
     tcase_add_test(t, results_find_their_calls);
     tcase_add_test(t, which_events_mean_something);

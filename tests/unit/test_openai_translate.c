@@ -254,7 +254,7 @@ START_TEST(sound_files_and_refusals)
     fake_open(&f);
     fake_turn(&f);
     ck_assert_int_eq(f.err.cls, CM_ERR_BAD_REQUEST);
-    ck_assert_str_eq(f.err.param, "messages");
+    ck_assert_str_eq(f.err.param, "contents");
     ck_assert_str_eq(f.err.code, "unsupported_content");
     fake_clear(&f);
 }

@@ -174,6 +174,10 @@ START_TEST(what_an_instance_drops)
     ck_str(fields[1], "top_k");
     ck_str(fields[2], "user");
     ck_assert_uint_eq(cm_instance_drops(&some, &chat, fields, 2), 2);
+    chat.dialect = CM_DIALECT_ANTHROPIC;
+    ck_assert_uint_eq(cm_instance_drops(&some, &chat, fields, CM_COUNT(fields)), 3);
+    ck_str(fields[2], "metadata.user_id");
+    chat.dialect = CM_DIALECT_OPENAI_CHAT;
     some.adapter = cm_provider_find(CM_S("openai")); /* speaks the dialect */
     some.tasks = CM_TASK_BIT(CHAT);
     ck_assert_uint_eq(cm_instance_drops(&some, &chat, fields, CM_COUNT(fields)), 0);

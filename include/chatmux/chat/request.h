@@ -287,7 +287,7 @@ void cm_chat_drop(struct cm_chat *chat, struct cm_str field);
 #define CM_DROPPED_MAX 32
 
 /* Members that not every platform has a place for, and without which an answer means nearly the
- * same: bit, name as clients know it. */
+ * same: bit, name in this model (cm_chat_spelling() has that of the client). */
 #define CM_CHAT_FIELDS(X)                                                                          \
     X(TEMPERATURE, "temperature")                                                                  \
     X(TOP_P, "top_p")                                                                              \
@@ -328,6 +328,12 @@ enum cm_chat_field {
 unsigned cm_chat_fields(const struct cm_chat *chat);
 /* Of one bit's number: "top_k". */
 struct cm_str cm_chat_field_name(unsigned number);
+
+/* What the client calls a member of this model ("max_tokens": "generationConfig.maxOutputTokens"), or that in which a place is ("messages[2].content":
+ * "contents"). What its dialect spells no other way stays as it is, and so does what is in the client's words already. */
+struct cm_str cm_chat_spelling(const struct cm_chat *chat, struct cm_str field);
+/* The same for an error's `param`, and for its sentence where that quotes it. */
+void cm_chat_respell(const struct cm_chat *chat, struct cm_err *err);
 
 /* How much thinking is wanted in the words of reasoning_effort, whichever way the client said it
  * (protocol notes of Anthropic, section 7): a budget up to 2048 tokens is low, up to 8192 medium.

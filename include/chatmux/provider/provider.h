@@ -154,7 +154,7 @@ static inline bool cm_provider_makes_tokens(const struct cm_provider *p)
 
 /* provider/list.h names every adapter once. NULL when there is none of that name. */
 const struct cm_provider *cm_provider_find(struct cm_str type);
-/* Members of the request that this instance drops when it translates: at most max are written. */
+/* Members of the request, as the client calls them, that this instance drops when it translates: at most max are written. */
 size_t cm_instance_drops(const struct cm_instance *in, const struct cm_chat *chat,
                          struct cm_str *fields, size_t max);
 #define CM_INSTANCE_DROPS_MAX (CM_DROPPED_MAX + CM_FIELDS_N)

@@ -193,7 +193,7 @@ void cm_run_token(struct cm_run *run, struct cm_str token, int64_t expires_unix_
  * the two purses, "renews_ms" (Unix) when the platform fills them up. From probe; from an answer after its FINISH, or before it fails: its cost is then in
  * the figures already. */
 void cm_run_quota(struct cm_run *run, struct cm_str json);
-/* Besides what the adapter's `understands` tells: a member of the request, as clients know it ("seed"), that has no effect at this model. To be called
+/* Besides what the adapter's `understands` tells: a member of the canonical request ("seed") that has no effect at this model. To be called
  * in the step that answers START, before anything is emitted; with `strict` set the run then fails when the step returns. */
 void cm_run_dropped(struct cm_run *run, const char *field);
 /* Something of the platform's was not understood: logged with the state, secrets masked, and counted. Not an error by itself. */
