@@ -34,6 +34,9 @@ int cm_openai_function(struct cm_chat *chat, yyjson_val *v, const struct cm_spot
 /* "auto", "none", "required" */
 int cm_openai_tool_mode(struct cm_chat *chat, struct cm_str mode, bool has_tools,
                         const struct cm_spot *at, struct cm_err *err);
+/* {mode, tools} of allowed_tools: the other tools are left out. A tool has its name in itself, or in its `function`. */
+int cm_openai_choose_among(struct cm_chat *chat, yyjson_val *allowed, bool has_tools,
+                           const struct cm_spot *at, struct cm_err *err);
 /* The format of the answer (NULL = not given). 1: it has a schema, which is still to be read; *why says what a type is that other dialects do not have. */
 int cm_openai_format(struct cm_chat *chat, yyjson_val *format, const struct cm_spot *at,
                      struct cm_err *why, struct cm_err *err);

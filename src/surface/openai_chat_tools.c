@@ -88,14 +88,35 @@ static int choose_named(struct cm_openai_reader *r, yyjson_val *function, const 
                          CM_ARG(cm_utf8_head(chat->tool_name, 64)));
 }
 
+/* {type, …}: one function, or some of the tools. */
+static int choose(struct cm_openai_reader *r, yyjson_val *choice, const struct cm_spot *at)
+{
+    const struct cm_spot *type_spot = CM_SPOT(at, "type"), *spot = CM_SPOT(at, "function"),
+                         *some_spot = CM_SPOT(at, "allowed_tools");
+    yyjson_val *inside;
+    struct cm_str type;
+    struct cm_err why;
+
+    if (cm_field_need_str(cm_json_get(choice, "type"), type_spot, &type, r->err))
+        return -1;
+    if (cm_str_eq(type, CM_S("allowed_tools"))) {
+        inside = cm_openai_part_object(r, choice, some_spot);
+        return inside ? cm_openai_choose_among(r->chat, inside, r->has_tools, some_spot, r->err)
+                      : -1;
+    }
+    if (!cm_str_eq(type, CM_S("function"))) {
+        cm_field_wrong_value(&why, type_spot, type, "'function' and 'allowed_tools'");
+        cm_openai_untranslatable(r, &why);
+        return 0;
+    }
+    inside = cm_openai_part_object(r, choice, spot);
+    return inside ? choose_named(r, inside, spot) : -1;
+}
+
 int cm_openai_read_tool_choice(struct cm_openai_reader *r, yyjson_val *choice,
                                yyjson_val *function_call)
 {
-    yyjson_val *function;
     const struct cm_spot *at = CM_SPOT(NULL, "tool_choice"), *old = CM_SPOT(NULL, "function_call");
-    const struct cm_spot *type_spot = CM_SPOT(at, "type"), *spot = CM_SPOT(at, "function");
-    struct cm_str type;
-    struct cm_err why;
 
     if (!choice && function_call) {
         if (yyjson_is_str(function_call))
@@ -111,13 +132,5 @@ int cm_openai_read_tool_choice(struct cm_openai_reader *r, yyjson_val *choice,
         return cm_openai_tool_mode(r->chat, cm_json_str(choice), r->has_tools, at, r->err);
     if (!yyjson_is_obj(choice))
         return cm_field_wrong_type(r->err, at, "a string or an object", choice);
-    if (cm_field_need_str(cm_json_get(choice, "type"), type_spot, &type, r->err))
-        return -1;
-    if (!cm_str_eq(type, CM_S("function"))) {
-        cm_field_wrong_value(&why, type_spot, type, "'function'");
-        cm_openai_untranslatable(r, &why);
-        return 0;
-    }
-    function = cm_openai_part_object(r, choice, spot);
-    return function ? choose_named(r, function, spot) : -1;
+    return choose(r, choice, at);
 }

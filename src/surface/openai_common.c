@@ -60,6 +60,49 @@ int cm_openai_tool_mode(struct cm_chat *chat, struct cm_str mode, bool has_tools
     return cm_field_wrong_value(err, at, mode, "'none', 'auto' and 'required'");
 }
 
+static struct cm_str name_of(const yyjson_val *tool)
+{
+    yyjson_val *function = cm_json_opt(tool, "function");
+
+    return cm_json_str(cm_json_get(function ? function : tool, "name"));
+}
+
+static bool is_among(yyjson_val *tools, struct cm_str name)
+{
+    yyjson_val *v;
+    size_t i, max;
+
+    yyjson_arr_foreach(tools, i, max, v)
+    {
+        if (cm_str_eq(name_of(v), name))
+            return true;
+    }
+    return false;
+}
+
+int cm_openai_choose_among(struct cm_chat *chat, yyjson_val *allowed, bool has_tools,
+                           const struct cm_spot *at, struct cm_err *err)
+{
+    const struct cm_spot *mode_spot = CM_SPOT(at, "mode"), *tools_spot = CM_SPOT(at, "tools");
+    yyjson_val *tools = cm_json_opt(allowed, "tools");
+    struct cm_str mode = CM_S("auto");
+    size_t n = 0;
+
+    if (!tools)
+        return cm_field_missing(err, tools_spot);
+    if (cm_field_is_array(tools, tools_spot, err) ||
+        cm_field_str(cm_json_get(allowed, "mode"), mode_spot, &mode, err) ||
+        cm_openai_tool_mode(chat, mode, has_tools, mode_spot, err))
+        return -1;
+    for (size_t i = 0; i < chat->n_tools; i++)
+        if (is_among(tools, chat->tools[i].name))
+            chat->tools[n++] = chat->tools[i];
+    chat->n_tools = n;
+    if (n == 0)
+        chat->tool_choice = CM_TOOLS_UNSET;
+    return 0;
+}
+
 int cm_openai_format(struct cm_chat *chat, yyjson_val *format, const struct cm_spot *at,
                      struct cm_err *why, struct cm_err *err)
 {

@@ -28,7 +28,9 @@ CM_KNOWN(function_tool, K(type), B(function, function));
 CM_KNOWN_BY_TYPE(tool, B(function, function_tool));
 CM_KNOWN(named, K(name));
 CM_KNOWN(function_choice, K(type), B(function, named));
-CM_KNOWN_BY_TYPE(choice, B(function, function_choice));
+CM_KNOWN(some, K(mode), B(tools, function_choice));
+CM_KNOWN(some_choice, K(type), B(allowed_tools, some));
+CM_KNOWN_BY_TYPE(choice, B(function, function_choice), B(allowed_tools, some_choice));
 
 CM_KNOWN(schema, K(name), K(description), K(schema), K(strict));
 CM_KNOWN(format, K(type), B(json_schema, schema));

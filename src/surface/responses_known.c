@@ -29,7 +29,7 @@ CM_KNOWN_BY_TYPE(item, B(message, message), B(function_call, call),
 CM_KNOWN(function, K(type), K(name), K(description), K(parameters), K(strict));
 CM_KNOWN_BY_TYPE(tool, B(function, function));
 CM_KNOWN(one_choice, K(type), K(name));
-CM_KNOWN(some_choice, K(type), K(mode), K(tools));
+CM_KNOWN(some_choice, K(type), K(mode), B(tools, one_choice));
 CM_KNOWN_BY_TYPE(choice, B(function, one_choice), B(allowed_tools, some_choice));
 
 CM_KNOWN(format, K(type), K(name), K(description), K(schema), K(strict));

@@ -184,29 +184,6 @@ static bool has_tool(const struct cm_chat *chat, struct cm_str name)
     return false;
 }
 
-/* Some of the tools: the others are left out. */
-static int choose_among(struct top *t, yyjson_val *choice, const struct cm_spot *at)
-{
-    struct cm_chat *chat = t->r.chat;
-    yyjson_val *allowed = cm_json_opt(choice, "tools"), *v;
-    struct cm_str mode = CM_S("auto");
-    size_t i, max, n = 0;
-
-    if (cm_field_str(cm_json_get(choice, "mode"), CM_SPOT(at, "mode"), &mode, t->r.err) ||
-        cm_field_is_array(allowed, CM_SPOT(at, "tools"), t->r.err))
-        return -1;
-    for (size_t k = 0; k < chat->n_tools; k++) {
-        bool is = false;
-
-        yyjson_arr_foreach(allowed, i, max, v) is |=
-            cm_str_eq(cm_json_str(cm_json_get(v, "name")), chat->tools[k].name);
-        if (is)
-            chat->tools[n++] = chat->tools[k];
-    }
-    chat->n_tools = n;
-    return cm_openai_tool_mode(t->r.chat, mode, t->v[M_tools], CM_SPOT(at, "mode"), t->r.err);
-}
-
 static int read_tool_choice(struct top *t)
 {
     struct cm_chat *chat = t->r.chat;
@@ -224,7 +201,7 @@ static int read_tool_choice(struct top *t)
     if (cm_field_need_str(cm_json_get(choice, "type"), CM_SPOT(at, "type"), &type, t->r.err))
         return -1;
     if (cm_str_eq(type, CM_S("allowed_tools")))
-        return choose_among(t, choice, at);
+        return cm_openai_choose_among(chat, choice, t->v[M_tools], at, t->r.err);
     if (!cm_str_eq(type, CM_S("function"))) {
         cm_field_wrong_value(&why, CM_SPOT(at, "type"), type, "'function' and 'allowed_tools'");
         cm_responses_untranslatable(&t->r, &why);

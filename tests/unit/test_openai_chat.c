@@ -317,6 +317,13 @@ START_TEST(wrong_bodies_are_told_where)
         {WITH("\"tool_choice\":\"maybe\""), "tool_choice", "invalid_value", "'maybe'"},
         {WITH("\"tool_choice\":{\"type\":\"function\",\"function\":{\"name\":\"f\"}}"),
          "tool_choice", "invalid_value", "'f'"},
+        {WITH("\"tool_choice\":{\"type\":\"allowed_tools\"}"), "tool_choice.allowed_tools",
+         "missing_required_parameter", "allowed_tools"},
+        {WITH("\"tool_choice\":{\"type\":\"allowed_tools\",\"allowed_tools\":{\"mode\":\"auto\"}}"),
+         "tool_choice.allowed_tools.tools", "missing_required_parameter", "tools"},
+        {WITH("\"tool_choice\":{\"type\":\"allowed_tools\",\"allowed_tools\":{\"mode\":\"maybe\","
+              "\"tools\":[]}}"),
+         "tool_choice.allowed_tools.mode", "invalid_value", "'maybe'"},
         {WITH("\"response_format\":\"json\""), "response_format", "invalid_type", "an object"},
         {WITH("\"response_format\":{\"type\":\"json_schema\"}"), "response_format.json_schema",
          "missing_required_parameter", ""},
@@ -341,6 +348,35 @@ START_TEST(wrong_bodies_are_told_where)
 }
 END_TEST
 
+#define F(name) "{\"type\":\"function\",\"function\":{\"name\":\"" name "\"}}"
+#define AMONG(mode, tools)                                                                         \
+    WITH("\"tools\":[" F("f") "," F("g") "," F("h") "],\"tool_choice\":{\"type\":"                 \
+                                                    "\"allowed_tools\",\"allowed_tools\":{" mode   \
+                                                    "\"tools\":[" tools "]}}")
+
+START_TEST(tools_that_are_not_allowed_are_left_out)
+{
+    parse(AMONG("\"mode\":\"required\",", F("h") "," F("f") "," F("none")));
+    ck_assert_int_eq(chat.untranslatable.cls, CM_ERR_NONE);
+    ck_assert_int_eq(chat.tool_choice, CM_TOOLS_REQUIRED);
+    ck_assert_uint_eq(chat.n_tools, 2);
+    ck_str(chat.tools[0].name, "f");
+    ck_str(chat.tools[1].name, "h");
+    cm_chat_find_unread(&chat);
+    ck_assert_uint_eq(chat.n_dropped, 0);
+    cm_arena_clear(&arena);
+
+    parse(AMONG("", F("g")));
+    ck_assert_int_eq(chat.tool_choice, CM_TOOLS_AUTO);
+    ck_assert_uint_eq(chat.n_tools, 1);
+    cm_arena_clear(&arena);
+
+    parse(AMONG("\"mode\":\"required\",", F("none")));
+    ck_assert_int_eq(chat.tool_choice, CM_TOOLS_UNSET);
+    ck_assert_uint_eq(chat.n_tools, 0);
+}
+END_TEST
+
 START_TEST(what_only_a_relay_can_carry_is_noted)
 {
     static const struct {
@@ -349,7 +385,7 @@ START_TEST(what_only_a_relay_can_carry_is_noted)
         {WITH("\"tools\":[{\"type\":\"custom\",\"custom\":{\"name\":\"c\"}}]"), "tools[0].type"},
         {WITH("\"tools\":[{\"type\":\"function\",\"function\":{\"name\":\"a.b\"}}]"),
          "tools[0].function.name"},
-        {WITH("\"tool_choice\":{\"type\":\"allowed_tools\",\"allowed_tools\":{}}"),
+        {WITH("\"tool_choice\":{\"type\":\"custom\",\"custom\":{\"name\":\"c\"}}"),
          "tool_choice.type"},
         {WITH("\"modalities\":[\"text\",\"audio\"],\"audio\":{}"), "modalities[1]"},
         {WITH("\"response_format\":{\"type\":\"grammar\"}"), "response_format.type"},
@@ -728,6 +764,7 @@ Suite *suite_openai_chat(void)
     tcase_add_test(in, a_tool_loop);
     tcase_add_test(in, functions_become_tools);
     tcase_add_test(in, wrong_bodies_are_told_where);
+    tcase_add_test(in, tools_that_are_not_allowed_are_left_out);
     tcase_add_test(in, what_only_a_relay_can_carry_is_noted);
     tcase_add_test(in, lists_of_hostile_length_cost_no_memory);
     tcase_add_test(out, a_stream_of_text);
