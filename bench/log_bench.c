@@ -158,9 +158,12 @@ static void report(const char *directory)
            (unsigned long long)b.rows, (double)b.edge_us[0] / EDGE, (double)b.edge_us[1] / EDGE,
            (long long)st.st_size);
     for (size_t i = 0; i < CM_COUNT(kinds); i++) {
+        uint64_t median;
+
         qsort(b.page_us[i], PAGES, sizeof(b.page_us[i][0]), by_size);
-        printf("%s\"%s\":[%.2f,%.2f]", i > 0 ? "," : "", kinds[i].name,
-               (double)b.page_us[i][PAGES / 2] / 1000, (double)b.page_us[i][PAGES - 1] / 1000);
+        median = b.page_us[i][PAGES / 2];
+        printf("%s\"%s\":[%.2f,%.2f]", i > 0 ? "," : "", kinds[i].name, (double)median / 1000,
+               (double)b.page_us[i][PAGES - 1] / 1000);
     }
     puts("}}");
 }

@@ -354,7 +354,7 @@ END_TEST
 /* The server's end of the client's connection: in the same process, so among its descriptors. */
 static int other_end(const struct client *c)
 {
-    struct sockaddr_in mine = {0}, peer;
+    struct sockaddr_in mine = {0}, peer = {0};
     socklen_t n = sizeof(mine);
 
     getsockname(c->fd, (struct sockaddr *)&mine, &n);
