@@ -36,6 +36,7 @@ struct cm_event cm_event_copy(struct cm_arena *arena, const struct cm_event *ev)
                                     &copy.data, &copy.media_type, &copy.logprobs};
     struct cm_header *headers = CM_ARENA_ARRAY(arena, struct cm_header, ev->n_headers);
     struct cm_usage *usage;
+    struct cm_limits *limits;
 
     for (size_t i = 0; i < CM_COUNT(texts); i++)
         *texts[i] = cm_arena_str(arena, *texts[i]);
@@ -47,6 +48,11 @@ struct cm_event cm_event_copy(struct cm_arena *arena, const struct cm_event *ev)
         usage = CM_ARENA_NEW(arena, struct cm_usage);
         *usage = *ev->usage;
         copy.usage = usage;
+    }
+    if (ev->limits) {
+        limits = CM_ARENA_NEW(arena, struct cm_limits);
+        *limits = *ev->limits;
+        copy.limits = limits;
     }
     return copy;
 }

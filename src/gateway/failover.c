@@ -83,6 +83,7 @@ static void take_lease(struct exchange *ex, struct cm_lease *lease)
     ex->attempts++;
     ex->rotated++;
     ex->n_passed = 0;
+    ex->told = NULL;
     hedge_arm(ex);
     ex->answer_type = CM_STR_NONE;
     ex->answer_status = 0;

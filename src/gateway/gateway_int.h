@@ -267,6 +267,8 @@ struct exchange {
     struct cm_header
         *passed; /* of the latest upstream's answer, what the client gets too; in the arena */
     size_t n_passed;
+    struct cm_limits *
+        told; /* … the account's limits there, for clients of another dialect; in the arena, NULL = none */
     struct cm_str
         refusal; /* relay lane: the body with which the latest upstream refused; in the arena */
     struct cm_str pinned;      /* x-chatmux-target: the one provider that may serve; "" = any */

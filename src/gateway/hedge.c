@@ -187,6 +187,7 @@ void hedge_take_over(struct exchange *ex)
     ex->dropped = h->dropped;
     ex->relay = attempt_relays(a);
     ex->n_passed = 0;
+    ex->told = NULL;
     ex->answer_type = CM_STR_NONE;
     ex->answer_status = 0;
     report_hedge(ex->gw, attempt_provider(a), true);

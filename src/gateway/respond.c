@@ -64,15 +64,17 @@ static void add_anthropic(struct respond *r, struct exchange *ex, const char *wh
     respond_add(r, cm_arena_printf(&ex->arena, "anthropic-ratelimit-%s-%s", what, member), value);
 }
 
+/* reset_ms -1: nobody knows. */
 static void add_limit(struct respond *r, struct exchange *ex, const char *what, int64_t limit,
                       int64_t remaining, int64_t reset_ms)
 {
-    char reset_at[CM_RFC3339_CAP];
+    char reset_at[CM_RFC3339_CAP] = "";
 
-    if (limit < 0)
+    if (limit < 0 || remaining < 0)
         return;
     if (ex->surface && ex->surface->dialect == CM_DIALECT_ANTHROPIC) {
-        cm_rfc3339((cm_unix_ms() + reset_ms + 999) / 1000 * 1000, reset_at);
+        if (reset_ms >= 0)
+            cm_rfc3339((cm_unix_ms() + reset_ms + 999) / 1000 * 1000, reset_at);
         add_anthropic(r, ex, what, "limit", cm_arena_printf(&ex->arena, "%lld", (long long)limit));
         add_anthropic(r, ex, what, "remaining",
                       cm_arena_printf(&ex->arena, "%lld", (long long)remaining));
@@ -84,7 +86,7 @@ static void add_limit(struct respond *r, struct exchange *ex, const char *what, 
     respond_add(r, cm_arena_printf(&ex->arena, "x-ratelimit-remaining-%s", what),
                 cm_arena_printf(&ex->arena, "%lld", (long long)remaining));
     respond_add(r, cm_arena_printf(&ex->arena, "x-ratelimit-reset-%s", what),
-                duration(ex, reset_ms));
+                reset_ms < 0 ? CM_STR_NONE : duration(ex, reset_ms));
 }
 
 /* A key with limits of its own is told those, not the operator's at the upstream. */
@@ -98,6 +100,17 @@ static bool add_key_limits(struct respond *r, struct exchange *ex)
     add_limit(r, ex, "requests", l.limit_requests, l.remaining_requests, l.reset_requests_ms);
     add_limit(r, ex, "tokens", l.limit_tokens, l.remaining_tokens, l.reset_tokens_ms);
     return l.limit_requests >= 0 || l.limit_tokens >= 0;
+}
+
+static void add_told_limit(struct respond *r, struct exchange *ex, const char *what,
+                           const struct cm_limit *l)
+{
+    const int64_t left_ms = l->reset_unix_ms - cm_unix_ms();
+
+    add_limit(r, ex, what, l->limit, l->remaining,
+              l->reset_unix_ms < 0 ? -1
+              : left_ms > 0        ? left_ms
+                                   : 0);
 }
 
 static bool tells_limits(struct cm_str name)
@@ -187,6 +200,11 @@ static void keep_headers(struct exchange *ex, const struct cm_event *ev)
 void respond_keep(struct exchange *ex, const struct cm_event *ev)
 {
     keep_headers(ex, ev);
+    ex->told = NULL;
+    if (ev->limits) {
+        ex->told = CM_ARENA_NEW(&ex->arena, struct cm_limits);
+        *ex->told = *ev->limits;
+    }
     ex->answer_type =
         cm_header_value_ok(ev->media_type) ? cm_arena_str(&ex->arena, ev->media_type) : CM_STR_NONE;
     if (ex->chat->task == CM_TASK_PASS)
@@ -213,6 +231,10 @@ void respond_begin(struct respond *r, struct exchange *ex)
             add_route(r, ex);
     }
     own_limits = add_key_limits(r, ex);
+    if (!own_limits && ex->told) {
+        add_told_limit(r, ex, "requests", &ex->told->requests);
+        add_told_limit(r, ex, "tokens", &ex->told->tokens);
+    }
     for (size_t i = 0; i < ex->n_passed && r->n < RESPOND_HEADERS_MAX - 15; i++)
         if (!own_limits || !tells_limits(ex->passed[i].name))
             respond_add(r, ex->passed[i].name, ex->passed[i].value);

@@ -10,6 +10,7 @@
  * without message_stop (CUT).
  * Wire facts: Anthropic protocol notes, sections 1-5. */
 #include "anthropic_int.h"
+#include "limits_int.h"
 
 #include "chatmux/base/enc.h"
 #include "chatmux/base/mem.h"
@@ -289,6 +290,8 @@ static enum cm_step on_head(struct cm_run *run, struct anthropic *o, const struc
     }
     if (o->relays)
         cm_run_emit(run, &head);
+    else
+        limits_tell(run, ev->headers, ev->n_headers);
     return CM_STEP_WAIT;
 }
 
@@ -385,6 +388,8 @@ static enum cm_step counted(struct cm_run *run, struct anthropic *o, const struc
                            cm_run_unix_ms(run));
     if (o->relays)
         cm_run_emit(run, &head);
+    else
+        limits_tell(run, ev->headers, ev->n_headers);
     if (ev->status != 200)
         return refused(run, o, ev->data, err);
     doc = cm_json_parse(ev->data, &cm_json_limits_event, NULL);

@@ -5,6 +5,7 @@
  * Happy path: the head decides what comes (enum openai_state) -> done at [DONE], or at the end of the body.
  * Failures: REFUSED collects the body of an error status; an event with an `error` member, an unreadable event, a stream without its end mark (CUT).
  * Wire facts: OpenAI protocol notes. */
+#include "limits_int.h"
 #include "openai_int.h"
 
 #include "chatmux/provider/list.h"
@@ -87,7 +88,9 @@ static enum cm_step openai_head(struct cm_run *run, struct openai *o, const stru
     }
     cm_buf_init(&o->body, o->state == OPENAI_REFUSED ? OPENAI_REFUSAL_MAX : CM_ANSWER_MAX);
     head.media_type = told_type(o, ev);
-    if (!o->said)
+    if (o->said)
+        limits_tell(run, ev->headers, ev->n_headers);
+    else
         cm_run_emit(run, &head);
     return CM_STEP_WAIT;
 }

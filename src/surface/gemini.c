@@ -22,6 +22,7 @@ struct choice {
     size_t n_calls;
     struct cm_citation *citations; /* owned texts */
     size_t n_citations;
+    struct cm_gemini_mean mean;
 };
 
 struct stream {
@@ -77,10 +78,11 @@ static void chunk_begin(struct stream *st, struct cm_buf *out)
     cm_buf_append(out, CM_S("{\"candidates\":[{\"content\":{\"parts\":["));
 }
 
-static void chunk_end(struct stream *st, int choice, struct cm_buf *out)
+static void chunk_end(struct stream *st, const struct cm_event *ev, struct cm_buf *out)
 {
     cm_buf_append(out, CM_S("],\"role\":\"model\"},\"index\":"));
-    cm_json_put_int(out, choice);
+    cm_json_put_int(out, ev->choice);
+    cm_gemini_put_logprobs(out, &st->meta, ev->logprobs, &choice_at(st, ev->choice)->mean);
     cm_buf_append(out, CM_S("}]"));
     cm_gemini_put_meta(out, &st->meta);
     cm_buf_put(out, '}');
@@ -89,13 +91,13 @@ static void chunk_end(struct stream *st, int choice, struct cm_buf *out)
 
 static void put_text(struct stream *st, const struct cm_event *ev, bool thought, struct cm_buf *out)
 {
-    if (ev->text.n == 0)
+    if (ev->text.n == 0 && ev->logprobs.n <= CM_S("[]").n)
         return;
     chunk_begin(st, out);
     cm_buf_append(out, CM_S("{\"text\":"));
     cm_json_put_str(out, ev->text);
     cm_buf_append(out, thought ? CM_S(",\"thought\":true}") : CM_S("}"));
-    chunk_end(st, ev->choice, out);
+    chunk_end(st, ev, out);
 }
 
 static void put_image(struct stream *st, const struct cm_event *ev, struct cm_buf *out)
@@ -105,7 +107,7 @@ static void put_image(struct stream *st, const struct cm_event *ev, struct cm_bu
     cm_event_image(ev, &image);
     chunk_begin(st, out);
     cm_gemini_put_image(out, &image);
-    chunk_end(st, ev->choice, out);
+    chunk_end(st, ev, out);
 }
 
 /* ---- what is held until the choice ends ---- */
@@ -153,7 +155,7 @@ static void finish(struct stream *st, struct choice *c, const struct cm_event *e
             cm_buf_put(out, ',');
         cm_gemini_put_call(out, c->calls[i].id, c->calls[i].name, cm_buf_str(&c->calls[i].args));
     }
-    chunk_end(st, ev->choice, out);
+    chunk_end(st, ev, out);
 }
 
 /* ---- the surface's functions ---- */
@@ -235,6 +237,7 @@ static void stream_end(void *state, const struct cm_usage *usage, struct cm_buf 
         cm_json_put_z(out, cm_gemini_finish(c->finish));
         cm_buf_append(out, CM_S(",\"index\":"));
         cm_buf_put_u64(out, i);
+        cm_gemini_put_mean(out, &c->mean);
         if (c->n_citations > 0) {
             cm_buf_put(out, ',');
             cm_gemini_put_grounding(out, c->citations, c->n_citations);

@@ -52,6 +52,21 @@ void cm_gemini_put_grounding(struct cm_buf *out, const struct cm_citation *citat
 void cm_gemini_put_meta(struct cm_buf *out, const struct cm_answer_meta *meta);
 void cm_gemini_whole(const struct cm_answer_meta *meta, const struct cm_answer *answer,
                      struct cm_buf *out);
+
+/* ---- gemini_logprobs.c ---- */
+
+struct cm_gemini_mean {
+    double sum;
+    uint64_t n;
+};
+/* ,"logprobsResult":{…} of OpenAI's entries, which count in *mean; nothing where there are none. */
+void cm_gemini_put_logprobs(struct cm_buf *out, const struct cm_answer_meta *meta,
+                            struct cm_str array, struct cm_gemini_mean *mean);
+/* ,"avgLogprobs":… */
+void cm_gemini_put_mean(struct cm_buf *out, const struct cm_gemini_mean *mean);
+
+/* ---- gemini_write.c again: errors and thoughts ---- */
+
 /* {"error":{…}}, bare or as the only element of an array. */
 void cm_gemini_put_error(const struct cm_err *err, struct cm_buf *out);
 void cm_gemini_put_error_array(const struct cm_err *err, struct cm_buf *out);

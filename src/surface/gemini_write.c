@@ -133,6 +133,22 @@ static void put_text(struct cm_buf *out, struct cm_str text, bool thought)
     cm_buf_append(out, thought ? CM_S(",\"thought\":true}") : CM_S("}"));
 }
 
+static void put_probabilities(struct cm_buf *out, const struct cm_answer_meta *meta,
+                              const struct cm_choice_acc *c)
+{
+    struct cm_gemini_mean mean = {0};
+    struct cm_buf array = {0};
+
+    if (c->logprobs.n == 0)
+        return;
+    cm_buf_put(&array, '[');
+    cm_buf_append(&array, cm_buf_str(&c->logprobs));
+    cm_buf_put(&array, ']');
+    cm_gemini_put_logprobs(out, meta, cm_buf_str(&array), &mean);
+    cm_gemini_put_mean(out, &mean);
+    cm_buf_clear(&array);
+}
+
 static void put_candidate(struct cm_buf *out, const struct cm_answer_meta *meta,
                           const struct cm_answer *answer, size_t index)
 {
@@ -159,6 +175,7 @@ static void put_candidate(struct cm_buf *out, const struct cm_answer_meta *meta,
     cm_json_put_z(out, cm_gemini_finish(c->finish));
     cm_buf_append(out, CM_S(",\"index\":"));
     cm_buf_put_u64(out, index);
+    put_probabilities(out, meta, c);
     if (c->n_citations > 0) {
         cm_buf_put(out, ',');
         cm_gemini_put_grounding(out, c->citations, c->n_citations);

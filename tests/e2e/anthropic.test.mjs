@@ -48,6 +48,35 @@ async function collect(stream) {
 
 // ---- OpenAI's SDK ------------------------------------------------------------------------------------------------------
 
+scenario('rate limits of the upstream are told in OpenAI’s headers', async (t) => {
+    const { fake, gw } = await pair(t);
+    const told = (headers) => Object.fromEntries(Object.entries(headers).filter(([name]) => /ratelimit/.test(name)));
+    const limit = (name, most, left, ms) => ({ [`anthropic-ratelimit-${name}-limit`]: most, [`anthropic-ratelimit-${name}-remaining`]: left, [`anthropic-ratelimit-${name}-reset`]: new Date(Date.now() + ms).toISOString().replace(/\.\d+/, '') });
+    const ask = { model: OPUS, messages: [user('x')] };
+    for (const stream of [false, true]) {
+        const heads = { ...limit('requests', '60', '59', 10_000), ...limit('input-tokens', '30000', '29000', 3000), ...limit('output-tokens', '8000', '7900', 95_000) };
+        fake.next((rec) => {
+            const writeHead = rec.res.writeHead.bind(rec.res);
+            rec.res.writeHead = (code, head) => writeHead(code, { ...head, ...heads });
+            return play.answer()(rec);
+        });
+        const { status, headers, text: body } = await request(gw, { body: { ...ask, stream } });
+        assert.equal(status, 200, body);
+        const { 'x-ratelimit-reset-requests': soon, 'x-ratelimit-reset-tokens': later, ...counts } = told(headers);
+        assert.deepEqual(counts, {
+            'x-ratelimit-limit-requests': '60',
+            'x-ratelimit-remaining-requests': '59',
+            'x-ratelimit-limit-tokens': '8000', // the tighter of the two
+            'x-ratelimit-remaining-tokens': '7900',
+        });
+        assert.match(soon, /^([5-9]|10)s$/);
+        assert.match(later, /^1m(2\d|3[0-5])s$/);
+    }
+    fake.next(play.answer());
+    const own = { 'x-ratelimit-limit-requests': '50', 'x-ratelimit-remaining-requests': '49', 'x-ratelimit-reset-requests': '0ms' };
+    assert.deepEqual(told((await request(gw, { body: ask })).headers), own, 'nothing of an earlier answer, and no time that has passed');
+});
+
 scenario('plain, streamed, usage', async (t) => {
     const { fake, gw } = await pair(t);
     const client = openai(gw);

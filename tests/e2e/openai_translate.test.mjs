@@ -5,7 +5,7 @@ import { GoogleGenAI } from '@google/genai';
 import OpenAI from 'openai';
 import { CLIENT_KEY, request, scenario, startGateway } from '../lib/gateway.mjs';
 import { startFakeApi, vectorOf } from '../lib/fake_openai_api.mjs';
-import { ChunkWriter, play, providerFor, startFakeOpenai } from '../lib/fake_openai.mjs';
+import { ChunkWriter, completion, play, providerFor, startFakeOpenai } from '../lib/fake_openai.mjs';
 
 async function start(t, { fakeOptions, provider, ...more } = {}) {
     const fake = await startFakeOpenai(t, fakeOptions);
@@ -128,4 +128,85 @@ scenario('Google’s SDK: vectors of an OpenAI-compatible server, with the dimen
     const { embeddings } = await ai.models.embedContent({ model: 'vec', contents: ['a', 'Grüße'], config: { outputDimensionality: 3 } });
     assert.deepEqual(embeddings.map((e) => e.values.map(Math.fround)), ['a', 'Grüße'].map(vectorOf));
     assert.deepEqual(api.last.json, { model: 'theirs', input: ['a', 'Grüße'], dimensions: 3 });
+});
+
+const LIMITS = {
+    'x-ratelimit-limit-requests': '60',
+    'x-ratelimit-remaining-requests': '59',
+    'x-ratelimit-reset-requests': '20ms',
+    'x-ratelimit-limit-tokens': '150000',
+    'x-ratelimit-remaining-tokens': '149984',
+    'x-ratelimit-reset-tokens': '1m30s',
+};
+const told = (headers) => Object.fromEntries(Object.entries(headers).filter(([name]) => /ratelimit/.test(name)));
+
+scenario('rate limits of the upstream are told in Anthropic’s headers', async (t) => {
+    const { fake, gw } = await start(t);
+    const ask = { model: 'claude', max_tokens: 50, messages: say('Hi') };
+    for (const stream of [false, true]) {
+        fake.next(play.ok({ headers: LIMITS }));
+        const from = Date.now();
+        const { status, headers, text } = await request(gw, { path: '/v1/messages', body: { ...ask, stream } });
+        assert.equal(status, 200, text);
+        const { 'anthropic-ratelimit-requests-reset': soon, 'anthropic-ratelimit-tokens-reset': later, ...counts } = told(headers);
+        assert.deepEqual(counts, {
+            'anthropic-ratelimit-requests-limit': '60',
+            'anthropic-ratelimit-requests-remaining': '59',
+            'anthropic-ratelimit-tokens-limit': '150000',
+            'anthropic-ratelimit-tokens-remaining': '149984',
+        });
+        assert.ok(Date.parse(soon) >= from && Date.parse(soon) <= Date.now() + 1020, soon);
+        assert.ok(Date.parse(later) >= from + 90_000 && Date.parse(later) <= Date.now() + 91_000, later);
+        assert.match(later, /^\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d(\.\d+)?Z$/);
+    }
+    fake.next(play.ok());
+    assert.deepEqual(told((await request(gw, { path: '/v1/messages', body: ask })).headers), {}, 'those of an earlier answer');
+});
+
+scenario('… and with the answer that refuses, but not to a key with limits of its own', async (t) => {
+    const { fake, gw } = await start(t, { config: { auth: { keys: CLIENT_KEY, admin_secret: 'sk-admin' }, retry: { retries: 0, max_wait: 0 } } });
+    const made = await request(gw, { path: '/admin/api/keys', key: 'sk-admin', body: { name: 'limited', rpm: 5 } });
+    const ask = { path: '/v1/messages', body: { model: 'claude', max_tokens: 50, messages: say('Hi') } };
+    fake.next(play.ok({ headers: LIMITS }));
+    const { headers } = await request(gw, { ...ask, key: made.json.key });
+    assert.deepEqual([headers['anthropic-ratelimit-requests-limit'], headers['anthropic-ratelimit-tokens-limit']], ['5', undefined]);
+    fake.next(play.status(400, JSON.stringify({ error: { message: 'no', type: 'invalid_request_error', param: null, code: null } }), LIMITS));
+    const refused = await request(gw, ask);
+    assert.deepEqual([refused.status, refused.headers['anthropic-ratelimit-tokens-remaining']], [400, '149984']);
+});
+
+scenario('Gemini’s SDK: probabilities of tokens, whole and streamed', async (t) => {
+    const { fake, gw } = await start(t);
+    const ai = new GoogleGenAI({ apiKey: CLIENT_KEY, httpOptions: { baseUrl: gw.url } });
+    const entry = (token, logprob, tops = []) => ({ token, logprob, bytes: null, top_logprobs: tops.map(([token, logprob]) => ({ token, logprob, bytes: null })) });
+    const entries = [entry('Grüße', -0.5, [['Grüße', -0.5], ['Hi', -2]]), entry('!', -0.25, [['!', -0.25], ['?', -3]])];
+    const ask = { model: 'm1', contents: 'Hi', config: { responseLogprobs: true, logprobs: 2 } };
+    const chosen = [{ token: 'Grüße', logProbability: -0.5 }, { token: '!', logProbability: -0.25 }];
+    const tops = [[chosen[0], { token: 'Hi', logProbability: -2 }], [chosen[1], { token: '?', logProbability: -3 }]].map((candidates) => ({ candidates }));
+
+    fake.next((rec) => {
+        const body = completion(rec.json.model, 'Grüße!');
+        body.choices[0].logprobs = { content: entries, refusal: null };
+        rec.res.writeHead(200, { 'content-type': 'application/json' }).end(JSON.stringify(body));
+    });
+    const { candidates: [whole] } = await ai.models.generateContent(ask);
+    assert.deepEqual([fake.last.json.logprobs, fake.last.json.top_logprobs], [true, 2]);
+    assert.deepEqual(whole.logprobsResult, { topCandidates: tops, chosenCandidates: chosen });
+    assert.equal(whole.avgLogprobs, -0.375);
+
+    fake.next((rec) => {
+        const w = new ChunkWriter(rec.json.model, true);
+        const piece = (content, ...content_) => w.event([{ index: 0, delta: { content }, logprobs: { content: content_, refusal: null }, finish_reason: null }]);
+        rec.res.writeHead(200, { 'content-type': 'text/event-stream' });
+        rec.res.end(w.role() + piece('Grüße', entries[0]) + piece('!', entries[1]) + w.end());
+    });
+    const seen = [];
+    for await (const chunk of await ai.models.generateContentStream(ask)) seen.push(chunk.candidates[0]);
+    assert.deepEqual(seen.flatMap((c) => c.logprobsResult?.chosenCandidates ?? []), chosen);
+    assert.deepEqual(seen.flatMap((c) => c.logprobsResult?.topCandidates ?? []), tops);
+    assert.equal(seen.at(-1).avgLogprobs, -0.375);
+
+    fake.next(play.ok());
+    const { candidates: [plain] } = await ai.models.generateContent({ model: 'm1', contents: 'Hi' });
+    assert.deepEqual([plain.logprobsResult, plain.avgLogprobs], [undefined, undefined]);
 });

@@ -365,6 +365,81 @@ START_TEST(a_whole_answer)
 }
 END_TEST
 
+#define PIECE_1                                                                                    \
+    "{\"token\":\"Hel\",\"logprob\":-0.5,\"bytes\":[72,101,108],\"top_logprobs\":"                 \
+    "[{\"token\":\"Hel\",\"logprob\":-0.5},{\"token\":\"Hi\",\"logprob\":-2}]}"
+#define PIECE_2                                                                                    \
+    "{\"token\":\"lo\",\"logprob\":-0.25,\"top_logprobs\":[]},"                                    \
+    "{\"token\":\"!\",\"logprob\":-0.75,\"top_logprobs\":[{\"token\":\"?\",\"logprob\":-3.5}]}"
+#define CHOSEN_1 "{\"token\":\"Hel\",\"logProbability\":-0.5}"
+#define CHOSEN_2                                                                                   \
+    "{\"token\":\"lo\",\"logProbability\":-0.25},{\"token\":\"!\",\"logProbability\":-0.75}"
+#define TOP_1 "{\"candidates\":[" CHOSEN_1 ",{\"token\":\"Hi\",\"logProbability\":-2}]}"
+#define TOP_2 "{\"candidates\":[]},{\"candidates\":[{\"token\":\"?\",\"logProbability\":-3.5}]}"
+#define RESULT(tops, chosen)                                                                       \
+    "\"logprobsResult\":{\"topCandidates\":[" tops "],\"chosenCandidates\":[" chosen "]}"
+
+static const struct cm_event likely[] = {
+    {.kind = CM_EVENT_TEXT, .logprobs = CM_S_INIT("[]")}, /* says nothing */
+    {.kind = CM_EVENT_TEXT, .text = CM_S_INIT("Hel"), .logprobs = CM_S_INIT("[" PIECE_1 "]")},
+    {.kind = CM_EVENT_TEXT, .text = CM_S_INIT("lo!"), .logprobs = CM_S_INIT("[" PIECE_2 "]")},
+    {.kind = CM_EVENT_FINISH, .finish = CM_FINISH_STOP},
+};
+
+START_TEST(a_whole_answer_with_probabilities)
+{
+    struct cm_answer answer = {0};
+    struct cm_answer_meta meta = meta_of(-1);
+    struct cm_buf out = {0};
+    struct cm_err err;
+
+    for (size_t i = 0; i < CM_COUNT(likely); i++)
+        ck_assert_int_eq(cm_answer_add(&answer, &likely[i], &err), 0);
+    chat.top_logprobs = 2;
+    cm_surface_gemini.whole(&meta, &answer, &out);
+    ck_assert_str_eq(cm_buf_z(&out),
+                     "{\"candidates\":[{\"content\":{\"parts\":[{\"text\":\"Hello!\"}],\"role\":"
+                     "\"model\"},\"finishReason\":\"STOP\",\"index\":0," RESULT(
+                         TOP_1 "," TOP_2, CHOSEN_1
+                         "," CHOSEN_2) ",\"avgLogprobs\":-0.5}],\"usageMetadata\":{}" META);
+    cm_buf_reset(&out);
+    chat.top_logprobs = -1; /* no alternatives were asked for */
+    cm_surface_gemini.whole(&meta, &answer, &out);
+    ck_assert(cm_str_has(cm_buf_str(&out), CM_S("\"logprobsResult\":{\"chosenCandidates\":[")));
+    cm_buf_clear(&out);
+    cm_answer_clear(&answer);
+    clear();
+}
+END_TEST
+
+START_TEST(a_stream_with_probabilities)
+{
+    const struct cm_surface *s = &cm_surface_gemini_array;
+    struct cm_answer_meta meta = meta_of(-1);
+    void *state = cm_arena_zalloc(&arena, s->stream_size);
+    struct cm_buf out = {0};
+
+    chat.top_logprobs = 2;
+    s->stream_begin(state, &meta, &out);
+    for (size_t i = 0; i < CM_COUNT(likely); i++)
+        s->stream_event(state, &likely[i], &out);
+    s->stream_end(state, &usage, &out);
+    s->stream_clear(state);
+#define LIKELY(text, tops, chosen)                                                                 \
+    "{\"candidates\":[{\"content\":{\"parts\":[{\"text\":\"" text                                  \
+    "\"}],\"role\":\"model\"},\"index\":0," RESULT(tops, chosen) "}]" META
+    ck_assert_str_eq(
+        cm_buf_z(&out),
+        "[" LIKELY("Hel", TOP_1, CHOSEN_1) "\n,\n" LIKELY(
+            "lo!", TOP_2, CHOSEN_2) "\n,\n"
+                                    "{\"candidates\":[{\"content\":{\"parts\":[{\"text\":\"\"}],"
+                                    "\"role\":\"model\"},\"finishReason\":\"STOP\",\"index\":0,"
+                                    "\"avgLogprobs\":-0.5}]," USAGE META "\n]");
+    cm_buf_clear(&out);
+    clear();
+}
+END_TEST
+
 START_TEST(an_answer_without_words_has_an_empty_part)
 {
     const struct cm_event filtered = {.kind = CM_EVENT_FINISH, .finish = CM_FINISH_CONTENT_FILTER};
@@ -458,6 +533,8 @@ Suite *suite_gemini_surface(void)
     suite_add_tcase(s, in);
     tcase_add_test(out, a_stream_in_both_framings);
     tcase_add_test(out, a_whole_answer);
+    tcase_add_test(out, a_whole_answer_with_probabilities);
+    tcase_add_test(out, a_stream_with_probabilities);
     tcase_add_test(out, an_answer_without_words_has_an_empty_part);
     tcase_add_test(out, errors_in_both_framings);
     tcase_add_test(out, models_page_by_page);

@@ -47,6 +47,14 @@ static inline int64_t cm_usage_out(const struct cm_usage *u)
     return u->out_text + u->out_reasoning;
 }
 
+/* Limits of the account at the platform, as its answer told them; -1 = not told. */
+struct cm_limit {
+    int64_t limit, remaining, reset_unix_ms;
+};
+struct cm_limits {
+    struct cm_limit requests, tokens;
+};
+
 #define CM_EVENT_KINDS(X)                                                                                                                   \
     X(TEXT)      /* text; logprobs of its tokens where they were asked for */                                                               \
     X(REASONING) /* text */                                                                                                                 \
@@ -64,7 +72,7 @@ static inline int64_t cm_usage_out(const struct cm_usage *u)
     X(CONVERSATION) /* id = what a client may hand back to go on in the platform's own conversation; before FINISH */                       \
     X(FINISH) /* finish: one choice has ended; text: see there. Of a session: it was closed with the code `status` and the reason `text` */ \
     X(HEAD) /* relay lane: status, headers of the upstream's answer, before any RELAY; media_type \
-               = what the client is told, "" = what its dialect says */                                         \
+               = what the client is told, "" = what its dialect says. Elsewhere: only limits, where they came */                                         \
     X(RELAY) /* relay lane: text = bytes in the client's own dialect, ready to be sent; id = of the response that an upstream makes, where it keeps responses, name = of encrypted reasoning in it. Of a session: one message; `semantic` as long as an answer is under way */
 enum cm_event_kind {
 #define X(name) CM_EVENT_##name,
@@ -89,6 +97,7 @@ struct cm_event {
                  * something wrong */
     const struct cm_header *headers;
     size_t n_headers;
+    const struct cm_limits *limits; /* HEAD; NULL = none, or in the headers */
 };
 
 /* Text, reasoning, refusal, tool call, image, citation: what ends the holding back (design,
